@@ -1,0 +1,3 @@
+-- The rows go with the tables.
+DROP TABLE exchanges;
+DROP TABLE chats;

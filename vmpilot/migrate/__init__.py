@@ -1,0 +1,154 @@
+"""Bring a SQLite database to the schema that the running code needs.
+
+At start-up, one line does it::
+
+    from vmpilot.migrate import migrate
+
+    migrate("vmpilot.db")
+
+Every function takes `database`: a path, a `sqlite:///` URL, None (the default path) or an open
+connection of `sqlite3` or of a module with its interface, which comes back open and with its settings
+unchanged; `migrations`: a directory, an `importlib.resources` Traversable or None (those that ship with
+the package); and `timeout`: how many seconds to wait for a lock. All errors are MigrationErrors.
+"""
+
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from . import files, runner
+from .errors import AccessError, HistoryError, MigrationError, StepError, VersionError
+from .plan import Progress, Report, Step
+from .prepare import Wish
+from .runner import Current, Entry
+from .session import located
+
+if TYPE_CHECKING:
+    from .backup import restore
+    from .health import Health, Problem, check
+    from .proof import verify
+    from .scaffold import create
+
+__all__ = [
+    "AccessError",
+    "Current",
+    "Entry",
+    "Health",
+    "HistoryError",
+    "MigrationError",
+    "Problem",
+    "Progress",
+    "Step",
+    "StepError",
+    "VersionError",
+    "check",
+    "create",
+    "current",
+    "downgrade",
+    "history",
+    "migrate",
+    "restore",
+    "stamp",
+    "verify",
+]
+
+Database = Any
+Migrations = str | PathLike[str] | files.Entry | None
+
+# What lies beyond the core is imported when it is asked for: a start-up does not pay for it.
+_BEYOND = {
+    "restore": "backup",
+    "check": "health",
+    "Health": "health",
+    "Problem": "health",
+    "verify": "proof",
+    "create": "scaffold",
+}
+
+
+def migrate(
+    database: Database = None,
+    migrations: Migrations = None,
+    *,
+    target: str = "head",
+    backup: bool = False,
+    timeout: float = 30.0,
+    progress: Report | None = None,
+) -> tuple[Step, ...]:
+    """Upgrade a database to `target`; return the steps that were done, () if there was nothing to do.
+
+    With nothing to do, nothing is written, no migration file is opened and no lock is waited for.
+    `backup` copies the database first, if there is something to do. `progress` is called with a
+    Progress while a step runs and when it is committed. Each step is one transaction: after an error
+    the earlier steps stay and the failed one left nothing.
+    """
+    return _run("upgrade", database, migrations, target, backup, timeout, progress)
+
+
+def downgrade(
+    database: Database = None,
+    migrations: Migrations = None,
+    *,
+    target: str = "-1",
+    backup: bool = True,
+    timeout: float = 30.0,
+    progress: Report | None = None,
+) -> tuple[Step, ...]:
+    """Undo migrations down to `target`; return the steps that were done.
+
+    Where a newer release left migrations that have no files here, the down scripts that it kept in
+    the database are run. The other arguments are those of `migrate`.
+    """
+    return _run("downgrade", database, migrations, target, backup, timeout, progress)
+
+
+def stamp(
+    target: str, database: Database = None, migrations: Migrations = None, *, timeout: float = 30.0
+) -> Step:
+    """Record that a database is at `target` and run nothing; works from any state."""
+    return runner.stamp(files.located(migrations), target, located(database), timeout=timeout)
+
+
+def current(database: Database = None, migrations: Migrations = None, *, timeout: float = 30.0) -> Current:
+    """Return where a database is; reads only."""
+    return runner.current(files.located(migrations), located(database), timeout=timeout)
+
+
+def history(
+    database: Database = None, migrations: Migrations = None, *, timeout: float = 30.0
+) -> tuple[Entry, ...]:
+    """Return every migration as seen from a database, oldest first; reads only."""
+    return runner.history(files.located(migrations), located(database), timeout=timeout)[1]
+
+
+def _run(
+    action: str,
+    database: Database,
+    migrations: Migrations,
+    target: str,
+    backup: bool,
+    timeout: float,
+    progress: Report | None,
+) -> tuple[Step, ...]:
+    place = files.located(migrations)
+    wish = Wish(action, place, files.discover(place), target)
+    where = located(database)
+
+    def prelude(version: str) -> None:
+        if backup:
+            from .backup import take
+
+            take(where, version, timeout=timeout)
+
+    return runner.run(wish, where, timeout=timeout, report=progress or _silent, prelude=prelude)
+
+
+def _silent(progress: Progress) -> None:
+    pass
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _BEYOND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_BEYOND[name]}", __name__), name)
