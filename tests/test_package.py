@@ -1,0 +1,134 @@
+"""The wheel and the sdist: what is in them, and that the wheel alone migrates a database.
+
+They are built with hatchling, which is no dependency of the project: without it, and without a package index
+to fetch it from, these tests skip.
+"""
+
+import email
+import importlib.util
+import os
+import sqlite3
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import vmpilot
+
+ROOT = Path(__file__).resolve().parent.parent
+NAME = f"vmpilot-{vmpilot.__version__}"
+
+
+def files_below(*folders: str) -> set[str]:
+    """Return the project's own files, as paths relative to the checkout."""
+    paths = {path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()}
+    return {path.relative_to(ROOT).as_posix() for path in paths if "__pycache__" not in path.parts}
+
+
+@pytest.fixture(scope="module")
+def build_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return an environment in which python can import hatchling."""
+    if importlib.util.find_spec("hatchling"):
+        return dict(os.environ)
+    target = tmp_path_factory.mktemp("hatchling")
+    pip = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "--retries=0", "--target", target, "hatchling"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if pip.returncode:
+        reason = pip.stderr.strip().rpartition("\n")[2]
+        pytest.skip(f"hatchling is not installed, and pip cannot get it: {reason}")
+    return {**os.environ, "PYTHONPATH": str(target)}
+
+
+@pytest.fixture(scope="module")
+def sdist(build_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("sdist")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", out],
+        cwd=ROOT,
+        env=build_environment,
+        check=True,
+    )
+    return out / f"{NAME}.tar.gz"
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, build_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build from the sdist, as an installer does that finds no wheel."""
+    out = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-index", "--no-build-isolation"),
+            *("-w", out, sdist),
+        ],
+        env=build_environment,
+        check=True,
+    )
+    return out / f"{NAME}-py3-none-any.whl"
+
+
+def test_the_sdist_holds_what_the_build_and_the_tests_need(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        held = {name.removeprefix(f"{NAME}/") for name in archive.getnames()}
+    needed = files_below("vmpilot", "migrations", "scripts", "tests") | {"pyproject.toml", "README.md"}
+    assert needed - held == set()
+
+
+def test_the_wheel_holds_the_package_and_its_migrations_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        held = set(archive.namelist())
+    migrations = {f"vmpilot/{name}" for name in files_below("migrations")}
+    about = {f"{NAME}.dist-info/{name}" for name in ("METADATA", "RECORD", "WHEEL")}
+    assert len(migrations) >= 4
+    assert held == files_below("vmpilot") | {"vmpilot/py.typed"} | migrations | about
+
+
+def test_the_wheel_needs_nothing_but_python(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = email.message_from_bytes(archive.read(f"{NAME}.dist-info/METADATA"))
+    requirements = sorted(metadata.get_all("Requires-Dist", []))
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert [line.partition(">")[0] for line in requirements] == ["hypothesis", "pytest"]
+    assert all(line.endswith("; extra == 'test'") for line in requirements)
+
+
+@pytest.mark.parametrize("form", ["installed", "zip"])
+def test_the_wheel_alone_migrates(form: str, wheel: Path, tmp_path: Path) -> None:
+    site = wheel
+    if form == "installed":
+        site = tmp_path / "site"
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index"),
+                *("--target", site, wheel),
+            ],
+            check=True,
+        )
+    empty = tmp_path / "empty"
+    empty.mkdir()
+
+    def migrate(*arguments: str) -> str:
+        # -S: without site-packages, where an editable install would lead back to the checkout
+        return subprocess.run(
+            [sys.executable, "-S", "-P", "-m", "vmpilot.migrate", "-d", "app.db", *arguments],
+            cwd=empty,
+            env={**os.environ, "PYTHONPATH": str(site)},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+
+    head = max(path.name.partition("_")[0] for path in (ROOT / "migrations").glob("*.up.sql"))
+    migrate()
+    assert migrate("current") == f"{head} (head)\n"
+    with sqlite3.connect(empty / "app.db") as database:
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    database.close()
+    assert {"chats", "exchanges"} <= tables
+    assert os.listdir(empty) == ["app.db"]
