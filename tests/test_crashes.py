@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, query, write
 
-from vmpilot.migrate import AccessError, StepError, current, downgrade, migrate
+from vmpilot.migrate import AccessError, HistoryError, StepError, current, downgrade, migrate
 
 MODES = pytest.mark.parametrize("mode", ["DELETE", "WAL"])
 OUTSIDE = "-- vmpilot: no-transaction\n"
@@ -503,6 +503,24 @@ def test_a_file_outside_a_transaction_that_dies_is_run_again_from_its_start(
         assert query(database, "SELECT count(*) FROM migration_log WHERE action = 'upgrade'") == [(2,)]
         k += 1
     assert contents == {(None, 0), ("0001", 0), ("0001", 1), ("0001", 2), ("0001", 3), ("0002", 3)}
+
+
+def test_a_file_outside_a_transaction_does_not_hide_one_that_comes_late(
+    migrations: Path, database: Path
+) -> None:
+    write(migrations, "0002_t", "CREATE TABLE t (a);")
+    write(migrations, "0003_alone", f"{OUTSIDE}CREATE TABLE IF NOT EXISTS u (a);\noops;")
+    with pytest.raises(StepError):
+        migrate(database, migrations)
+    write(migrations, "0003_alone", f"{OUTSIDE}CREATE TABLE IF NOT EXISTS u (a);")
+    migrate(database, migrations)
+    write(migrations, "0001_late", "CREATE TABLE late (a);")
+    with pytest.raises(HistoryError) as caught:
+        migrate(database, migrations)
+    assert str(caught.value) == (
+        f"{migrations}/0001_late.up.sql: never applied, and {database} is already at 0003; nothing was changed; "
+        "to apply it, rename its files to 0004_late.up.sql and 0004_late.down.sql"
+    )
 
 
 @pytest.mark.parametrize(

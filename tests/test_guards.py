@@ -115,6 +115,12 @@ def test_a_row_without_rowid_is_refused_too(migrations: Path, database: Path) ->
     refused(migrations, database, "1 new foreign key violation: a row of child has no parent in parent")
 
 
+def test_a_row_whose_number_is_hidden_by_a_column_is_refused_too(migrations: Path, database: Path) -> None:
+    setup = PARENT + "CREATE TABLE child (_rowid_ TEXT, parent REFERENCES parent (id));"
+    prepared(migrations, database, "", "INSERT INTO child VALUES ('x', 9);", setup)
+    refused(migrations, database, "1 new foreign key violation: row 1 of child has no parent in parent")
+
+
 def test_a_key_of_two_columns_is_checked(migrations: Path, database: Path) -> None:
     setup = (
         "CREATE TABLE pair (a, b, PRIMARY KEY (a, b));\n"

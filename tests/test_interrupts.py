@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,15 +22,16 @@ from conftest import ROOT, query, write
 from vmpilot.migrate import AccessError, Progress, StepError, current, migrate
 
 ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+LONG = ENDLESS.replace("FROM n)", "FROM n WHERE i < 30000000)")
 OUTSIDE = "-- vmpilot: no-transaction\n"
 LONGEST = 30.0
 SIGNALS = pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 
 
-def endless(migrations: Path, kind: str = "") -> None:
-    """Write a quick migration and one that never ends."""
+def endless(migrations: Path, kind: str = "", statement: str = ENDLESS) -> None:
+    """Write a quick migration and one that never ends, or not soon."""
     write(migrations, "0001_quick", "CREATE TABLE t (a);")
-    write(migrations, "0002_endless", f"{kind}CREATE TABLE IF NOT EXISTS u (a);\nINSERT INTO u {ENDLESS};")
+    write(migrations, "0002_endless", f"{kind}CREATE TABLE IF NOT EXISTS u (a);\nINSERT INTO u {statement};")
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -54,23 +55,26 @@ def is_written(database: Path) -> bool:
     return False
 
 
-def started(database: Path, migrations: Path, *arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "vmpilot.migrate",
-            *arguments,
-            "-d",
-            str(database),
-            "--migrations",
-            str(migrations),
-        ],
+@contextmanager
+def running(*arguments: str | Path) -> Iterator["subprocess.Popen[str]"]:
+    """Run Python with these arguments; at the end the process is gone, whatever happened."""
+    with subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def started(
+    database: Path, migrations: Path, *arguments: str
+) -> AbstractContextManager["subprocess.Popen[str]"]:
+    return running("-m", "vmpilot.migrate", *arguments, "-d", database, "--migrations", migrations)
 
 
 def has_second_table(database: Path) -> bool:
@@ -183,10 +187,7 @@ def test_a_signal_stops_the_comparison_of_an_adopted_database(migrations: Path, 
         until(lambda: is_written(database))
         until(lambda: seconds_of(process) > 1)  # far more than the statement takes on this database
         process.send_signal(signal.SIGINT)
-        try:
-            _, errors = process.communicate(timeout=LONGEST)
-        finally:
-            process.kill()
+        _, errors = process.communicate(timeout=LONGEST)
     assert process.returncode == 130
     assert errors == f"error: {database}: interrupted; rolled back, {database} is at 0001\n"
     assert query(database, "PRAGMA integrity_check") == [("ok",)]
@@ -229,13 +230,7 @@ def test_what_a_signal_raises_comes_out_of_the_library(
     migrations: Path, database: Path, number: int, raised: str, expected: list[str], kind: str
 ) -> None:
     endless(migrations, kind)
-    with subprocess.Popen(
-        [sys.executable, "-c", LIBRARY.format(raised=raised), str(database), str(migrations)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    ) as process:
+    with running("-c", LIBRARY.format(raised=raised), database, migrations) as process:
         until(lambda: is_written(database) and (not kind or has_second_table(database)))
         process.send_signal(number)
         output, errors = process.communicate(timeout=LONGEST)
@@ -252,7 +247,7 @@ class Enough(Exception):
 def test_what_progress_raises_during_a_long_statement_comes_out(
     migrations: Path, database: Path, error: BaseException
 ) -> None:
-    endless(migrations)
+    endless(migrations, statement=LONG)
 
     def report(progress: Progress) -> None:
         if progress.step.version == "0002" and progress.elapsed:
@@ -304,7 +299,7 @@ def connection(database: Path) -> Iterator[sqlite3.Connection]:
 def test_a_callers_progress_handler_stays_and_stops_a_step(
     migrations: Path, database: Path, connection: sqlite3.Connection
 ) -> None:
-    endless(migrations)
+    endless(migrations, statement=LONG)
     calls = 0
 
     def handler() -> bool:
@@ -327,7 +322,7 @@ def test_a_callers_progress_handler_stays_and_stops_a_step(
 def test_a_callers_interrupt_from_another_thread_stops_a_step(
     migrations: Path, database: Path, connection: sqlite3.Connection
 ) -> None:
-    endless(migrations)
+    endless(migrations, statement=LONG)
     ended = threading.Event()
 
     def interrupt() -> None:

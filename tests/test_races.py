@@ -701,6 +701,23 @@ def test_with_something_to_do_what_is_read_only_is_an_access_error(
     assert database.read_bytes() == before
 
 
+def test_what_cannot_even_be_looked_for_is_an_access_error_and_not_an_empty_database(shelf: Path) -> None:
+    migrations, place = shelf / "migrations", shelf / "place"
+    migrations.mkdir()
+    place.mkdir()
+    tables(migrations, 1)
+    migrate(place / "app.db", migrations)
+    place.chmod(0o000)
+    database = place / "app.db"
+    said = [f"AccessError: {database}: unable to open database file; nothing was changed"]
+    try:
+        assert as_nobody(lambda: migrate(database, migrations)) == said
+        assert as_nobody(lambda: current(database, migrations)) == said
+        assert as_nobody(lambda: history(database, migrations)) == said
+    finally:
+        place.chmod(0o755)
+
+
 @MODES
 def test_with_nothing_to_do_a_read_only_mount_is_fine(shelf: Path, mode: str) -> None:
     migrations, place = shelf / "migrations", shelf / "place"

@@ -136,7 +136,8 @@ def dangling(cursor: Any) -> Iterator[tuple[_Row, str]]:
         # By key, because a rebuilt table may number its rows anew.
         select = f"SELECT {key.columns} FROM {_main(table)} WHERE"
         if rowid is not None:
-            values = _all(cursor, f"{select} _rowid_ = ?", (rowid,))[0]
+            # A column of that name may hide the row's number.
+            values = next(iter(_all(cursor, f"{select} _rowid_ = ?", (rowid,))), ())
         else:
             if (table, number) not in unnumbered:
                 unnumbered[table, number] = iter(_all(cursor, f"{select} {key.orphaned}"))

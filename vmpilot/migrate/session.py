@@ -378,9 +378,20 @@ def _writer(path: str, timeout: float) -> Iterator[Session]:
 @contextmanager
 def _reader(path: str, timeout: float) -> Iterator[Session]:
     """Open a file so that looking at it leaves no trace; where there is none, an empty database."""
-    opened = _connect(path, _reading_mode(path)) if os.path.exists(path) else _connect(":memory:", "memory")
+    opened = _connect(":memory:", "memory") if _is_missing(path) else _connect(path, _reading_mode(path))
     with _closed(opened) as (connection, cursor):
         yield Session(connection, cursor, path, timeout)
+
+
+def _is_missing(path: str) -> bool:
+    """Tell whether there is surely no such file; what one may not even look for is no missing file."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def _reading_mode(path: str) -> str:
