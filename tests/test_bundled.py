@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, query
+from support import ROOT, query
 
 from vmpilot import db
 from vmpilot.migrate import StepError, current, downgrade, history, migrate, stamp
-from vmpilot.migrate.files import discover, load
-from vmpilot.migrate.script import statements
+from vmpilot.migrate.files.directory import discover, load
+from vmpilot.migrate.files.script import statements
 
 BUNDLED = str(ROOT / "migrations")
 HISTORY = discover(BUNDLED)

@@ -15,10 +15,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
 import vmpilot
 
-ROOT = Path(__file__).resolve().parent.parent
 NAME = f"vmpilot-{vmpilot.__version__}"
 
 

@@ -4,7 +4,7 @@ import os
 import sqlite3
 
 from .migrate import migrate
-from .migrate.session import located
+from .migrate.database.connection import located
 
 
 def connect(path: str | os.PathLike[str] | None = None) -> sqlite3.Connection:

@@ -15,18 +15,19 @@ the package); and `timeout`: how many seconds to wait for a lock. All errors are
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from . import files, runner
+from .database.connection import located
 from .errors import AccessError, HistoryError, MigrationError, StepError, VersionError
-from .plan import Progress, Report, Step
-from .prepare import Wish
-from .runner import Current, Entry
-from .session import located
+from .files import directory
+from .files.plan import Progress, Report, Step
+from .run import commands
+from .run.commands import Current, Entry
+from .run.planning import Wish
 
 if TYPE_CHECKING:
-    from .backup import restore
-    from .health import Health, Problem, check
-    from .proof import verify
-    from .scaffold import create
+    from .tools.backup import restore
+    from .tools.check import Health, Problem, check
+    from .tools.create import create
+    from .tools.verify import verify
 
 __all__ = [
     "AccessError",
@@ -52,16 +53,16 @@ __all__ = [
 ]
 
 Database = Any
-Migrations = str | PathLike[str] | files.Entry | None
+Migrations = str | PathLike[str] | directory.Entry | None
 
 # What lies beyond the core is imported when it is asked for: a start-up does not pay for it.
 _BEYOND = {
-    "restore": "backup",
-    "check": "health",
-    "Health": "health",
-    "Problem": "health",
-    "verify": "proof",
-    "create": "scaffold",
+    "restore": "tools.backup",
+    "check": "tools.check",
+    "Health": "tools.check",
+    "Problem": "tools.check",
+    "verify": "tools.verify",
+    "create": "tools.create",
 }
 
 
@@ -105,19 +106,19 @@ def stamp(
     target: str, database: Database = None, migrations: Migrations = None, *, timeout: float = 30.0
 ) -> Step:
     """Record that a database is at `target` and run nothing; works from any state."""
-    return runner.stamp(files.located(migrations), target, located(database), timeout=timeout)
+    return commands.stamp(directory.located(migrations), target, located(database), timeout=timeout)
 
 
 def current(database: Database = None, migrations: Migrations = None, *, timeout: float = 30.0) -> Current:
     """Return where a database is; reads only."""
-    return runner.current(files.located(migrations), located(database), timeout=timeout)
+    return commands.current(directory.located(migrations), located(database), timeout=timeout)
 
 
 def history(
     database: Database = None, migrations: Migrations = None, *, timeout: float = 30.0
 ) -> tuple[Entry, ...]:
     """Return every migration as seen from a database, oldest first; reads only."""
-    return runner.history(files.located(migrations), located(database), timeout=timeout)[1]
+    return commands.history(directory.located(migrations), located(database), timeout=timeout)[1]
 
 
 def _run(
@@ -129,17 +130,17 @@ def _run(
     timeout: float,
     progress: Report | None,
 ) -> tuple[Step, ...]:
-    place = files.located(migrations)
-    wish = Wish(action, place, files.discover(place), target)
+    place = directory.located(migrations)
+    wish = Wish(action, place, directory.discover(place), target)
     where = located(database)
 
     def prelude(version: str) -> None:
         if backup:
-            from .backup import take
+            from .tools.backup import take
 
             take(where, version, timeout=timeout)
 
-    return runner.run(wish, where, timeout=timeout, report=progress or _silent, prelude=prelude)
+    return commands.run(wish, where, timeout=timeout, report=progress or _silent, prelude=prelude)
 
 
 def _silent(progress: Progress) -> None:

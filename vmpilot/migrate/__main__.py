@@ -8,7 +8,7 @@ import signal
 import sys
 from types import FrameType
 
-from .cli import Terminated, main
+from .cli.commands import Terminated, main
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -1,0 +1,653 @@
+"""Proves that a caller's connection is migrated as a path is, and handed back as it came.
+
+Whatever its isolation level, rows, texts and functions are, and whichever module with the interface of
+sqlite3 it comes from: those that are not installed are skipped.
+"""
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import query, write
+
+from vmpilot.migrate import AccessError, StepError, current, downgrade, history, migrate, stamp
+
+PRAGMAS = [
+    "busy_timeout",
+    "foreign_keys",
+    "recursive_triggers",
+    "legacy_alter_table",
+    "query_only",
+    "synchronous",
+    "journal_mode",
+    "cache_size",
+    "temp_store",
+    "locking_mode",
+    "count_changes",
+    "read_uncommitted",
+    "ignore_check_constraints",
+    "trusted_schema",
+    "secure_delete",
+    "reverse_unordered_selects",
+    "automatic_index",
+    "writable_schema",
+    "max_page_count",
+    "journal_size_limit",
+    "mmap_size",
+]
+ATTRIBUTES = ("isolation_level", "row_factory", "text_factory", "autocommit", "in_transaction")
+
+
+def settings(connection: Any) -> dict[str, Any]:
+    """Return all that a caller can have set on a connection."""
+    found = {name: getattr(connection, name, None) for name in ATTRIBUTES}
+    cursor = connection.cursor()
+    with suppress(AttributeError):
+        cursor.row_factory = None
+    for name in PRAGMAS:
+        cursor.execute(f"PRAGMA {name}")
+        found[name] = cursor.fetchall()
+    cursor.close()
+    return found
+
+
+def family(migrations: Path) -> None:
+    """Write migrations that need foreign keys off, have a view and a trigger, and can be undone."""
+    write(
+        migrations,
+        "0001_base",
+        "CREATE TABLE parent (id INTEGER PRIMARY KEY, name TEXT);\n"
+        "CREATE TABLE child (id INTEGER PRIMARY KEY, parent REFERENCES parent (id) ON DELETE CASCADE);\n"
+        "INSERT INTO parent VALUES (1, 'a; -- b');\nINSERT INTO child VALUES (1, 1);",
+        "DROP TABLE child;\nDROP TABLE parent;",
+    )
+    write(
+        migrations,
+        "0002_rebuild",
+        "CREATE TABLE new (id INTEGER PRIMARY KEY, name TEXT, more TEXT);\n"
+        "INSERT INTO new SELECT id, name, 'x' FROM parent;\nDROP TABLE parent;\n"
+        "ALTER TABLE new RENAME TO parent;\n"
+        "CREATE VIEW names AS SELECT name FROM parent;\n"
+        "CREATE TRIGGER note AFTER INSERT ON child BEGIN UPDATE parent SET more = 'y'; END;",
+        "DROP TRIGGER note;\nDROP VIEW names;\nALTER TABLE parent DROP COLUMN more;",
+    )
+
+
+def migrated_and_handed_back(connection: Any, migrations: Path) -> None:
+    """Take a connection up, into an error, down and up again; expect it back as it came each time."""
+    family(migrations)
+    before = settings(connection)
+    assert [step.version for step in migrate(connection, migrations)] == ["0001", "0002"]
+    assert settings(connection) == before
+    assert migrate(connection, migrations) == ()
+    assert settings(connection) == before
+    write(
+        migrations,
+        "0003_bad",
+        "SELECT 1;\nINSERT INTO parent VALUES (2, 'b', 'x');\nINSERT INTO nowhere VALUES (1);",
+    )
+    with pytest.raises(StepError) as caught:
+        migrate(connection, migrations)
+    where = f"{migrations}/0003_bad.up.sql:3: "
+    assert str(caught.value).startswith(where)
+    assert "no such table: nowhere; rolled back, " in str(caught.value)
+    assert str(caught.value).endswith(" is still at 0002")
+    assert settings(connection) == before
+    for stem in ("up", "down"):
+        (migrations / f"0003_bad.{stem}.sql").unlink()
+    assert [step.version for step in downgrade(connection, migrations, target="base", backup=False)] == [
+        "0002",
+        "0001",
+    ]
+    assert settings(connection) == before
+    assert [step.version for step in migrate(connection, migrations)] == ["0001", "0002"]
+    assert current(connection, migrations).version == "0002"
+    assert [entry.state for entry in history(connection, migrations)] == ["applied", "applied"]
+    assert settings(connection) == before
+    cursor = connection.cursor()
+    cursor.execute("INSERT INTO child VALUES (2, 1)")
+    cursor.fetchall()
+    connection.commit()
+    with suppress(AttributeError):
+        cursor.row_factory = None
+    cursor.execute("SELECT count(*), max(more) FROM child, parent")
+    assert [tuple(row) for row in cursor.fetchall()] in ([(2, "y")], [(2, b"y")], [(2, "Y")])
+
+
+# --- connections of sqlite3
+
+
+def dictionary(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> dict[str, Any]:
+    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
+
+
+class Cursor(sqlite3.Cursor):
+    """An application's own cursor."""
+
+
+class Connection(sqlite3.Connection):
+    """An application's own connection, whose rows are mappings and whose cursors are its own."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.row_factory = dictionary
+
+    def cursor(self, factory: type[sqlite3.Cursor] = Cursor) -> sqlite3.Cursor:
+        return super().cursor(factory)
+
+
+def configured(**attributes: Any) -> Callable[[Path], sqlite3.Connection]:
+    def opened(database: Path) -> sqlite3.Connection:
+        connection = sqlite3.connect(database)
+        for name, value in attributes.items():
+            setattr(connection, name, value)
+        return connection
+
+    return opened
+
+
+def with_pragma(pragma: str) -> Callable[[Path], sqlite3.Connection]:
+    def opened(database: Path) -> sqlite3.Connection:
+        connection = sqlite3.connect(database)
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+        return connection
+
+    return opened
+
+
+def with_autocommit(autocommit: bool, **options: Any) -> Callable[[Path], sqlite3.Connection]:
+    return lambda database: sqlite3.connect(database, autocommit=autocommit, **options)
+
+
+newer = pytest.mark.skipif(sys.version_info < (3, 12), reason="autocommit came with Python 3.12")
+CONNECTIONS = [
+    pytest.param(sqlite3.connect, id="plain"),
+    *(
+        pytest.param(configured(isolation_level=level), id=f"isolation {level!r}")
+        for level in (None, "DEFERRED", "IMMEDIATE", "EXCLUSIVE", "")
+    ),
+    *(pytest.param(with_autocommit(value), id=f"autocommit {value}", marks=newer) for value in (True, False)),
+    pytest.param(
+        lambda database: with_autocommit(False, factory=Connection)(database),
+        id="autocommit and rows",
+        marks=newer,
+    ),
+    pytest.param(configured(row_factory=sqlite3.Row), id="Row"),
+    pytest.param(configured(row_factory=dictionary), id="dict rows"),
+    pytest.param(configured(row_factory=lambda cursor, row: row[0]), id="scalar rows"),
+    pytest.param(configured(text_factory=bytes), id="bytes"),
+    pytest.param(configured(text_factory=lambda data: data.decode("latin-1").upper()), id="own texts"),
+    pytest.param(lambda database: sqlite3.connect(":memory:"), id="memory"),
+    pytest.param(lambda database: sqlite3.connect(""), id="temporary file"),
+    pytest.param(lambda database: sqlite3.connect(f"file:{database}?mode=rwc", uri=True), id="uri"),
+    pytest.param(
+        lambda database: sqlite3.connect("file:shared?mode=memory&cache=shared", uri=True), id="shared memory"
+    ),
+    pytest.param(lambda database: sqlite3.connect(database, factory=Connection), id="subclass"),
+    pytest.param(
+        lambda database: sqlite3.connect(
+            database, detect_types=sqlite3.PARSE_DECLTYPES | sqlite3.PARSE_COLNAMES
+        ),
+        id="declared types",
+    ),
+    pytest.param(lambda database: sqlite3.connect(database, cached_statements=0), id="no cache"),
+    pytest.param(lambda database: sqlite3.connect(database, timeout=7.5), id="timeout"),
+    *(
+        pytest.param(with_pragma(pragma), id=pragma)
+        for pragma in (
+            "foreign_keys = ON",
+            "journal_mode = WAL",
+            "journal_mode = TRUNCATE",
+            "journal_mode = MEMORY",
+            "recursive_triggers = ON",
+            "legacy_alter_table = ON",
+            "case_sensitive_like = ON",
+            "count_changes = ON",
+            "reverse_unordered_selects = ON",
+            "secure_delete = FAST",
+            "locking_mode = EXCLUSIVE",
+            "full_column_names = ON",
+            "empty_result_callbacks = ON",
+            "trusted_schema = OFF",
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("connect", CONNECTIONS)
+def test_a_connection_is_migrated_and_handed_back_as_it_came(
+    migrations: Path, database: Path, connect: Callable[[Path], sqlite3.Connection]
+) -> None:
+    with closing(connect(database)) as connection:
+        migrated_and_handed_back(connection, migrations)
+
+
+@pytest.mark.parametrize(
+    "connect",
+    [
+        pytest.param(configured(row_factory=dictionary), id="dict rows"),
+        pytest.param(configured(row_factory=lambda cursor, row: row[0]), id="scalar rows"),
+        pytest.param(configured(text_factory=bytes), id="bytes"),
+    ],
+)
+def test_messages_name_the_file_whatever_rows_and_texts_are(
+    migrations: Path, database: Path, connect: Callable[[Path], sqlite3.Connection]
+) -> None:
+    write(migrations, "0001_bad", "oops;")
+    with closing(connect(database)) as connection, pytest.raises(StepError) as caught:
+        migrate(connection, migrations)
+    assert str(caught.value) == (
+        f'{migrations}/0001_bad.up.sql:1: near "oops": syntax error; rolled back, {database} is still at base'
+    )
+
+
+def test_messages_name_what_has_no_file(migrations: Path) -> None:
+    write(migrations, "0001_bad", "oops;")
+    with closing(sqlite3.connect(":memory:")) as connection, pytest.raises(StepError) as caught:
+        migrate(connection, migrations)
+    assert str(caught.value) == (
+        f'{migrations}/0001_bad.up.sql:1: near "oops": syntax error; rolled back, :memory: is still at base'
+    )
+
+
+def test_the_applications_functions_and_collations_serve_the_migrations(
+    migrations: Path, database: Path
+) -> None:
+    write(
+        migrations,
+        "0001_own",
+        "CREATE TABLE t (name TEXT COLLATE backwards, length INTEGER AS (size(name)));\n"
+        "INSERT INTO t (name) VALUES ('ab'), ('ba'), (NULL);\nCREATE INDEX names ON t (name);\n"
+        "CREATE VIEW v AS SELECT longest(name) AS l FROM t;\nINSERT INTO t (name) SELECT l FROM v;",
+    )
+
+    class Longest:
+        best = ""
+
+        def step(self, text: str | None) -> None:
+            self.best = max(self.best, text or "")
+
+        def finalize(self) -> str:
+            return self.best * 2
+
+    with closing(sqlite3.connect(database)) as connection:
+        connection.create_function("size", 1, lambda text: len(text or ""), deterministic=True)
+        connection.create_aggregate("longest", 1, Longest)
+        connection.create_collation("backwards", lambda a, b: (a < b) - (a > b))
+        assert len(migrate(connection, migrations)) == 1
+        rows = connection.execute("SELECT name, length FROM t WHERE length ORDER BY name").fetchall()
+    assert rows == [("baba", 4), ("ba", 2), ("ab", 2)]
+
+
+def test_the_callers_trace_and_attached_databases_stay(
+    migrations: Path, database: Path, tmp_path: Path
+) -> None:
+    family(migrations)
+    seen: list[str] = []
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("ATTACH ? AS other", (str(tmp_path / "other.db"),))
+        connection.execute("CREATE TABLE other.migration_log (a)")
+        connection.execute("CREATE TABLE other.child (a)")
+        connection.set_trace_callback(seen.append)
+        migrate(connection, migrations)
+        count = len(seen)
+        assert connection.execute("SELECT count(*) FROM other.migration_log").fetchone() == (0,)
+        assert 0 < count < len(seen)
+    assert query(database, "SELECT count(*) FROM child") == [(1,)]
+    assert [
+        name for (name,) in query(tmp_path / "other.db", "SELECT name FROM sqlite_master ORDER BY name")
+    ] == [
+        "child",
+        "migration_log",
+    ]
+
+
+def test_total_changes_only_grow(migrations: Path, database: Path) -> None:
+    family(migrations)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE t (a)")
+        connection.execute("INSERT INTO t VALUES (1)")
+        connection.commit()
+        assert connection.total_changes == 1
+        migrate(connection, migrations)
+        grown = connection.total_changes
+        assert grown > 1
+        assert migrate(connection, migrations) == ()
+        assert connection.total_changes == grown
+
+
+def test_a_half_read_cursor_of_the_caller_goes_on(migrations: Path, database: Path) -> None:
+    write(migrations, "0001_t", "CREATE TABLE t (a);")
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE own (a)")
+        connection.executemany("INSERT INTO own VALUES (?)", [(number,) for number in range(5)])
+        connection.commit()
+        reading = connection.execute("SELECT a FROM own")
+        assert reading.fetchone() == (0,)
+        assert len(migrate(connection, migrations)) == 1
+        assert reading.fetchall() == [(1,), (2,), (3,), (4,)]
+
+
+# --- open transactions
+
+KINDS = pytest.mark.parametrize(
+    ("factory", "texts"),
+    [(None, str), (sqlite3.Row, str), (dictionary, str), (lambda cursor, row: row[0], str), (None, bytes)],
+    ids=["tuples", "Row", "dict", "scalar", "bytes"],
+)
+
+
+@KINDS
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "INSERT INTO own VALUES (1)",
+        "CREATE TABLE more (a)",
+        "INSERT INTO attached.own VALUES (1)",
+        "PRAGMA user_version = 7",
+    ],
+    ids=["rows", "schema", "attached", "header"],
+)
+def test_an_open_transaction_with_changes_is_refused_and_stays_open(
+    migrations: Path, database: Path, tmp_path: Path, factory: Any, texts: Any, mode: str, change: str
+) -> None:
+    family(migrations)
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA journal_mode = {mode}").fetchall()
+        connection.execute("ATTACH ? AS attached", (str(tmp_path / "attached.db"),))
+        connection.execute("CREATE TABLE main.own (a)")
+        connection.execute("CREATE TABLE attached.own (a)")
+        connection.row_factory = factory
+        connection.text_factory = texts
+        connection.execute("BEGIN")
+        connection.execute(change)
+        before = settings(connection)
+        wishes: list[Callable[[], object]] = [
+            lambda: migrate(connection, migrations),
+            lambda: stamp("head", connection, migrations),
+            lambda: downgrade(connection, migrations, target="base", backup=False),
+            lambda: current(connection, migrations),
+        ]
+        for wish in wishes:
+            with pytest.raises(AccessError) as caught:
+                wish()
+            assert str(caught.value) == (
+                f"{database}: the connection has an open transaction with changes; nothing was changed; "
+                "commit or roll back first"
+            )
+            assert caught.value.database == str(database)
+        assert settings(connection) == before
+        assert connection.in_transaction
+        connection.commit()
+        connection.row_factory = None
+        kept = connection.execute(
+            "SELECT (SELECT count(*) FROM main.own) + (SELECT count(*) FROM attached.own) + (SELECT "
+            "count(*) FROM"
+            " sqlite_master WHERE name = 'more') + (SELECT user_version FROM pragma_user_version) / 7"
+        ).fetchall()
+        assert kept == [(1,)]
+        assert len(migrate(connection, migrations)) == 2
+
+
+def test_changes_of_a_temporary_table_count_as_changes(migrations: Path, database: Path) -> None:
+    family(migrations)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TEMP TABLE own (a)")
+        connection.execute("INSERT INTO own VALUES (1)")
+        assert connection.in_transaction
+        with pytest.raises(AccessError):
+            migrate(connection, migrations)
+        connection.commit()
+        assert len(migrate(connection, migrations)) == 2
+        assert connection.execute("SELECT * FROM own").fetchall() == [(1,)]
+
+
+@KINDS
+@pytest.mark.parametrize("opening", [("BEGIN",), ("BEGIN", "SELECT * FROM own"), ("SAVEPOINT s",)])
+def test_an_open_transaction_without_changes_is_ended(
+    migrations: Path, database: Path, factory: Any, texts: Any, opening: tuple[str, ...]
+) -> None:
+    family(migrations)
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE own (a)")
+        connection.row_factory = factory
+        connection.text_factory = texts
+        for statement in opening:
+            connection.execute(statement).fetchall()
+        assert connection.in_transaction
+        assert len(migrate(connection, migrations)) == 2
+        assert not connection.in_transaction
+
+
+def test_in_an_open_transaction_a_lock_is_waited_for_and_not_taken_for_a_change(
+    migrations: Path, database: Path
+) -> None:
+    family(migrations)
+    with (
+        closing(sqlite3.connect(database, isolation_level=None)) as connection,
+        closing(sqlite3.connect(database, isolation_level=None)) as other,
+    ):
+        other.execute("CREATE TABLE own (a)")
+        other.execute("BEGIN EXCLUSIVE")
+        connection.execute("BEGIN")
+        with pytest.raises(AccessError) as caught:
+            migrate(connection, migrations, timeout=0.1)
+        assert str(caught.value) == f"{database}: locked by another process for 0.1 s; nothing was changed"
+        other.execute("COMMIT")
+        assert len(migrate(connection, migrations)) == 2
+
+
+@newer
+def test_without_autocommit_a_lock_is_waited_for_and_not_taken_for_a_change(
+    migrations: Path, database: Path
+) -> None:
+    family(migrations)
+    with (
+        closing(with_autocommit(False)(database)) as connection,
+        closing(sqlite3.connect(database, isolation_level=None)) as other,
+    ):
+        other.execute("CREATE TABLE own (a)")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(AccessError) as caught:
+            migrate(connection, migrations, timeout=0.1)
+        assert str(caught.value) == f"{database}: locked by another process for 0.1 s; nothing was changed"
+        other.execute("COMMIT")
+        assert len(migrate(connection, migrations)) == 2
+
+
+# --- what is no usable connection
+
+
+def test_a_closed_connection_is_an_access_error(migrations: Path) -> None:
+    family(migrations)
+    connection = sqlite3.connect(":memory:")
+    connection.close()
+    with pytest.raises(AccessError) as caught:
+        migrate(connection, migrations)
+    assert str(caught.value) == "the connection: Cannot operate on a closed database.; nothing was changed"
+
+
+def test_a_connection_of_another_thread_is_an_access_error(migrations: Path) -> None:
+    family(migrations)
+    found: list[BaseException] = []
+
+    def use(connection: sqlite3.Connection) -> None:
+        for action in (lambda: connection.execute("SELECT 1"), lambda: migrate(connection, migrations)):
+            try:
+                action()
+            except Exception as error:
+                found.append(error)
+
+    with closing(sqlite3.connect(":memory:")) as connection:
+        thread = threading.Thread(target=use, args=(connection,))
+        thread.start()
+        thread.join()
+    own, ours = found
+    assert isinstance(ours, AccessError)
+    assert str(ours) == f"the connection: {own}; nothing was changed"
+
+
+def test_a_locked_connection_is_handed_back_as_it_came(migrations: Path, database: Path) -> None:
+    family(migrations)
+    with (
+        closing(sqlite3.connect(database, isolation_level=None)) as other,
+        closing(sqlite3.connect(database)) as connection,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        connection.execute("PRAGMA foreign_keys = ON")
+        before = settings(connection)
+        with pytest.raises(AccessError) as caught:
+            migrate(connection, migrations, timeout=0.05)
+        assert str(caught.value) == f"{database}: locked by another process for 0.05 s; nothing was changed"
+        assert settings(connection) == before
+
+
+# --- connections of other modules
+
+
+def encrypted(database: Path) -> Any:
+    connection = pytest.importorskip("sqlcipher3").connect(str(database))
+    connection.execute("PRAGMA key = 'secret'")
+    return connection
+
+
+MODULES = [
+    pytest.param(lambda database: pytest.importorskip("pysqlite3").connect(str(database)), id="pysqlite3"),
+    pytest.param(encrypted, id="sqlcipher3"),
+    pytest.param(lambda database: pytest.importorskip("libsql").connect(str(database)), id="libsql"),
+    pytest.param(lambda database: pytest.importorskip("turso").connect(str(database)), id="turso"),
+]
+
+
+@pytest.fixture(params=MODULES)
+def foreign(request: pytest.FixtureRequest, database: Path) -> Iterator[Any]:
+    """A connection of another module."""
+    connection = request.param(database)
+    yield connection
+    connection.close()
+
+
+def test_a_connection_of_another_module_is_migrated_and_handed_back(migrations: Path, foreign: Any) -> None:
+    migrated_and_handed_back(foreign, migrations)
+
+
+def rows(connection: Any, sql: str) -> list[tuple[Any, ...]]:
+    cursor = connection.cursor()
+    cursor.execute(sql)
+    return [tuple(row) for row in cursor.fetchall() or ()]
+
+
+@pytest.mark.parametrize(
+    ("step", "finding"),
+    [
+        (
+            "INSERT INTO child VALUES (9, 99);",
+            "1 new foreign key violation: row 9 of child has no parent in parent",
+        ),
+        ("DELETE FROM parent;", "1 new foreign key violation: row 1 of child has no parent in parent"),
+    ],
+)
+def test_the_rows_of_another_module_are_guarded(
+    migrations: Path, foreign: Any, step: str, finding: str
+) -> None:
+    family(migrations)
+    migrate(foreign, migrations)
+    write(migrations, "0003_bad", step)
+    before = rows(foreign, "SELECT * FROM child") + rows(foreign, "SELECT * FROM parent")
+    with pytest.raises(StepError) as caught:
+        migrate(foreign, migrations)
+    assert str(caught.value).startswith(f"{migrations}/0003_bad.up.sql: {finding}; rolled back, ")
+    assert rows(foreign, "SELECT * FROM child") + rows(foreign, "SELECT * FROM parent") == before
+
+
+def test_the_views_of_another_module_are_guarded(migrations: Path, foreign: Any) -> None:
+    family(migrations)
+    migrate(foreign, migrations)
+    write(migrations, "0003_bad", "DROP TRIGGER note;\nDROP TABLE parent;\nDELETE FROM child;")
+    with pytest.raises(StepError) as caught:
+        migrate(foreign, migrations)
+    assert str(caught.value).startswith(f"{migrations}/0003_bad.up.sql: names does not compile any more: ")
+    assert "no such table: " in str(caught.value)
+    assert rows(foreign, "SELECT count(*) FROM names") == [(1,)]
+
+
+def test_an_open_transaction_of_another_module_is_refused(migrations: Path, foreign: Any) -> None:
+    family(migrations)
+    migrate(foreign, migrations)
+    foreign.execute("INSERT INTO child VALUES (5, 1)")
+    assert foreign.in_transaction
+    with pytest.raises(AccessError) as caught:
+        migrate(foreign, migrations)
+    assert str(caught.value).endswith(
+        ": the connection has an open transaction with changes; nothing was changed; commit or roll "
+        "back first"
+    )
+    foreign.commit()
+    assert rows(foreign, "SELECT id FROM child ORDER BY id") == [(1,), (5,)]
+
+
+def test_another_module_runs_files_outside_a_transaction(migrations: Path, foreign: Any) -> None:
+    family(migrations)
+    migrate(foreign, migrations)
+    up = "-- vmpilot: no-transaction\nCREATE INDEX IF NOT EXISTS by_parent ON child (parent);\nANALYZE;"
+    write(migrations, "0003_index", up)
+    assert [step.version for step in migrate(foreign, migrations)] == ["0003"]
+    write(migrations, "0004_bad", "-- vmpilot: no-transaction\nINSERT INTO child VALUES (7, 1);\noops;")
+    with pytest.raises(StepError) as caught:
+        migrate(foreign, migrations)
+    assert str(caught.value).startswith(f"{migrations}/0004_bad.up.sql:3: ")
+    assert "statement 1 (line 2) has taken effect already, " in str(caught.value)
+    assert rows(foreign, "SELECT count(*) FROM child") == [(2,)]
+
+
+def test_a_lock_of_another_module_is_waited_for(migrations: Path, database: Path, foreign: Any) -> None:
+    if type(foreign).__module__.partition(".")[0] in ("turso", "sqlcipher3"):
+        pytest.skip("sqlite3 cannot lock its file")
+    family(migrations)
+    hold = (
+        "import sqlite3, sys; connection = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        "connection.execute('BEGIN IMMEDIATE'); print('held', flush=True); input(); "
+        "connection.execute('ROLLBACK');"
+        "print('gone', flush=True)"
+    )
+    # A process of its own: two copies of SQLite in one process do not see each other's locks.
+    holder = [sys.executable, "-c", hold, str(database)]
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(AccessError) as caught:
+            migrate(foreign, migrations, timeout=0.05)
+        assert str(caught.value) == f"{database}: locked by another process for 0.05 s; nothing was changed"
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "gone\n"
+    assert len(migrate(foreign, migrations)) == 2
+
+
+def test_an_encrypted_database_stays_encrypted(migrations: Path, database: Path) -> None:
+    family(migrations)
+    with closing(encrypted(database)) as connection:
+        migrate(connection, migrations)
+    assert not database.read_bytes().startswith(b"SQLite format 3")
+    with pytest.raises(AccessError) as caught:
+        migrate(database, migrations)
+    assert str(caught.value) == f"{database}: file is not a database; nothing was changed"
+
+
+def test_a_wrong_key_is_an_access_error(migrations: Path, database: Path) -> None:
+    family(migrations)
+    with closing(encrypted(database)) as connection:
+        migrate(connection, migrations)
+    with closing(encrypted(database)) as connection:
+        connection.execute("PRAGMA key = 'other'")
+        with pytest.raises(AccessError) as caught:
+            migrate(connection, migrations)
+    assert str(caught.value) == f"{database}: file is not a database; nothing was changed"

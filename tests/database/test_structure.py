@@ -1,0 +1,887 @@
+"""Proves what `verify`, rehearsals and `check` see: every fact of a schema, no text layout, every lost row.
+
+All on real databases in memory; every line is compared as a whole.
+"""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vmpilot.migrate.database import structure as schema
+from vmpilot.migrate.database import tables as ledger
+from vmpilot.migrate.database.structure import Contents, Schema
+
+
+@contextmanager
+def built(*statements: str, at: Path | str = ":memory:") -> Iterator[sqlite3.Cursor]:
+    """Open a database in which these statements have run."""
+    with closing(sqlite3.connect(at, isolation_level=None)) as connection:
+        cursor = connection.cursor()
+        for statement in statements:
+            cursor.execute(statement)
+        yield cursor
+
+
+def seen(*statements: str) -> Schema:
+    with built(*statements) as cursor:
+        return schema.snapshot(cursor)
+
+
+def differ(before: str | tuple[str, ...], after: str | tuple[str, ...]) -> tuple[str, ...]:
+    old, new = ((part,) if isinstance(part, str) else part for part in (before, after))
+    return schema.difference(seen(*old), seen(*new))
+
+
+def same(*variants: str | tuple[str, ...]) -> None:
+    """Expect one schema, by every way to compare two."""
+    first, *others = (seen(*((variant,) if isinstance(variant, str) else variant)) for variant in variants)
+    assert first
+    for other in others:
+        assert schema.difference(first, other) == ()
+        assert other == first
+        assert hash(other) == hash(first)
+        assert {fact.key for fact in other} == {fact.key for fact in first}
+
+
+# --- what is seen
+
+EVERYTHING = (
+    "CREATE TABLE chats (chat_id TEXT PRIMARY KEY, title TEXT NOT NULL DEFAULT 'it''s new' COLLATE NOCASE)",
+    """CREATE TABLE exchanges (
+        exchange_id INTEGER PRIMARY KEY AUTOINCREMENT,
+        chat_id TEXT NOT NULL REFERENCES chats ON DELETE CASCADE ON UPDATE SET NULL,
+        twin TEXT CHECK (twin <> chat_id) REFERENCES chats (chat_id) DEFERRABLE INITIALLY DEFERRED,
+        cost VARCHAR (10), cents INT GENERATED ALWAYS AS (cost * 100) STORED, tenth AS (cost / 10),
+        UNIQUE (chat_id, twin COLLATE NOCASE) ON CONFLICT REPLACE, CONSTRAINT named CHECK (cost > 0),
+        FOREIGN KEY (chat_id, twin) REFERENCES pairs (one, other) NOT DEFERRABLE INITIALLY DEFERRED)""",
+    """CREATE TABLE pairs (one INT, other ANY, PRIMARY KEY (one DESC, other COLLATE RTRIM))
+        STRICT, WITHOUT ROWID""",
+    "CREATE UNIQUE INDEX by_cost ON exchanges (cost DESC, chat_id ASC, (cost+1)) WHERE cost IS NOT NULL",
+    "CREATE VIEW totals AS SELECT chat_id, sum(cost) FROM exchanges GROUP BY 1",
+    "CREATE TRIGGER keep BEFORE DELETE ON chats BEGIN SELECT RAISE(ABORT, 'no'); END",
+    "CREATE TRIGGER put INSTEAD OF INSERT ON totals BEGIN SELECT 1; END",
+    "CREATE VIRTUAL TABLE words USING fts5(word)",
+)
+
+
+def test_every_kind_of_object_is_seen() -> None:
+    assert sorted((fact.kind, fact.table, fact.name, fact.text) for fact in seen(*EVERYTHING)) == [
+        ("check", "exchanges", "", "(cost > 0)"),
+        ("check", "exchanges", "", "(twin <> chat_id)"),
+        ("column", "chats", "chat_id", "TEXT"),
+        ("column", "chats", "title", "TEXT NOT NULL DEFAULT 'it''s new' COLLATE NOCASE"),
+        ("column", "exchanges", "cents", "INT GENERATED ALWAYS AS (cost * 100) STORED"),
+        ("column", "exchanges", "chat_id", "TEXT NOT NULL"),
+        ("column", "exchanges", "cost", "VARCHAR (10)"),
+        ("column", "exchanges", "exchange_id", "INTEGER"),
+        ("column", "exchanges", "tenth", "GENERATED ALWAYS AS (cost / 10) VIRTUAL"),
+        ("column", "exchanges", "twin", "TEXT"),
+        ("column", "pairs", "one", "INT NOT NULL"),
+        ("column", "pairs", "other", "ANY NOT NULL"),
+        ("conflict clause", "exchanges", "", "UNIQUE (chat_id, twin COLLATE NOCASE) ON CONFLICT REPLACE"),
+        ("foreign key", "exchanges", "", "(chat_id) -> chats on update set null on delete cascade"),
+        ("foreign key", "exchanges", "", "(chat_id, twin) -> pairs (one, other)"),
+        ("foreign key", "exchanges", "", "(twin) -> chats (chat_id) deferrable initially deferred"),
+        ("index", "exchanges", "by_cost", "UNIQUE (cost DESC, chat_id, (cost+1)) WHERE cost IS NOT NULL"),
+        ("table", "chats", "chats", "PRIMARY KEY (chat_id)"),
+        ("table", "exchanges", "exchanges", "PRIMARY KEY (exchange_id) AUTOINCREMENT"),
+        ("table", "pairs", "pairs", "PRIMARY KEY (one DESC, other COLLATE RTRIM) STRICT WITHOUT ROWID"),
+        ("trigger", "chats", "keep", "BEFORE DELETE ON chats BEGIN SELECT RAISE(ABORT, 'no'); END"),
+        ("trigger", "totals", "put", "INSTEAD OF INSERT ON totals BEGIN SELECT 1; END"),
+        ("unique", "exchanges", "", "(chat_id, twin COLLATE NOCASE)"),
+        ("view", "totals", "totals", "AS SELECT chat_id, sum(cost) FROM exchanges GROUP BY 1"),
+        ("virtual table", "words", "words", "USING fts5(word)"),
+    ]
+
+
+def test_an_object_that_comes_or_goes_is_one_line() -> None:
+    objects = [
+        "table chats",
+        "trigger keep on chats",
+        "table exchanges",
+        "index by_cost on exchanges UNIQUE (cost DESC, chat_id, (cost+1)) WHERE cost IS NOT NULL",
+        "table pairs",
+        "view totals",
+        "trigger put on totals",
+        "virtual table words",
+    ]
+    assert differ((), EVERYTHING) == tuple(f"+ {line}" for line in objects)
+    assert differ(EVERYTHING, ()) == tuple(f"- {line}" for line in objects)
+
+
+def test_what_sqlite_virtual_tables_and_the_migrator_keep_is_left_out() -> None:
+    plain = "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, a UNIQUE REFERENCES p)"
+    with built(
+        plain, "CREATE VIRTUAL TABLE f USING fts5(a)", "CREATE VIRTUAL TABLE r USING rtree(id, a, b)"
+    ) as cursor:
+        cursor.execute("INSERT INTO t (a) VALUES (1)")
+        cursor.execute("CREATE INDEX i ON t (a)")
+        cursor.execute("ANALYZE")
+        before = schema.snapshot(cursor)
+        assert sorted({fact.table for fact in before}) == ["f", "r", "t"]
+        for table in ledger.TABLES.values():
+            cursor.execute(table)
+        cursor.execute("CREATE INDEX extra ON migration_log (name)")
+        cursor.execute("CREATE TEMP TABLE t (other REFERENCES q)")
+        assert schema.snapshot(cursor) == before
+        assert schema.rows(cursor, before) == {"f": 0, "r": 0, "t": 1}
+
+
+def test_before_sqlite_3_37_shadow_tables_are_tables() -> None:
+    def refuse(action: int, name: str | None, *_: str | None) -> int:
+        return sqlite3.SQLITE_DENY if name == "table_list" else sqlite3.SQLITE_OK
+
+    with built("CREATE VIRTUAL TABLE f USING rtree(id, a, b)") as cursor:
+        cursor.connection.set_authorizer(refuse)
+        found = {fact.table for fact in schema.snapshot(cursor)}
+    assert found == {"f", "f_node", "f_parent", "f_rowid"}
+
+
+def test_what_cannot_be_compiled_or_read_is_still_described(database: Path) -> None:
+    with built(at=database) as cursor:
+        cursor.connection.create_function("ours", 1, lambda value: value, deterministic=True)
+        cursor.connection.create_collation("sorted", lambda a, b: (a > b) - (a < b))
+        for statement in (
+            "CREATE TABLE t (a COLLATE sorted UNIQUE, b AS (ours(a)), CHECK (ours(a) > 0))",
+            "CREATE INDEX i ON t (ours(a)) WHERE ours(a) > 1",
+            "CREATE VIEW v AS SELECT ours(a) FROM t",
+            "CREATE VIEW w AS SELECT * FROM gone",
+            "CREATE TRIGGER g AFTER INSERT ON t BEGIN INSERT INTO gone VALUES (ours(new.a)); END",
+        ):
+            cursor.execute(statement)
+    with built("PRAGMA writable_schema = ON", at=database) as cursor:
+        lost_module = ("table", "m", "m", 0, "CREATE VIRTUAL TABLE m USING no_such_module(a)")
+        cursor.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", lost_module)
+        cursor.execute("PRAGMA writable_schema = RESET")
+        now = schema.snapshot(cursor)
+        assert sorted((fact.kind, fact.name, fact.text) for fact in now) == [
+            ("check", "", "(ours(a) > 0)"),
+            ("column", "a", "COLLATE sorted"),
+            ("column", "b", "GENERATED ALWAYS AS (ours(a)) VIRTUAL"),
+            ("index", "i", "(ours(a)) WHERE ours(a) > 1"),
+            ("table", "t", ""),
+            ("trigger", "g", "AFTER INSERT ON t BEGIN INSERT INTO gone VALUES (ours(new.a)); END"),
+            ("unique", "", "(a)"),
+            ("view", "v", "AS SELECT ours(a) FROM t"),
+            ("view", "w", "AS SELECT * FROM gone"),
+            ("virtual table", "m", "USING no_such_module(a)"),
+        ]
+        assert schema.rows(cursor, now) == {}
+        assert schema.contents(cursor, now) == {"m": {}, "t": {}}
+
+
+def test_the_number_of_statements_does_not_grow_with_the_number_of_tables() -> None:
+    def count(tables: int) -> int:
+        traced: list[str] = []
+        parts = ("id INTEGER PRIMARY KEY", "a TEXT UNIQUE", "b REFERENCES t0 (a)")
+        with built(*(f"CREATE TABLE t{number} ({', '.join(parts)})" for number in range(tables))) as cursor:
+            cursor.connection.set_trace_callback(traced.append)
+            assert len(schema.snapshot(cursor)) == 6 * tables
+        return len([statement for statement in traced if not statement.startswith("--")])
+
+    assert count(300) == count(3) == 4
+
+
+def test_what_was_seen_is_not_read_again() -> None:
+    traced: list[str] = []
+    seen: schema.Seen = {}
+    with built(*EVERYTHING) as cursor:
+        first = schema.snapshot(cursor, seen=seen)
+        cursor.connection.set_trace_callback(traced.append)
+        assert schema.snapshot(cursor, seen=seen) is first
+        looks = [statement for statement in traced if not statement.startswith("--")]
+        assert [look.split(" FROM ")[1].split()[0] for look in looks] == [
+            "main.sqlite_schema",
+            "pragma_table_list",
+        ]
+        cursor.execute("DROP VIEW totals")
+        for statement in (EVERYTHING[4], EVERYTHING[6]):  # the same, in another order
+            cursor.execute(statement)
+        assert schema.snapshot(cursor, seen=seen) is first
+        cursor.execute("DROP INDEX by_cost")
+        cursor.execute(EVERYTHING[0].replace("chats", "CHATS2"))
+        second = schema.snapshot(cursor, seen=seen)
+        assert second == schema.snapshot(cursor) != first
+        assert schema.snapshot(cursor, seen=seen, only=["chats2"]) == schema.snapshot(cursor, only=["chats2"])
+
+
+# --- what differs
+
+GENERATED = "~ column t.b GENERATED ALWAYS AS "
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lines"),
+    [
+        ("(a)", "(a, title TEXT)", ["+ column t.title TEXT"]),
+        ("(a, title TEXT NOT NULL)", "(a)", ["- column t.title TEXT NOT NULL"]),
+        ("(a)", "(b)", ["- column t.a", "+ column t.b"]),
+        ("(a)", "(a TEXT)", ["~ column t.a (none) -> TEXT"]),
+        ("(a INT)", "(a)", ["~ column t.a INT -> (none)"]),
+        ("(a TEXT)", "(a TEXT NOT NULL DEFAULT 'x')", ["~ column t.a TEXT -> TEXT NOT NULL DEFAULT 'x'"]),
+        ("(a DEFAULT 'x')", "(a DEFAULT 'X')", ["~ column t.a DEFAULT 'x' -> DEFAULT 'X'"]),
+        ("(a DEFAULT 1)", "(a DEFAULT '1')", ["~ column t.a DEFAULT 1 -> DEFAULT '1'"]),
+        ("(a DEFAULT 'x\ny')", "(a)", ["~ column t.a DEFAULT 'x\\ny' -> (none)"]),
+        ("(a)", "(a DEFAULT NULL)", ["~ column t.a (none) -> DEFAULT NULL"]),
+        ("(a COLLATE NOCASE)", "(a)", ["~ column t.a COLLATE NOCASE -> (none)"]),
+        ("(a, b AS (a))", "(a, b AS (+a))", [GENERATED + "(a) VIRTUAL -> GENERATED ALWAYS AS (+a) VIRTUAL"]),
+        (
+            "(a, b AS (a))",
+            "(a, b AS (a) STORED)",
+            [GENERATED + "(a) VIRTUAL -> GENERATED ALWAYS AS (a) STORED"],
+        ),
+        ("(a, b AS (a))", "(a, b)", [GENERATED + "(a) VIRTUAL -> (none)"]),
+        ("(a, CHECK (a > 1))", "(a, CHECK (a > 2))", ["- check on t (a > 1)", "+ check on t (a > 2)"]),
+        ("(a)", "(a CHECK (a IN ('x', '(')))", ["+ check on t (a IN ('x', '('))"]),
+        (
+            "(a CHECK (a > 'x'))",
+            "(a CHECK (a > 'X'))",
+            ["+ check on t (a > 'X')", "- check on t (a > 'x')"],
+        ),
+        ("(a, b UNIQUE)", "(a UNIQUE, b)", ["+ unique on t (a)", "- unique on t (b)"]),
+        ("(a, UNIQUE (a))", "(a, UNIQUE (a DESC))", ["- unique on t (a)", "+ unique on t (a DESC)"]),
+        (
+            "(a, UNIQUE (a))",
+            "(a, UNIQUE (a COLLATE RTRIM))",
+            ["- unique on t (a)", "+ unique on t (a COLLATE RTRIM)"],
+        ),
+        ("(a, b, UNIQUE (a, b))", "(a, b, UNIQUE (b, a))", ["- unique on t (a, b)", "+ unique on t (b, a)"]),
+        (
+            "(a UNIQUE ON CONFLICT IGNORE)",
+            "(a UNIQUE ON CONFLICT REPLACE)",
+            [
+                "- conflict clause on t UNIQUE (a) ON CONFLICT IGNORE",
+                "+ conflict clause on t UNIQUE (a) ON CONFLICT REPLACE",
+            ],
+        ),
+        (
+            "(a NOT NULL)",
+            "(a NOT NULL ON CONFLICT FAIL)",
+            ["+ conflict clause on t NOT NULL (a) ON CONFLICT FAIL"],
+        ),
+        (
+            "(a INT PRIMARY KEY ON CONFLICT ROLLBACK)",
+            "(a INT PRIMARY KEY)",
+            ["- conflict clause on t PRIMARY KEY (a) ON CONFLICT ROLLBACK"],
+        ),
+        ("(a INT)", "(a INT PRIMARY KEY)", ["~ table t (none) -> PRIMARY KEY (a)"]),
+        (
+            "(a INT PRIMARY KEY)",
+            "(a INT PRIMARY KEY DESC)",
+            ["~ table t PRIMARY KEY (a) -> PRIMARY KEY (a DESC)"],
+        ),
+        (
+            "(a, b, PRIMARY KEY (a, b))",
+            "(a, b, PRIMARY KEY (b, a))",
+            ["~ table t PRIMARY KEY (a, b) -> PRIMARY KEY (b, a)"],
+        ),
+        (
+            "(a INTEGER PRIMARY KEY)",
+            "(a INTEGER PRIMARY KEY AUTOINCREMENT)",
+            ["~ table t PRIMARY KEY (a) -> PRIMARY KEY (a) AUTOINCREMENT"],
+        ),
+        ("(a INT)", "(a INT) STRICT", ["~ table t (none) -> STRICT"]),
+        (
+            "(a NOT NULL PRIMARY KEY)",
+            "(a NOT NULL PRIMARY KEY) WITHOUT ROWID",
+            ["~ table t PRIMARY KEY (a) -> PRIMARY KEY (a) WITHOUT ROWID"],
+        ),
+        ("(a)", "(a REFERENCES p)", ["+ foreign key t (a) -> p"]),
+        (
+            "(a REFERENCES p (x))",
+            "(a REFERENCES p (x) ON DELETE CASCADE)",
+            ["- foreign key t (a) -> p (x)", "+ foreign key t (a) -> p (x) on delete cascade"],
+        ),
+        (
+            "(a REFERENCES p (x) ON UPDATE SET NULL)",
+            "(a REFERENCES p (x) ON UPDATE SET DEFAULT)",
+            [
+                "- foreign key t (a) -> p (x) on update set null",
+                "+ foreign key t (a) -> p (x) on update set default",
+            ][::-1],
+        ),
+        (
+            "(a REFERENCES p, b REFERENCES p DEFERRABLE INITIALLY DEFERRED)",
+            "(a REFERENCES p DEFERRABLE INITIALLY DEFERRED, b REFERENCES p)",
+            [
+                "- foreign key t (a) -> p",
+                "+ foreign key t (a) -> p deferrable initially deferred",
+                "+ foreign key t (b) -> p",
+                "- foreign key t (b) -> p deferrable initially deferred",
+            ],
+        ),
+    ],
+)
+def test_each_change_of_a_table_is_exactly_its_lines(before: str, after: str, lines: list[str]) -> None:
+    assert differ(f"CREATE TABLE t {before}", f"CREATE TABLE t {after}") == tuple(lines)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lines"),
+    [
+        ("", "CREATE INDEX i ON t(a,b)", ["+ index i on t (a, b)"]),
+        ("CREATE INDEX i ON t (a)", "CREATE INDEX i ON u (a)", ["- index i on t (a)", "+ index i on u (a)"]),
+        ("CREATE INDEX i ON t (a)", "CREATE UNIQUE INDEX i ON t (a)", ["~ index i on t (a) -> UNIQUE (a)"]),
+        ("CREATE INDEX i ON t (a)", "CREATE INDEX i ON t (a DESC)", ["~ index i on t (a) -> (a DESC)"]),
+        ("CREATE INDEX i ON t (a)", "CREATE INDEX i ON t (a) WHERE b", ["~ index i on t (a) -> (a) WHERE b"]),
+        (
+            "CREATE INDEX i ON t (a)",
+            "CREATE INDEX i ON t (a COLLATE NOCASE)",
+            ["~ index i on t (a) -> (a COLLATE NOCASE)"],
+        ),
+        ("CREATE INDEX i ON t (a + 1)", "CREATE INDEX i ON t (a + 2)", ["~ index i on t (a + 1) -> (a + 2)"]),
+        ("CREATE INDEX i ON t (a)", "CREATE INDEX j ON t (a)", ["- index i on t (a)", "+ index j on t (a)"]),
+        ("CREATE VIEW v AS SELECT a FROM t", "", ["- view v"]),
+        ("CREATE VIEW v AS SELECT a FROM t", "CREATE VIEW v AS SELECT b FROM t", ["~ view v"]),
+        ("CREATE VIEW v AS SELECT 'a'", "CREATE VIEW v AS SELECT 'A'", ["~ view v"]),
+        ("CREATE VIEW v AS SELECT 1", "CREATE TABLE v (a)", ["+ table v", "- view v"]),
+        (
+            "CREATE TRIGGER g AFTER INSERT ON t BEGIN SELECT 1; END",
+            "CREATE TRIGGER g AFTER INSERT ON u BEGIN SELECT 1; END",
+            ["- trigger g on t", "+ trigger g on u"],
+        ),
+        (
+            "CREATE TRIGGER g AFTER INSERT ON t BEGIN SELECT 1; END",
+            "CREATE TRIGGER g AFTER INSERT ON t BEGIN SELECT 1; SELECT 1; END",
+            ["~ trigger g on t"],
+        ),
+        (
+            "CREATE VIRTUAL TABLE f USING fts5(a)",
+            "CREATE VIRTUAL TABLE f USING fts5(a, prefix=2)",
+            ["~ virtual table f"],
+        ),
+    ],
+)
+def test_each_change_of_another_object_is_exactly_its_lines(
+    before: str, after: str, lines: list[str]
+) -> None:
+    tables = ("CREATE TABLE t (a, b)", "CREATE TABLE u (a, b)")
+    assert differ((*tables, before), (*tables, after)) == tuple(lines)
+
+
+def test_two_facts_are_unequal_when_they_are_not_equal() -> None:
+    facts = sorted(seen("CREATE TABLE t (a, b)"), key=lambda fact: fact.key)
+    again = sorted(seen("CREATE TABLE T (A, B)"), key=lambda fact: fact.key)
+    assert len(facts) == 3
+    for one in facts:
+        for other in again:
+            assert (one == other) is not (one != other)
+            assert (one == other) is (one.key == other.key)
+    assert facts[0] != tuple(facts[0])
+
+
+def test_names_are_shown_as_they_are_written() -> None:
+    before = 'CREATE TABLE "Chats" ("Order" INT, [x y] TEXT, PRIMARY KEY ("Order", [x y]))'
+    after = 'CREATE TABLE chats (`ORDER` INT, "X Y" BLOB, UNIQUE ("x Y"), PRIMARY KEY (`order`))'
+    assert differ(before, after) == (
+        "~ table Chats PRIMARY KEY (Order, `x y`) -> PRIMARY KEY (ORDER)",
+        "~ column Chats.x y TEXT -> BLOB",
+        "+ unique on chats (`X Y`)",
+    )
+    assert differ("CREATE TABLE t ([a`b])", "CREATE TABLE t ([a`b] UNIQUE)") == ("+ unique on t (`a``b`)",)
+
+
+# --- what does not
+
+
+def test_layout_letter_case_and_quotes_do_not_matter() -> None:
+    same(
+        "CREATE TABLE chats (chat_id TEXT DEFAULT 'A (b' CHECK (chat_id<>'A --'), n VARCHAR(10))",
+        "create table `CHATS`([Chat_ID] text default 'A (b'check(\"chat_id\" <> 'A --'),`N` varchar ( 10 ))",
+        "CREATE TABLE chats (-- one, (\n chat_id /* ' */ TEXT DEFAULT 'A (b'"
+        " CHECK\n(chat_id <> -- )\n'A --'),n VARCHAR( 10))",
+    )
+    same("CREATE TABLE t ([a`b] CHECK (`a``b` > 1))", 'CREATE TABLE t ("a`b" CHECK ("a`b" > 1))')
+    tables = "CREATE TABLE t (a, b)"
+    same((tables, "CREATE INDEX i ON t (a, b)"), (tables, 'create index "I"on[T]( "A" asc,b) -- end'))
+    same(
+        ("CREATE TABLE t (ASC)", "CREATE INDEX i ON t (asc)"),
+        ("CREATE TABLE t (asc)", "CREATE INDEX i ON t ([asc] ASC)"),
+    )
+    same(
+        (tables, "CREATE TRIGGER g AFTER INSERT ON t BEGIN UPDATE t SET a = x'0A' WHERE b = 1e3; END"),
+        (
+            tables,
+            'create trigger "G" after /* ; */ insert on "T"\nbegin update T set A=X\'0a\'where "b"=1E3;end',
+        ),
+    )
+    same(
+        (tables, "CREATE VIEW v (c) AS SELECT a AS d FROM t"),
+        (tables, 'CREATE VIEW [V](C)AS SELECT "a" AS D FROM"T"'),
+    )
+
+
+def test_the_place_of_a_constraint_and_of_a_column_do_not_matter() -> None:
+    same(
+        "CREATE TABLE t (a INT PRIMARY KEY, b UNIQUE CHECK (b > a) REFERENCES p (x), c COLLATE BINARY)",
+        "CREATE TABLE t (c, b, a INT, FOREIGN KEY (b) REFERENCES p (x), UNIQUE (b), CHECK (b > a),"
+        " PRIMARY KEY (a))",
+        "CREATE TABLE t (b, a INT, c, CONSTRAINT z PRIMARY KEY (a ASC) UNIQUE (b) ON CONFLICT ABORT"
+        " CHECK (b > a) FOREIGN KEY (b) REFERENCES p (x) MATCH FULL DEFERRABLE INITIALLY IMMEDIATE)",
+    )
+    same(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT)",
+        "CREATE TABLE t (id INTEGER, PRIMARY KEY (id AUTOINCREMENT))",
+    )
+    same(
+        "CREATE TABLE t (a INT NOT NULL PRIMARY KEY) STRICT, WITHOUT ROWID",
+        "CREATE TABLE t (a INT NOT NULL PRIMARY KEY) without rowid,strict",
+    )
+    assert differ("CREATE TABLE strict (rowid INT)", "CREATE TABLE strict (rowid INT) STRICT") == (
+        "~ table strict (none) -> STRICT",
+    )
+
+
+def test_comments_in_a_default_and_the_way_a_collation_is_written_do_not_matter() -> None:
+    same(
+        "CREATE TABLE t (a DEFAULT 1 COLLATE NOCASE, UNIQUE (a), UNIQUE (a COLLATE RTRIM))",
+        "CREATE TABLE t (a DEFAULT (1 -- one\n) COLLATE [nocase], UNIQUE (a COLLATE NoCase),"
+        ' UNIQUE (a COLLATE "rtrim"))',
+    )
+
+
+def test_only_ascii_letters_lose_their_case() -> None:
+    assert differ("CREATE TABLE t (É)", "CREATE TABLE t (é)") == ("- column t.É", "+ column t.é")
+
+
+def test_words_that_need_no_quotes_are_names_where_a_name_stands() -> None:
+    columns = ["conflict TEXT", "key ON_CONFLICT", "initially deferred", "no TEXT NOT NULL"]
+    assert seen("CREATE TABLE t (a REFERENCES conflict NOT NULL)") == seen(
+        "CREATE TABLE t (a NOT NULL REFERENCES [conflict])"
+    )
+    assert {fact.kind for fact in seen(table("rowid", columns))} == {"table", "column"}
+
+
+def test_a_keyword_in_quotes_is_a_name() -> None:
+    words = ("check", "references", "collate", "as", "constraint", "unique", "autoincrement", "conflict")
+    found = seen(table("t", [f'"{word}" "{word}" (1)' for word in words]))
+    assert {fact.kind for fact in found} == {"table", "column"}
+
+
+OLD = (
+    "CREATE TABLE t (a, b CHECK (a <> b), c REFERENCES t (a), UNIQUE (a))",
+    "CREATE INDEX i ON t (a, b + 1) WHERE a > 1",
+)
+USES = (
+    "CREATE TABLE other (x REFERENCES t (a))",
+    "CREATE VIEW v AS SELECT t.a AS b FROM t WHERE b = 'a'",
+    "CREATE TRIGGER g AFTER UPDATE OF a ON t BEGIN INSERT INTO other SELECT new.a FROM t; END",
+)
+
+
+@pytest.mark.parametrize("legacy", ["ON", "OFF"])
+@pytest.mark.parametrize(
+    "detour",
+    [
+        ["ALTER TABLE t RENAME TO u", "ALTER TABLE u RENAME TO T"],
+        ['ALTER TABLE t RENAME COLUMN a TO "x y"', 'ALTER TABLE t RENAME COLUMN "x y" TO "A"'],
+        ["ALTER TABLE t ADD COLUMN d DEFAULT 1", "ALTER TABLE t DROP COLUMN d"],
+    ],
+)
+def test_what_alter_table_rewrites_is_what_it_was(detour: list[str], legacy: str) -> None:
+    same((*OLD, *USES), (*OLD, *USES, f"PRAGMA legacy_alter_table = {legacy}", *detour))
+
+
+def test_strings_in_double_quotes_that_alter_table_mends_are_what_they_were() -> None:
+    statements = (
+        'CREATE TABLE t (a DEFAULT "x", b CHECK (b <> "It\'s"), c AS (a || "B-"), d)',
+        'CREATE INDEX i ON t (a) WHERE "b" <> "no"',
+        'CREATE VIEW v AS SELECT "a", "x" AS "y z" FROM t',
+        'CREATE TRIGGER g AFTER INSERT ON t BEGIN UPDATE t SET b = "new" WHERE "a" = new.a; END',
+    )
+    with built(*statements) as cursor:
+        before, sql = schema.snapshot(cursor), "SELECT sql FROM sqlite_schema WHERE name IN ('v', 'g')"
+        old = cursor.execute(sql).fetchall()
+        cursor.execute("ALTER TABLE t DROP COLUMN d")
+        assert cursor.execute(sql).fetchall() != old
+        assert schema.difference(before, schema.snapshot(cursor)) == ("- column t.d",)
+
+
+# --- any table, written in any way
+
+
+class Column(NamedTuple):
+    """A column as drawn: its rules are keys of RULES, in their order, and {0} in them is its name."""
+
+    name: str
+    kind: str
+    rules: tuple[str, ...]
+
+
+NAMES = ("a", "chat_id", "Order", "x y", "it's", 'say "hi"', "a--b", "check", "ünï", "[", "ä.b", "$1", "as")
+KINDS = ("", "TEXT", "INTEGER", "VARCHAR (10)", "UNSIGNED BIG INT")
+# What may be said of a column, and how the lines show it.
+RULES = (
+    {"": "", "NOT NULL": "NOT NULL"},
+    {
+        text: text
+        for text in ("", "DEFAULT 0", "DEFAULT 'it''s (1, 2'", "DEFAULT x'0aFF'", "DEFAULT '/* -- no'")
+    },
+    {text: text for text in ("", "COLLATE NOCASE", "COLLATE RTRIM")},
+    {
+        "": "",
+        "CHECK ( {0} > 'A,(' )": "({0} > 'A,(')",
+        "CHECK ( length ( {0} ) < 10 OR {0} IS NULL )": "(length ({0}) < 10 OR {0} IS NULL)",
+    },
+    {
+        "": "",
+        "REFERENCES p": "p",
+        "REFERENCES p ( {0} ) ON DELETE CASCADE": "p ({0}) on delete cascade",
+        "REFERENCES {0} DEFERRABLE INITIALLY DEFERRED": "{0} deferrable initially deferred",
+    },
+)
+SPELLINGS = st.randoms(use_true_random=False)
+
+
+@st.composite
+def drawn(draw: st.DrawFn) -> Column:
+    rules = draw(st.tuples(*(st.sampled_from(list(choices)) for choices in RULES)))
+    return Column(draw(st.sampled_from(NAMES)), draw(st.sampled_from(KINDS)), rules)
+
+
+TABLES = st.lists(drawn(), min_size=2, max_size=5, unique_by=lambda column: column.name.lower())
+
+
+def declared(column: Column, spelling: Random | None = None) -> str:
+    """Write a column; with a spelling, in any letter case, quotes, blanks and comments."""
+    words = re.findall(
+        r"'(?:[^']|'')*'|x'\w*'|\S+", " ".join(filter(None, ("{0}", column.kind, *column.rules)))
+    )
+    if spelling is None:
+        return " ".join(quoted(column.name) if word == "{0}" else word for word in words)
+    gaps = (" ", "\n\t", " /* ' , ( */ ", " -- it's \")\n", "/**/")
+    return "".join(spelling.choice(gaps) + respelled(word, column.name, spelling) for word in words)
+
+
+def respelled(word: str, name: str, spelling: Random) -> str:
+    def cased(text: str) -> str:
+        return "".join(
+            spelling.choice((letter, letter.swapcase())) if letter.isascii() else letter for letter in text
+        )
+
+    if word != "{0}":
+        return word if "'" in word else cased(word)
+    name = cased(name)
+    return spelling.choice(
+        [quoted(name), f"`{name}`", f"[{name}]"] + [name] * (name.lower() in ("a", "chat_id", "ünï"))
+    )
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def table(name: str, columns: list[str]) -> str:
+    return f"CREATE TABLE {name} ({', '.join(columns)})"
+
+
+@given(TABLES, st.data(), SPELLINGS)
+def test_a_table_is_the_same_however_it_is_written_and_grown(
+    columns: list[Column], data: st.DataObject, spelling: Random
+) -> None:
+    order = data.draw(st.permutations(columns))
+    # ALTER TABLE adds no column that is NOT NULL without a default, and the first one must be there.
+    later = [
+        column
+        for column in order[1:]
+        if data.draw(st.booleans()) and (column.rules[1] or not column.rules[0])
+    ]
+    first = [declared(column, spelling) for column in order if column not in later]
+    grown = (table("[T]", first), *(f"ALTER TABLE t ADD {declared(column, spelling)}" for column in later))
+    same(table("t", [declared(column) for column in columns]), grown)
+
+
+def expected(columns: list[Column]) -> dict[str, str]:
+    """Return what a table of these columns is: the label and the text of each fact."""
+    facts = {}
+    for name, kind, rules in columns:
+        required, default, collation, check, parent = (
+            shown[rule] for shown, rule in zip(RULES, rules, strict=True)
+        )
+        plain = name if name.isidentifier() else f"`{name}`"
+        facts[f"column t.{name}"] = " ".join(filter(None, (kind, required, default, collation)))
+        if check:
+            facts["check on t " + check.format(quoted(name))] = ""
+        if parent:
+            facts[f"foreign key t ({plain}) -> " + parent.format(plain)] = ""
+    return facts
+
+
+@given(TABLES, st.data(), SPELLINGS)
+def test_each_drawn_change_is_reported_as_exactly_its_lines(
+    columns: list[Column], data: st.DataObject, spelling: Random
+) -> None:
+    at = data.draw(st.integers(0, len(columns) - 1))
+    column = columns[at]
+    changed = data.draw(
+        st.one_of(
+            st.just([]),
+            st.sampled_from(KINDS).map(lambda kind: [column._replace(kind=kind)]),
+            drawn().map(lambda other: [other._replace(name=column.name)]),
+            drawn().map(lambda other: [column, other._replace(name="new")]),
+        )
+    )
+    after = [*columns[:at], *changed, *columns[at + 1 :]]
+    old, new = expected(columns), expected(after)
+    lines = [f"- {label} {old[label]}".rstrip() for label in old.keys() - new.keys()]
+    lines += [f"+ {label} {new[label]}".rstrip() for label in new.keys() - old.keys()]
+    lines += [
+        f"~ {label} {old[label] or '(none)'} -> {new[label] or '(none)'}"
+        for label in old.keys() & new.keys()
+        if old[label] != new[label]
+    ]
+    found = differ(
+        table("t", [declared(one) for one in columns]), table("t", [declared(one) for one in after])
+    )
+    assert sorted(found) == sorted(lines)
+
+
+# --- rows
+
+
+def kept(before: tuple[str, ...], *changes: str) -> tuple[str, ...]:
+    """Return what is said of the rows of `before` after these changes."""
+    with built(*before) as cursor:
+        old = schema.contents(cursor, schema.snapshot(cursor))
+        for change in changes:
+            cursor.execute(change)
+        return schema.lost(old, schema.contents(cursor, schema.snapshot(cursor)))
+
+
+CHATS = (
+    "CREATE TABLE Chats (id INTEGER PRIMARY KEY, title, size)",
+    "INSERT INTO chats VALUES (1, 'secret', 1), (2, NULL, 2.5), (3, x'00', -1), (4, CAST(x'ff' AS TEXT), -2)",
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ([], []),
+        (["INSERT INTO chats VALUES (9, 'new', 0)"], []),
+        (["DELETE FROM chats WHERE id > 2"], ["table Chats: 2 of 4 rows changed or lost"]),
+        (["UPDATE chats SET title = 'Secret' WHERE id = 1"], ["table Chats: 1 of 4 rows changed or lost"]),
+        (["UPDATE chats SET title = '' WHERE id = 2"], ["table Chats: 1 of 4 rows changed or lost"]),
+        (
+            ["UPDATE chats SET title = CAST(title AS TEXT) WHERE id = 3"],
+            ["table Chats: 1 of 4 rows changed or lost"],
+        ),
+        (
+            ["UPDATE chats SET title = CAST(title AS BLOB) WHERE id = 4"],
+            ["table Chats: 1 of 4 rows changed or lost"],
+        ),
+        (["UPDATE chats SET size = 1.0 WHERE id = 1"], ["table Chats: 1 of 4 rows changed or lost"]),
+        (["UPDATE chats SET size = '1' WHERE id = 1"], ["table Chats: 1 of 4 rows changed or lost"]),
+        (["UPDATE chats SET size = -2 WHERE id = 3"], ["table Chats: 1 of 4 rows changed or lost"]),
+        (
+            ["UPDATE chats SET size = 2.5000000000000004 WHERE id = 2"],
+            ["table Chats: 1 of 4 rows changed or lost"],
+        ),
+        (["UPDATE chats SET size = x'31' WHERE id = 1"], ["table Chats: 1 of 4 rows changed or lost"]),
+        (["UPDATE chats SET id = id + 10"], ["table Chats: 4 of 4 rows changed or lost"]),
+        (["DROP TABLE chats"], ["table Chats: 4 of 4 rows changed or lost"]),
+        (["ALTER TABLE chats RENAME TO talks"], ["table Chats: 4 of 4 rows changed or lost"]),
+        (["ALTER TABLE chats DROP COLUMN title"], []),
+        (
+            ["ALTER TABLE chats ADD COLUMN other DEFAULT 1", "ALTER TABLE chats RENAME COLUMN size TO SIZE"],
+            [],
+        ),
+        (
+            ["ALTER TABLE chats RENAME COLUMN size TO SIZE", "UPDATE chats SET size = 5 WHERE size = 1"],
+            ["table Chats: 1 of 4 rows changed or lost"],
+        ),
+        (["ALTER TABLE chats ADD COLUMN broken AS (no_such_function(1))"], []),
+        (
+            [
+                "CREATE TABLE new (size, id, title)",
+                "INSERT INTO new SELECT size, id, title FROM chats ORDER BY id DESC",
+                "DROP TABLE chats",
+                "ALTER TABLE new RENAME TO chats",
+            ],
+            [],
+        ),
+        (
+            [
+                "CREATE TABLE new (only)",
+                "INSERT INTO new VALUES (1)",
+                "DROP TABLE chats",
+                "ALTER TABLE new RENAME TO chats",
+            ],
+            ["table Chats: 3 of 4 rows changed or lost"],
+        ),
+        (
+            [
+                "DROP TABLE chats",
+                "CREATE TABLE chats (only)",
+                "INSERT INTO chats VALUES (1), (2), (3), (4), (5)",
+            ],
+            [],
+        ),
+        # Two values change places: every value is still there, but no row is.
+        (["UPDATE chats SET size = 3.5 - size WHERE id < 3"], ["table Chats: 2 of 4 rows changed or lost"]),
+    ],
+)
+def test_every_row_that_is_changed_or_lost_counts(changes: list[str], lines: list[str]) -> None:
+    assert kept(CHATS, *changes) == tuple(lines)
+
+
+def test_values_of_different_types_are_different_values() -> None:
+    values = (
+        "31",
+        "'31'",
+        "x'31'",
+        "31.0",
+        "'1'",
+        "1",
+        "quote(x'31')",
+        "'t31'",
+        "NULL",
+        "'NULL'",
+        "''",
+        "x''",
+    )
+    for value in values:
+        for other in values:
+            lines = kept(
+                ("CREATE TABLE t (a)", f"INSERT INTO t VALUES ({value})"), f"UPDATE t SET a = {other}"
+            )
+            assert lines == (() if value == other else ("table t: 1 of 1 rows changed or lost",))
+
+
+def test_equal_rows_count_each() -> None:
+    statements = ("CREATE TABLE t (a)", "INSERT INTO t VALUES ('x'), ('x'), ('x'), ('y')")
+    assert kept(statements, "DELETE FROM t WHERE rowid < 3") == ("table t: 2 of 4 rows changed or lost",)
+    assert kept(statements, "UPDATE t SET a = 'x'") == ("table t: 1 of 4 rows changed or lost",)
+    assert kept(statements, "UPDATE t SET a = iif(a = 'x', 'y', 'x')") == (
+        "table t: 2 of 4 rows changed or lost",
+    )
+
+
+def test_rows_are_counted_by_table_and_by_name() -> None:
+    with built(*CHATS, 'CREATE TABLE "a ""b"" c" (x)', "CREATE VIRTUAL TABLE f USING fts5(x)") as cursor:
+        cursor.execute("INSERT INTO f VALUES ('one'), ('two')")
+        cursor.execute("CREATE TEMP TABLE chats (x)")
+        now = schema.snapshot(cursor)
+        assert schema.rows(cursor, now) == {"Chats": 4, 'a "b" c': 0, "f": 2}
+        assert set(schema.contents(cursor, now)["Chats"]) == {"id", "title", "size"}
+        old = schema.contents(cursor, now)
+        cursor.execute("DELETE FROM f WHERE x = 'one'")
+        assert schema.lost(old, schema.contents(cursor, now)) == ("table f: 1 of 2 rows changed or lost",)
+
+
+# --- what a script can reach
+
+WORLD = (
+    *("CREATE TABLE a (x PRIMARY KEY, y)", "CREATE TABLE b (x REFERENCES a (x), y)", "CREATE TABLE c (x, y)"),
+    *(
+        "CREATE TABLE D (x, y)",
+        "CREATE TABLE e (x, y)",
+        "CREATE TABLE `f g` (x, y)",
+        "CREATE INDEX i ON e (y)",
+    ),
+    "CREATE VIEW v AS SELECT b.x, c.y FROM b, c",
+    "CREATE TRIGGER far INSTEAD OF INSERT ON v BEGIN DELETE FROM d WHERE x = new.x; END",
+    "CREATE TRIGGER farther AFTER DELETE ON d BEGIN UPDATE e SET y = y + 1; END",
+    *(f"INSERT INTO {name} VALUES (1, 1), (2, 2), (3, 3)" for name in ("a", "b", "c", "d", "e", "`f g`")),
+)
+SCRIPTS = (
+    *(
+        "CREATE TABLE z (x)",
+        "DROP TABLE b",
+        "DROP TABLE IF EXISTS c",
+        "DROP INDEX i",
+        "DROP VIEW v",
+        "DROP TRIGGER far",
+    ),
+    *(
+        "CREATE INDEX j ON c (x)",
+        "CREATE VIEW w AS SELECT * FROM a",
+        "INSERT INTO v VALUES (1, 1)",
+        "DELETE FROM D",
+    ),
+    *(
+        "UPDATE 'a' SET y = 0 WHERE x = 1",
+        "DELETE FROM main.'c'",
+        'DELETE FROM "f g"',
+        "REPLACE INTO [f g] VALUES (1, 'c')",
+    ),
+    *(
+        "ALTER TABLE a RENAME TO aa",
+        "ALTER TABLE b RENAME COLUMN x TO xx",
+        "ALTER TABLE c ADD COLUMN z",
+        "DROP TABLE a",
+    ),
+    *(
+        "ALTER TABLE d RENAME y TO z",
+        "ALTER TABLE /* a */ e DROP COLUMN x",
+        "ALTER TABLE aa RENAME TO a",
+        "DROP TABLE z",
+    ),
+    "CREATE TRIGGER new AFTER UPDATE ON a BEGIN INSERT INTO `f g` VALUES (0, 0); END",
+    "INSERT INTO c SELECT x, 'd' FROM e",
+)
+
+
+@given(st.lists(st.sampled_from(SCRIPTS), max_size=4))
+def test_nothing_changes_beyond_reach(statements: list[str]) -> None:
+    def look(cursor: Any, names: frozenset[str] | None) -> tuple[Schema, Contents]:
+        found = schema.snapshot(cursor, only=names)
+        return found, schema.contents(cursor, found)
+
+    with built(*WORLD) as cursor:
+        names = schema.reach(cursor, *statements)
+        whole, part = look(cursor, None), look(cursor, names)
+        for statement in statements:
+            with suppress(sqlite3.Error):
+                cursor.execute(statement)
+        whole_now, part_now = look(cursor, None), look(cursor, names)
+    assert part[0] <= whole[0]
+    assert schema.difference(part[0], part_now[0]) == schema.difference(whole[0], whole_now[0])
+    assert schema.lost(part[1], part_now[1]) == schema.lost(whole[1], whole_now[1])
+
+
+@pytest.mark.parametrize(
+    ("script", "tables"),
+    [
+        ("", set()),
+        ("-- a\nSELECT ('b'), 'c'", set()),
+        ("INSERT INTO c VALUES ('a', \"b\")", {"b", "c"}),
+        ("DELETE FROM main.'c'", {"c"}),
+        ("DROP INDEX i", {"e"}),
+        ("INSERT INTO v VALUES (1, 1)", {"v", "d", "e"}),
+        ("ALTER TABLE a RENAME TO z", {"a", "b"}),
+        ("ALTER TABLE c RENAME COLUMN x TO z", {"c", "v", "d", "e"}),
+        ("ALTER TABLE c ADD COLUMN z", {"c"}),
+        ("UPDATE sqlite_schema SET sql = ''", {"a", "b", "c", "d", "e", "f g", "v"}),
+    ],
+)
+def test_reach_is_no_wider_than_needed(script: str, tables: set[str]) -> None:
+    with built(*WORLD) as cursor:
+        everything = {fact.key[0] for fact in schema.snapshot(cursor)}
+        assert schema.reach(cursor, script) & everything == tables
+
+
+def test_what_stands_in_strings_and_comments_is_not_reached_however_long() -> None:
+    noise = "a;'' -- /* [\" ` 1e5 " * 50_000
+    script = (
+        f"INSERT INTO t VALUES (1, '{noise}', x'0a') -- {noise}\n; /* {noise} */ DELETE FROM u -- {noise}"
+    )
+    with built("CREATE TABLE t (a)") as cursor:
+        assert schema.reach(cursor, script) == {"insert", "into", "t", "values", "delete", "from", "u"}
+
+
+def test_any_number_of_names_can_be_reached() -> None:
+    script = "SELECT " + ", ".join(f"n{number}" for number in range(12_000)) + " FROM t"
+    with built("CREATE TABLE t (a)") as cursor:
+        cursor.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 10_000)
+        names = schema.reach(cursor, script)
+        assert len(names) == 12_003
+        assert schema.snapshot(cursor, only=names) == schema.snapshot(cursor)

@@ -1,0 +1,564 @@
+"""The names in a migrations directory: what they make, and that each one that breaks a rule is refused.
+
+A file that is silently skipped is a lost migration, so the near misses matter more than the hits.
+"""
+
+import importlib.resources
+import itertools
+import os
+import random
+import shutil
+import socket
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import write
+
+from vmpilot.migrate.errors import AccessError, HistoryError
+from vmpilot.migrate.files.directory import Migration, build, discover, load, located, number_after
+from vmpilot.migrate.files.script import statements
+
+
+def refusals(names: list[str]) -> list[str]:
+    """Return the messages with which a directory `m` of these names is refused."""
+    with pytest.raises(HistoryError) as caught:
+        build(names, "m")
+    error = caught.value
+    first, *others = str(error).split("; m/")
+    assert first.startswith((error.file + ": expected", error.file + ": has the number"))
+    assert error.line == 0
+    return [first, *("m/" + other for other in others)]
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "version", "title"),
+    [
+        ("0001_initial_schema.up.sql", 1, "0001", "initial_schema"),
+        ("20261122093000_add_title.up.sql", 20261122093000, "20261122093000", "add_title"),
+        ("0157.up.sql", 157, "0157", ""),
+        ("1-add-title.up.sql", 1, "1", "add-title"),
+        ("0.up.sql", 0, "0", ""),
+        ("007__x.up.sql", 7, "007", "_x"),
+        ("0001_two words, ünï.codé.up.sql", 1, "0001", "two words, ünï.codé"),
+        ("0001_up.up.sql", 1, "0001", "up"),
+        ("0001_a.down.b.up.sql", 1, "0001", "a.down.b"),
+        ("9" * 32 + "_x.up.sql", int("9" * 32), "9" * 32, "x"),
+    ],
+)
+def test_a_name_says_number_version_and_name(name: str, number: int, version: str, title: str) -> None:
+    assert build([name], "m") == (Migration(number, version, title, name, ""),)
+    down = name.removesuffix(".up.sql") + ".down.sql"
+    assert build([down, name], "m") == (Migration(number, version, title, name, down),)
+
+
+def test_the_order_is_the_number_whatever_the_padding() -> None:
+    names = ["10_d.up.sql", "9_c.up.sql", "0000_a.up.sql", f"{10**31}_e.up.sql", "000000002_b.up.sql"]
+    versions = ["0000", "000000002", "9", "10", str(10**31)]
+    for shuffled in itertools.permutations(names):
+        assert [migration.version for migration in build(shuffled, "m")] == versions
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([], "0001"),
+        (["0001.up.sql"], "0002"),
+        (["0.up.sql"], "0001"),
+        (["1.up.sql", "99_x.up.sql"], "0100"),
+        (["9999.up.sql"], "10000"),
+        (["000099.up.sql"], "000100"),
+        (["20261122093000.up.sql"], "20261122093001"),
+    ],
+)
+def test_the_next_free_number_is_as_wide_as_the_newest(names: list[str], expected: str) -> None:
+    assert number_after(build(names, "m")) == expected
+
+
+OTHERS = (
+    *(
+        "README.md",
+        ".gitkeep",
+        "0001_x.go",
+        "0001_x.up.sql.bak",
+        "0001_x.up.sql~",
+        "0001_x.up.sql.swp",
+        "sql",
+    ),
+    *(
+        ".0001_x.up.sql",
+        ".sql",
+        ".hidden.SQL",
+        "0001_x.upsql",
+        "0001_x.sqlite",
+        "0001_x.up.sql ",
+        "__pycache__",
+    ),
+)
+
+
+def test_hidden_files_and_other_endings_are_left_alone() -> None:
+    assert build(OTHERS, "m") == ()
+    assert len(build([*OTHERS, "0001_x.up.sql"], "m")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "proposal"),
+    [
+        # the examples of the design
+        ("3_x.up..sql", "0003_x.up.sql"),
+        ("0004_x_up.sql", "0004_x.up.sql"),
+        ("0005_x.UP.SQL", "0005_x.up.sql"),
+        # endings
+        ("0001_x.sql", "0001_x.up.sql"),
+        ("0001.sql", "0001.up.sql"),
+        ("0001_x.Up.sql", "0001_x.up.sql"),
+        ("0001_x.up.Sql", "0001_x.up.sql"),
+        ("0001_x.down.SQL", "0001_x.down.sql"),
+        ("0001_x.DOWN.sql", "0001_x.down.sql"),
+        ("0001_x_down.sql", "0001_x.down.sql"),
+        ("0001_x.down..sql", "0001_x.down.sql"),
+        ("0001_x.up .sql", "0001_x.up.sql"),
+        ("0001_x.up.up.sql", "0001_x.up.sql"),
+        ("0001_x.up.down.sql", "0001_x.down.sql"),
+        ("0001_x.down.up.sql", "0001_x.down.sql"),
+        ("0001.down.up.sql", "0001.down.sql"),
+        ("0001_x.up.sql.sql", "0001_x.up.sql"),
+        ("0001_x.upp.sql", "0001_x_upp.up.sql"),
+        # numbers
+        ("x.up.sql", "0001_x.up.sql"),
+        ("up.sql", "0001.up.sql"),
+        ("_x.up.sql", "0001_x.up.sql"),
+        ("V1__x.sql", "0001_v1_x.up.sql"),
+        ("-1_x.up.sql", "0001_1_x.up.sql"),
+        ("1.5_x.up.sql", "0001_5_x.up.sql"),
+        ("1e3_x.up.sql", "0001_e3_x.up.sql"),
+        ("٣_x.up.sql", "0001_x.up.sql"),
+        ("²_x.up.sql", "0001_x.up.sql"),
+        (" 0001_x.up.sql", "0001_0001_x.up.sql"),
+        ("1" * 33 + "_x.up.sql", "1" * 32 + "_1_x.up.sql"),
+        ("1" * 33 + ".up.sql", "1" * 32 + "_1.up.sql"),
+        # between number and name
+        ("0001x.up.sql", "0001_x.up.sql"),
+        ("0001 x.up.sql", "0001_x.up.sql"),
+        ("0001.x.up.sql", "0001_x.up.sql"),
+        ("0001_.up.sql", "0001.up.sql"),
+        ("0001-.down.sql", "0001.down.sql"),
+        # others
+        ("schema.SQL", "0001_schema.up.sql"),
+        ("0001_fix: it.up..sql", "0001_fix_it.up.sql"),
+        ("0001_É.UP.sql", "0001.up.sql"),
+    ],
+)
+def test_a_name_that_nearly_matches_is_refused(name: str, proposal: str) -> None:
+    good = ["0007_good.up.sql", "0007_good.down.sql"]
+    assert refusals([name, *good]) == [f"m/{name}: expected a name like {proposal}"]
+    assert build([*good, proposal.replace(".down.", ".up.")], "m")  # the proposal is a name that fits
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("0001_a\nb.up.sql", r"0001_a\nb.up.sql: expected a name like 0001_a_b.up.sql"),
+        ("0001_\x1b[2J.up..sql", r"0001_\x1b[2J.up..sql: expected a name like 0001_2j.up.sql"),
+        ("0001_\udcff.up.sql", r"0001_\udcff.up.sql: expected a name like 0001.up.sql"),
+    ],
+)
+def test_what_cannot_be_printed_is_shown_escaped(name: str, shown: str) -> None:
+    assert refusals([name]) == ["m/" + shown]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["0001_a.down.sql"], ["m/0001_a.down.sql: expected 0001_a.up.sql beside it"]),
+        (
+            ["0001_a.up.sql", "0001-a.down.sql", "1_a.down.sql"],
+            [
+                "m/0001-a.down.sql: expected 0001-a.up.sql beside it",
+                "m/1_a.down.sql: expected 1_a.up.sql beside it",
+            ],
+        ),
+        (["7.down.sql"], ["m/7.down.sql: expected 7.up.sql beside it"]),
+    ],
+)
+def test_a_down_needs_its_up(names: list[str], expected: list[str]) -> None:
+    assert refusals(names) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (
+            ["0001_a.up.sql", "0001_b.up.sql"],
+            ["m/0001_b.up.sql: has the number of 0001_a.up.sql; the next free number is 0002"],
+        ),
+        (
+            ["3_b.up.sql", "3_b.down.sql", "0003-b.up.sql", "000012.up.sql"],
+            ["m/3_b.up.sql: has the number of 0003-b.up.sql; the next free number is 000013"],
+        ),
+        (
+            ["0.up.sql", "00.up.sql", "000.up.sql"],
+            [
+                "m/00.up.sql: has the number of 0.up.sql; the next free number is 0001",
+                "m/000.up.sql: has the number of 00.up.sql; the next free number is 0001",
+            ],
+        ),
+    ],
+)
+def test_a_number_is_given_once(names: list[str], expected: list[str]) -> None:
+    for shuffled in itertools.permutations(names):
+        assert refusals(list(shuffled)) == expected
+
+
+def test_all_offenders_are_named_at_once() -> None:
+    names = [
+        "b.sql",
+        "0002_a.up.sql",
+        "2_b.up.sql",
+        "0009_gone.down.sql",
+        "0001_good.up.sql",
+        "0003_x.UP.sql",
+    ]
+    expected = [
+        "m/2_b.up.sql: has the number of 0002_a.up.sql; the next free number is 0003",
+        "m/0003_x.UP.sql: expected a name like 0003_x.up.sql",
+        "m/0009_gone.down.sql: expected 0009_gone.up.sql beside it",
+        "m/b.sql: expected a name like 0001_b.up.sql",
+    ]
+    for shuffled in itertools.permutations(names):
+        assert refusals(list(shuffled)) == expected
+
+
+# Any history, and one corruption
+
+titles = st.text(alphabet="abcABC 09_-é", max_size=8).map(lambda text: text and "_" + text + "x")
+pairs = st.dictionaries(
+    st.integers(0, 10**32 - 1) | st.integers(0, 99),
+    st.tuples(st.integers(0, 4), titles, st.booleans()),
+    min_size=1,
+    max_size=6,
+)
+Pairs = dict[int, tuple[int, str, bool]]
+
+
+def stem(number: int, padding: int, title: str) -> str:
+    return (padding * "0" + str(number))[-32:] + title
+
+
+def listed(history: Pairs) -> list[str]:
+    """Return the names of the files of a history."""
+    stems = {stem(number, padding, title): down for number, (padding, title, down) in history.items()}
+    ups = [name + ".up.sql" for name in stems]
+    return ups + [name + ".down.sql" for name, down in stems.items() if down]
+
+
+@given(pairs, st.randoms())
+def test_any_history_is_built_whatever_the_order_of_its_files(
+    history: Pairs, shuffler: random.Random
+) -> None:
+    names = [*listed(history), *OTHERS]
+    shuffler.shuffle(names)
+    built = build(names, "m")
+    assert [migration.number for migration in built] == sorted(history)
+    for migration in built:
+        padding, title, down = history[migration.number]
+        name = stem(migration.number, padding, title)
+        assert (migration.up, migration.down) == (f"{name}.up.sql", f"{name}.down.sql" if down else "")
+        assert (migration.version, migration.name) == (name.removesuffix(title) if title else name, title[1:])
+
+
+def renamed(change: Callable[[str], str]) -> Callable[[list[str], str], tuple[list[str], str]]:
+    """Return the corruption that gives the up file of a pair another name."""
+
+    def corrupt(names: list[str], name: str) -> tuple[list[str], str]:
+        down = name.removesuffix(".up.sql") + ".down.sql"
+        bad = change(name)
+        return [other for other in names if other not in (name, down)] + [bad], bad
+
+    return corrupt
+
+
+def orphaned(names: list[str], name: str) -> tuple[list[str], str]:
+    down = name.removesuffix(".up.sql") + ".down.sql"
+    return [other for other in names if other not in (name, down)] + [down], down
+
+
+def doubled(names: list[str], name: str) -> tuple[list[str], str]:
+    stem = name.removesuffix(".up.sql")
+    twin = stem + ("_~.up.sql" if stem.isdigit() else "~.up.sql")  # sorts behind its elder
+    return [*names, twin], twin
+
+
+CORRUPTIONS: dict[str, Callable[[list[str], str], tuple[list[str], str]]] = {
+    "upper-case direction": renamed(lambda name: name.replace(".up.sql", ".UP.sql")),
+    "upper-case ending": renamed(lambda name: name.replace(".up.sql", ".up.SQL")),
+    "two dots": renamed(lambda name: name.replace(".up.sql", ".up..sql")),
+    "underscore for dot": renamed(lambda name: name.replace(".up.sql", "_up.sql")),
+    "no direction": renamed(lambda name: name.replace(".up.sql", ".sql")),
+    "two directions": renamed(lambda name: name.replace(".up.sql", ".down.up.sql")),
+    "too many digits": renamed(lambda name: 33 * "0" + name),
+    "no number": renamed(lambda name: "x" + name),
+    "a negative number": renamed(lambda name: "-" + name),
+    "no up": orphaned,
+    "a number twice": doubled,
+}
+
+
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
+@given(data=st.data())
+def test_one_corruption_is_refused_and_names_the_file(corruption: str, data: st.DataObject) -> None:
+    history = data.draw(pairs)
+    names = listed(history)
+    victim = data.draw(st.sampled_from([name for name in names if name.endswith(".up.sql")]))
+    corrupted, bad = CORRUPTIONS[corruption](names, victim)
+    data.draw(st.randoms()).shuffle(corrupted)
+    (message,) = refusals(corrupted)
+    assert message.startswith(f"m/{bad}: ")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in corrupted:
+            Path(folder, name).touch()
+        with pytest.raises(HistoryError) as caught:
+            discover(folder)
+    assert str(caught.value) == message.replace("m/", folder + "/", 1)
+    assert caught.value.file == f"{folder}/{bad}"
+
+
+# Directories
+
+
+def refused(place: str) -> str:
+    """Return the message with which a directory is refused."""
+    with pytest.raises(HistoryError) as caught:
+        discover(place)
+    assert str(caught.value).startswith(caught.value.file + ": ")
+    return str(caught.value)
+
+
+@pytest.fixture
+def here(migrations: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand beside the directory of migrations, which holds one."""
+    monkeypatch.chdir(migrations.parent)
+    write(migrations, "0001_one", "SELECT 1;")
+    return migrations
+
+
+ONE = (Migration(1, "0001", "one", "0001_one.up.sql", "0001_one.down.sql"),)
+
+
+def test_a_directory_is_read_by_its_names_only(here: Path) -> None:
+    (here / "0001_one.up.sql").write_bytes(b"\0")
+    (here / "README.md").write_text("read me")
+    (here / "folder").mkdir()
+    (here / ".git.sql").mkdir()
+    assert discover("migrations") == ONE
+
+
+def test_a_directory_may_be_empty(tmp_path: Path) -> None:
+    assert discover(str(tmp_path)) == ()
+
+
+def test_links_are_followed(here: Path) -> None:
+    (here.parent / "elsewhere").symlink_to(here, target_is_directory=True)
+    (here / "0002_two.up.sql").symlink_to("0001_one.up.sql")
+    two = Migration(2, "0002", "two", "0002_two.up.sql", "")
+    assert discover("elsewhere") == discover("elsewhere/") == (*ONE, two)
+    assert list(statements(load("elsewhere", "0002_two.up.sql"))) == ["SELECT 1"]
+
+
+def make_socket(name: str) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(name)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (os.mkdir, "a directory"),
+        (os.mkfifo, "a special file"),
+        (make_socket, "a special file"),
+        (lambda name: os.symlink("nowhere", name), "a link to nothing"),
+        (lambda name: os.symlink(os.path.basename(name), name), "a link to nothing"),
+        (lambda name: os.symlink("..", name), "a directory"),
+    ],
+)
+@pytest.mark.parametrize("name", ["0002_two.up.sql", "0001_two.down.sql", "notes.SQL"])
+def test_an_entry_that_is_no_file_is_refused(
+    make: Callable[[str], None], kind: str, name: str, here: Path
+) -> None:
+    make(f"migrations/{name}")
+    assert refused("migrations") == f"migrations/{name}: {kind}, expected a file"
+
+
+def test_an_entry_that_is_no_file_is_named_beside_the_others(here: Path) -> None:
+    (here / "0003_x.UP.sql").touch()
+    (here / "0004_x.up.sql").mkdir()
+    (here / "0002_x.up.sql").mkdir()
+    assert refused("migrations") == (
+        "migrations/0003_x.UP.sql: expected a name like 0003_x.up.sql; "
+        "migrations/0002_x.up.sql: a directory, expected a file; "
+        "migrations/0004_x.up.sql: a directory, expected a file"
+    )
+
+
+def test_a_link_to_nothing_that_is_no_migration_is_left_alone(here: Path) -> None:
+    (here / "notes").symlink_to("notes")
+    (here / ".#0001_one.up.sql").symlink_to("user@host.1234")  # what Emacs leaves beside a file that it edits
+    assert discover("migrations") == ONE
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("nowhere", "nowhere: no such file or directory"),
+        ("migrations/0001_one.up.sql", "migrations/0001_one.up.sql: not a directory"),
+        (300 * "m", f"{300 * 'm'}: file name too long"),
+        ("loop", "loop: too many levels of symbolic links"),
+        ("dangling", "dangling: no such file or directory"),
+    ],
+)
+def test_a_place_that_is_no_directory_is_refused(place: str, expected: str, here: Path) -> None:
+    Path("loop").symlink_to("loop")
+    Path("dangling").symlink_to("nowhere")
+    assert refused(place) == expected
+
+
+def test_a_place_that_no_system_can_have_is_refused() -> None:
+    with pytest.raises(ValueError) as words:
+        os.scandir("a\0b")
+    with pytest.raises(HistoryError) as caught:
+        discover("a\0b")
+    assert str(caught.value) == rf"a\x00b: {words.value}"
+
+
+@contextmanager
+def without_permissions() -> Iterator[None]:
+    """Be someone whom the permissions of a file concern."""
+    root = os.geteuid() == 0
+    if root:
+        os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        if root:
+            os.setresuid(0, 0, 0)
+
+
+def test_what_may_not_be_read_is_refused(here: Path) -> None:
+    here.parent.chmod(0o755)
+    here.chmod(0o755)
+    (here / "0001_one.up.sql").chmod(0)
+    with without_permissions():
+        assert discover("migrations") == ONE
+        with pytest.raises(HistoryError) as caught:
+            load("migrations", "0001_one.up.sql")
+    assert str(caught.value) == "migrations/0001_one.up.sql: permission denied"
+    assert caught.value.file == "migrations/0001_one.up.sql"
+    here.chmod(0)
+    with without_permissions():
+        message = refused("migrations")
+    here.chmod(0o755)
+    assert message == "migrations: permission denied"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("0002_two.up.sql", "migrations/0002_two.up.sql: no such file or directory"),
+        ("folder.up.sql", "migrations/folder.up.sql: is a directory"),
+    ],
+)
+def test_a_file_that_went_away_is_refused(name: str, expected: str, here: Path) -> None:
+    (here / "folder.up.sql").mkdir()
+    with pytest.raises(HistoryError) as caught:
+        load("migrations", name)
+    assert (str(caught.value), caught.value.file) == (expected, "migrations/" + name)
+
+
+def test_a_process_out_of_file_descriptors_is_no_fault_of_the_files(here: Path) -> None:
+    taken = []
+    try:
+        while True:
+            taken.append(os.open(".", os.O_RDONLY))
+    except OSError:
+        with pytest.raises(AccessError) as listing:
+            discover("migrations")
+        with pytest.raises(AccessError) as loading:
+            load("migrations", "0001_one.up.sql")
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+    assert str(listing.value) == "migrations: Too many open files; nothing was changed"
+    assert str(loading.value) == "migrations/0001_one.up.sql: Too many open files; nothing was changed"
+
+
+def test_a_file_knows_its_direction(here: Path) -> None:
+    write(here, "0002_two", "-- vmpilot: revision x", "-- vmpilot: irreversible why")
+    assert load("migrations", "0002_two.up.sql").revision == "x"
+    assert load("migrations", "0002_two.down.sql").irreversible == "why"
+    with pytest.raises(HistoryError, match=r"^migrations/0003_three\.down\.sql:1: "):
+        write(here, "0003_three", "", "-- vmpilot: revision x")
+        load("migrations", "0003_three.down.sql")
+
+
+# Traversables
+
+
+@pytest.fixture
+def package(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package in a zip file that can be imported and holds the migrations."""
+    (here / "README.md").write_text("read me")
+    Path("packed").mkdir()
+    Path("packed/__init__.py").touch()
+    shutil.move("migrations", "packed/migrations")
+    shutil.make_archive("packed", "zip", base_dir="packed")
+    shutil.rmtree("packed")
+    monkeypatch.syspath_prepend("packed.zip")
+    yield Path("packed.zip")
+    sys.modules.pop("packed", None)
+
+
+def test_a_zip_file_is_a_place_too(package: Path) -> None:
+    place = importlib.resources.files("packed").joinpath("migrations")
+    assert discover(place) == discover(zipfile.Path(package, "packed/migrations/")) == ONE
+    assert list(statements(load(place, "0001_one.up.sql"))) == ["SELECT 1"]
+
+
+def test_messages_name_a_place_inside_a_zip_file(package: Path) -> None:
+    with zipfile.ZipFile(package, "a") as archive:
+        archive.writestr("packed/migrations/0002_two.UP.sql", "")
+        archive.writestr("packed/migrations/0003_three.up.sql/four", "")
+    place = zipfile.Path(package, "packed/migrations/")
+    with pytest.raises(HistoryError) as caught:
+        discover(place)
+    assert str(caught.value) == (
+        "packed.zip/packed/migrations/0002_two.UP.sql: expected a name like 0002_two.up.sql; "
+        "packed.zip/packed/migrations/0003_three.up.sql: not a file, expected a file"
+    )
+    with pytest.raises(HistoryError) as caught:
+        load(place, "0009.up.sql")
+    assert str(caught.value) == "packed.zip/packed/migrations/0009.up.sql: no such file or directory"
+
+
+@pytest.mark.parametrize("path", ["packed/nowhere", "packed/__init__.py"])
+def test_a_zip_file_without_the_directory_is_refused(path: str, package: Path) -> None:
+    with pytest.raises(HistoryError) as caught:
+        discover(zipfile.Path(package, path))
+    assert str(caught.value) == f"packed.zip/{path}: not a directory"
+
+
+def test_a_place_is_a_path_or_a_traversable_or_the_bundled_one(package: Path) -> None:
+    assert located("migrations") == located(Path("migrations")) == "migrations"
+    assert located(zipped := zipfile.Path(package)) is zipped
+    assert discover(located(None))[0].up == "0001_initial_schema.up.sql"
+    for wrong in (5, b"migrations", ["migrations"]):
+        with pytest.raises(TypeError) as caught:
+            located(wrong)  # type: ignore[arg-type]
+        kind = type(wrong).__name__
+        assert str(caught.value) == f"migrations: expected a path or a Traversable, not {kind}"

@@ -1,0 +1,422 @@
+"""The shell scripts as real processes: under every shell at hand, from a checkout whose path has a space.
+
+They run with the interpreter that runs the tests, but outside its virtual environment: nothing is installed.
+"""
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from support import ROOT
+
+HEAD = max(path.name.partition("_")[0] for path in (ROOT / "migrations").glob("*.up.sql"))
+DEADLINE = 30.0
+
+Shell = list[str]
+
+
+@pytest.fixture(params=["sh", "dash", "busybox ash"])
+def shell(request: pytest.FixtureRequest) -> Shell:
+    command: Shell = request.param.split()
+    if not shutil.which(command[0]):
+        pytest.skip(f"{command[0]} is not installed")
+    return command
+
+
+@pytest.fixture
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copy = tmp_path_factory.mktemp("a checkout") / "VM Pilot"
+    for folder in ("vmpilot", "migrations", "scripts"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Stand in a directory away from the checkout, in the environment of a container's start."""
+    bare = os.path.dirname(os.path.realpath(sys.executable))
+    monkeypatch.setenv("PATH", f"{bare}:{os.environ['PATH']}")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    for name in [name for name in os.environ if name.startswith("VMPILOT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("VMPILOT_DATABASE", str(tmp_path / "my app.db"))
+    monkeypatch.chdir(tmp_path)
+    # A shell cannot trap what it inherits as ignored, as a test run in the background would have INT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield tmp_path
+    signal.signal(signal.SIGINT, before)
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE)
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+# migrate.sh
+
+
+def test_migrate_runs_from_any_directory(shell: Shell, checkout: Path, elsewhere: Path) -> None:
+    migrate = [*shell, checkout / "scripts/migrate.sh", "-d", "other app.db"]
+    assert run(*migrate).returncode == 0
+    assert run(*migrate, "current").stdout == f"{HEAD} (head)\n"
+    assert os.listdir() == ["other app.db"]
+
+
+def test_migrate_runs_through_a_link(checkout: Path, elsewhere: Path) -> None:
+    link = elsewhere / "vmpilot-migrate"
+    link.symlink_to(checkout / "scripts/migrate.sh")
+    assert run(link, "heads").stdout == f"{HEAD} (head)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["heads"], 0), (["upgrade", "no such version"], 1), (["no such command"], 2)]
+)
+def test_migrate_says_and_returns_what_the_migrator_does(
+    arguments: list[str],
+    code: int,
+    shell: Shell,
+    checkout: Path,
+    elsewhere: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    result = run(*shell, checkout / "scripts/migrate.sh", *arguments)
+    monkeypatch.setenv("PYTHONPATH", str(checkout))
+    direct = run("python3", "-m", "vmpilot.migrate", *arguments)
+    assert (result.returncode, result.stdout, result.stderr) == (code, direct.stdout, direct.stderr)
+
+
+@pytest.mark.parametrize("python_path", [None, "", ":", "."])
+def test_nothing_that_lies_in_the_current_directory_is_run(
+    python_path: str | None, shell: Shell, checkout: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if python_path is not None:
+        monkeypatch.setenv("PYTHONPATH", python_path)
+    for name in ("vmpilot/__init__", "vmpilot/migrate", "sqlite3", "argparse", "sitecustomize"):
+        write(elsewhere / f"{name}.py", "import os; os._exit(99)")
+    result = run(*shell, checkout / "scripts/migrate.sh", "heads")
+    assert (result.returncode, result.stdout) == (0, f"{HEAD} (head)\n")
+
+
+# docker-entrypoint.sh
+
+
+@pytest.fixture
+def entrypoint(shell: Shell, checkout: Path, elsewhere: Path) -> list[str]:
+    return [*shell, str(checkout / "scripts/docker-entrypoint.sh")]
+
+
+@pytest.fixture
+def migrations(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make the migrator read another directory, with one migration in it."""
+    folder = elsewhere / "my migrations"
+    write(folder / "0001_one.up.sql", "CREATE TABLE one (id);")
+    write(folder / "0001_one.down.sql", "DROP TABLE one;")
+    monkeypatch.setenv("VMPILOT_MIGRATIONS", str(folder))
+    return folder
+
+
+def tables() -> set[str]:
+    """Return the names of the tables of migrations that the database has."""
+    with closing(sqlite3.connect(os.environ["VMPILOT_DATABASE"])) as database:
+        names = {name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    return names - {"alembic_version", "migration_log", "sqlite_sequence"}
+
+
+def test_the_command_replaces_the_script_when_the_database_is_at_head(entrypoint: list[str]) -> None:
+    command = ["sh", "-c", 'printf "%s\\n" $$ "$@"; exit 7', "sh", "two words", "$HOME", ""]
+    with subprocess.Popen([*entrypoint, *command], stdout=subprocess.PIPE, text=True) as process:
+        output, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 7
+    assert output == f"{process.pid}\ntwo words\n$HOME\n\n"
+    assert tables() == {"chats", "exchanges"}
+
+
+def test_the_command_reads_standard_input(entrypoint: list[str]) -> None:
+    result = subprocess.run(
+        [*entrypoint, "cat"], input="hello", stdout=subprocess.PIPE, text=True, check=True
+    )
+    assert result.stdout == "hello"
+
+
+def test_the_entrypoint_runs_through_a_link(checkout: Path, elsewhere: Path) -> None:
+    link = elsewhere / "docker-entrypoint"
+    link.symlink_to(checkout / "scripts/docker-entrypoint.sh")
+    assert run(link, "true").returncode == 0
+    assert tables() == {"chats", "exchanges"}
+
+
+def test_without_a_command_the_entrypoint_migrates_and_ends(entrypoint: list[str]) -> None:
+    assert run(*entrypoint).returncode == 0
+    assert tables() == {"chats", "exchanges"}
+
+
+def test_the_command_never_starts_after_a_failed_migration(
+    entrypoint: list[str], checkout: Path, migrations: Path
+) -> None:
+    write(migrations / "0002_two.up.sql", "CREATE TABEL two (id);")
+    result = run(*entrypoint, "touch", "started")
+    migrator = run(checkout / "scripts/migrate.sh", "upgrade", "head")
+    assert result.returncode == migrator.returncode == 1
+    assert migrator.stderr
+    assert result.stderr.endswith(migrator.stderr)
+    assert not os.path.exists("started")
+
+
+def test_off_leaves_the_database_alone(entrypoint: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VMPILOT_MIGRATE", "off")
+    result = run(*entrypoint, "echo", "started")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "started\n", "")
+    assert os.listdir() == []
+
+
+def test_an_unknown_mode_is_refused(entrypoint: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VMPILOT_MIGRATE", "Off")
+    result = run(*entrypoint, "touch", "started")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == (
+        "error: VMPILOT_MIGRATE is 'Off', expected on, off or follow; nothing was changed\n"
+    )
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize("mode", ["", "on", "follow"])
+def test_every_other_mode_upgrades_a_database_that_is_behind(
+    mode: str, entrypoint: list[str], migrations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VMPILOT_MIGRATE", mode)
+    assert run(*entrypoint, "true").returncode == 0
+    assert tables() == {"one"}
+    write(migrations / "0002_two.up.sql", "CREATE TABLE two (id);")
+    assert run(*entrypoint, "true").returncode == 0
+    assert tables() == {"one", "two"}
+
+
+@pytest.mark.parametrize(("mode", "code", "left"), [("on", 1, {"one", "two"}), ("follow", 0, {"one"})])
+def test_only_follow_takes_back_what_a_newer_release_did(
+    mode: str,
+    code: int,
+    left: set[str],
+    entrypoint: list[str],
+    migrations: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    up = write(migrations / "0002_two.up.sql", "CREATE TABLE two (id);")
+    down = write(migrations / "0002_two.down.sql", "DROP TABLE two;")
+    assert run(*entrypoint).returncode == 0
+    up.unlink()
+    down.unlink()
+    monkeypatch.setenv("VMPILOT_MIGRATE", mode)
+    assert run(*entrypoint, "touch", "started").returncode == code
+    assert tables() == left
+    assert os.path.exists("started") == (code == 0)
+
+
+def test_follow_stops_when_the_database_cannot_be_read(
+    entrypoint: list[str], checkout: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VMPILOT_MIGRATE", "follow")
+    write(elsewhere / "my app.db", "this is no database" * 100)
+    result = run(*entrypoint, "touch", "started")
+    migrator = run(checkout / "scripts/migrate.sh", "current")
+    assert migrator.stderr
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", migrator.stderr)
+    assert not os.path.exists("started")
+
+
+# Signals
+
+
+ENDLESS = """CREATE TABLE endless AS
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) AS total FROM n;
+"""
+
+
+@pytest.fixture
+def endless(migrations: Path) -> None:
+    write(migrations / "0002_endless.up.sql", ENDLESS)
+
+
+@contextmanager
+def started(*command: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a process group of its own, as a terminal does, and leave nothing of it behind."""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def write_locked() -> bool:
+    with closing(sqlite3.connect(os.environ["VMPILOT_DATABASE"], timeout=0)) as database:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+    return False
+
+
+def wait_for_the_endless_step(process: subprocess.Popen[str]) -> None:
+    """Return once the first step is committed and the second one holds the lock."""
+    deadline = time.monotonic() + DEADLINE
+    while not ("one" in tables() and write_locked()):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+
+
+def ending(process: subprocess.Popen[str]) -> str:
+    """Wait for a process that must end by itself, and not before its children; return what it said."""
+    process.wait(DEADLINE)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    assert process.stderr
+    return process.stderr.read()
+
+
+def interrupted() -> str:
+    database = os.environ["VMPILOT_DATABASE"]
+    return f"error: {database}: interrupted; rolled back, {database} is at 0001\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("script", ["migrate.sh", "docker-entrypoint.sh"])
+@pytest.mark.usefixtures("elsewhere", "endless")
+def test_a_signal_stops_the_migration(
+    script: str, number: int, code: int, shell: Shell, checkout: Path
+) -> None:
+    arguments = {"migrate.sh": ["upgrade"], "docker-entrypoint.sh": ["touch", "started"]}[script]
+    with started(*shell, str(checkout / "scripts" / script), *arguments) as process:
+        wait_for_the_endless_step(process)
+        process.send_signal(number)
+        process.send_signal(number)  # as an impatient person does
+        said = ending(process)
+    assert process.returncode == code
+    assert said.endswith(interrupted())
+    assert not write_locked()
+    assert tables() == {"one"}
+    assert not os.path.exists("started")
+
+
+@pytest.mark.usefixtures("endless")
+def test_control_c_in_a_terminal_reaches_script_and_migrator_at_once(entrypoint: list[str]) -> None:
+    for _ in range(10):  # the migrator gets a second signal, from the script, at any moment of its way out
+        with started(*entrypoint, "touch", "started") as process:
+            wait_for_the_endless_step(process)
+            os.killpg(process.pid, signal.SIGINT)
+            said = ending(process)
+        assert process.returncode == 130
+        assert said.endswith(interrupted())
+        assert not write_locked()
+        assert tables() == {"one"}
+        assert not os.path.exists("started")
+
+
+@pytest.fixture
+def slow(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make python3 slow to start: it says through one pipe that it runs; another lets it go."""
+    python = write(elsewhere / "slow/python3", '#!/bin/sh\necho runs >"$0.out"\nread -r _ <"$0.in"\n')
+    python.chmod(0o755)
+    os.mkfifo(f"{python}.out")
+    os.mkfifo(f"{python}.in")
+    monkeypatch.setenv("PATH", f"{python.parent}:{os.environ['PATH']}")
+    return python
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_before_the_migrator_is_ready_is_not_lost(
+    number: int, code: int, entrypoint: list[str], slow: Path
+) -> None:
+    with started(*entrypoint, "touch", "started") as process:
+        assert Path(f"{slow}.out").read_text() == "runs\n"
+        process.send_signal(number)
+        ending(process)
+    assert process.returncode == code
+    assert not os.path.exists("started")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_follow_looks_at_the_database_stops_it(
+    number: int, code: int, entrypoint: list[str], slow: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VMPILOT_MIGRATE", "follow")
+    with started(*entrypoint, "touch", "started") as process:
+        assert Path(f"{slow}.out").read_text() == "runs\n"
+        process.send_signal(number)
+        Path(f"{slow}.in").write_text("go\n")
+        ending(process)
+    assert process.returncode == code
+    assert not os.path.exists("started")
+
+
+# test.sh
+
+
+CANNOT_MAKE_ONE = "error: python3 cannot make a virtual environment; run: apt-get install python3-venv\n"
+
+
+def take_ensurepip(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take from python3 what Debian ships as a package of its own."""
+    write(folder / "debian/ensurepip.py", "raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(folder / "debian"))
+
+
+def test_a_python_that_cannot_make_a_virtual_environment_is_told_what_to_install(
+    shell: Shell, checkout: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(ROOT / "pyproject.toml", checkout)
+    take_ensurepip(elsewhere, monkeypatch)
+    result = run(*shell, checkout / "scripts/test.sh")
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", CANNOT_MAKE_ONE)
+    assert not (checkout / ".venv").exists()
+
+
+def test_the_virtual_environment_is_made_once_and_again_when_it_no_longer_fits(
+    checkout: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, checkout)
+    write(checkout / "tests/test_small.py", "import vmpilot\ndef test_1(): pass\ndef test_2(): assert 0\n")
+    script = checkout / "scripts/test.sh"
+    first = subprocess.run([script, "-k", "test_1"], capture_output=True, text=True, check=False)
+    if "No matching distribution found" in first.stderr:
+        pytest.skip("pip cannot reach a package index")
+    assert first.returncode == 0
+    assert "1 passed, 1 deselected" in first.stdout
+
+    # From here on, making another one is impossible, and so the message tells that it was wanted.
+    take_ensurepip(elsewhere, monkeypatch)
+    again = run(script)
+    assert again.returncode == 1
+    assert "1 failed, 1 passed" in again.stdout
+    for name in ("pyproject.toml", ".venv/made-for", ".venv/bin/python"):
+        (checkout / name).rename(checkout / "kept")
+        if name == "pyproject.toml":
+            write(checkout / name, "# changed\n")
+        assert run(script).stderr == CANNOT_MAKE_ONE
+        (checkout / "kept").rename(checkout / name)
+    assert "1 failed, 1 passed" in run(script).stdout
+
+
+# All of them
+
+
+def test_shellcheck_is_content() -> None:
+    if not shutil.which("shellcheck"):
+        pytest.skip("shellcheck is not installed")
+    scripts = [*(ROOT / "scripts").glob("*.sh"), *(ROOT / ".ci").glob("run")]
+    assert len(scripts) >= 3
+    result = run("shellcheck", *scripts)
+    assert (result.returncode, result.stdout) == (0, "")

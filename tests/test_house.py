@@ -1,0 +1,121 @@
+"""What the package loads, and which of its modules may import which."""
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from support import ROOT
+
+PACKAGE = "vmpilot.migrate"
+HOUSE = ROOT / "vmpilot/migrate"
+
+# What a room may import besides itself; the modules outside of all rooms are rooms of their own.
+MAY_IMPORT = {
+    "errors": set[str](),
+    "tokens": set[str](),
+    "files": {"errors", "tokens"},
+    "database": {"errors", "tokens"},
+    "run": {"errors", "tokens", "files", "database"},
+    "tools": {"errors", "tokens", "files", "database", "run"},
+    "__init__": {"errors", "tokens", "files", "database", "run", "tools"},
+    "cli": {"errors", "tokens", "files", "database", "run", "tools"},
+    "__main__": {"errors", "cli"},
+}
+
+SLOW = {
+    *("argparse", "dataclasses", "hashlib", "_hashlib", "importlib.resources", "inspect"),
+    *("logging", "logging.config", "pathlib", "ssl"),
+}
+
+
+def named(path: Path) -> str:
+    """Return the full name of the module in a file."""
+    parts = path.relative_to(HOUSE).with_suffix("").parts
+    return ".".join([PACKAGE, *parts])
+
+
+MODULES = {named(path): ast.parse(path.read_text()) for path in HOUSE.rglob("*.py")}
+
+
+def room(module: str) -> str:
+    return module.split(".")[2]
+
+
+def imports(module: str) -> Iterator[str]:
+    """Yield the full name of everything that a module imports, at its top or inside a function."""
+    parts = module.split(".")
+    for node in ast.walk(MODULES[module]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = parts[: len(parts) - node.level] if node.level else []
+            source = ".".join([*above, *filter(None, [node.module])])
+            yield from (f"{source}.{alias.name}" for alias in node.names)
+
+
+def edges() -> set[tuple[str, str]]:
+    """Return which module imports which module of the package."""
+    found = set()
+    for module in MODULES:
+        for name in imports(module):
+            source = name if name in MODULES else name.rpartition(".")[0]
+            if source in MODULES:
+                found.add((module, source))
+            elif name == f"{PACKAGE}.__init__" or source == PACKAGE:
+                found.add((module, f"{PACKAGE}.__init__"))
+    return found
+
+
+def test_every_module_has_a_room_and_every_room_says_what_may_live_in_it() -> None:
+    assert {room(module) for module in MODULES} == MAY_IMPORT.keys() & {room(module) for module in MODULES}
+    assert {"files", "database", "run", "tools", "cli"} <= {room(module) for module in MODULES}
+    assert [module for module, tree in MODULES.items() if not ast.get_docstring(tree)] == []
+
+
+def test_imports_point_one_way() -> None:
+    assert len(edges()) > 20
+    refused = [
+        (module, found)
+        for module, found in sorted(edges())
+        if room(found) != room(module) and room(found) not in MAY_IMPORT[room(module)]
+    ]
+    assert refused == []
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    needs: dict[str, set[str]] = {module: set() for module in MODULES}
+    for module, found in edges():
+        needs[module].add(found)
+    assert len(list(TopologicalSorter(needs).static_order())) == len(MODULES)
+
+
+def test_nothing_is_imported_from_outside() -> None:
+    tops = {name.split(".")[0] for module in MODULES for name in imports(module)}
+    assert "sqlite3" in tops
+    assert tops - sys.stdlib_module_names == {"vmpilot"}
+
+
+def test_a_run_with_nothing_to_do_loads_no_slow_module(tmp_path: Path) -> None:
+    migrate = "import sys; from vmpilot.migrate import migrate; print(len(migrate('app.db')), *sys.modules)"
+
+    def run() -> list[str]:
+        # -S: without site, whose .pth files load modules of their own
+        return subprocess.run(
+            [sys.executable, "-S", "-P", "-c", migrate],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout.split()
+
+    applied, *_ = run()
+    assert int(applied) > 0
+    applied, *loaded = run()
+    assert applied == "0"
+    assert "sqlite3" in loaded
+    assert SLOW & set(loaded) == set()

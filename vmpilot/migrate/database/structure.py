@@ -1,0 +1,470 @@
+"""The structure and the rows of a database as plain values, and what differs between two of them.
+
+Only reading lives here: nothing opens a database, writes to one, changes its settings or prints.
+"""
+
+import re
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from functools import cache
+from itertools import groupby, islice, pairwise
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from . import tables as ledger
+
+_LABELS = {
+    "table": "table {0.table}",
+    "virtual table": "virtual table {0.table}",
+    "view": "view {0.table}",
+    "column": "column {0.table}.{0.name}",
+    "check": "check on {0.table}",
+    "unique": "unique on {0.table}",
+    "conflict clause": "conflict clause on {0.table}",
+    "foreign key": "foreign key {0.table}",
+    "index": "index {0.name} on {0.table}",
+    "trigger": "trigger {0.name} on {0.table}",
+}
+_RANKS = {kind: rank for rank, kind in enumerate(_LABELS)}
+_PARTS = ("column", "check", "unique", "conflict clause", "foreign key")  # come and go with their table
+_LONG = ("virtual table", "view", "trigger")  # have too much text to show
+
+# Tokens as SQLite reads them: https://www.sqlite.org/src/file/src/tokenize.c
+_COMMENT = r"--[^\n]*|/\*(?s:.*?)(?:\*/|\Z)"
+_WORD = r"[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*"
+_DOUBLE = r'"[^"]*(?:""[^"]*)*"'
+_NAME = r"\[[^\]]*\]|`[^`]*(?:``[^`]*)*`"
+_STRING = r"'[^']*(?:''[^']*)*'"
+_TOKEN = re.compile(
+    rf"((?:[ \t\n\f\r\ufeff]+|{_COMMENT})*)(?:(?P<blob>[xX]{_STRING})|(?P<word>{_WORD})|(?P<string>{_STRING})"
+    rf"|(?P<double>{_DOUBLE})|(?P<name>{_NAME})|(?P<end>\Z)|(?P<sign>[0-9]\w*|(?s:.)))"
+)
+# What can be a name, and the string behind it, which can be one there.
+_MENTION = re.compile(
+    rf"""(?:[^A-Za-z0-9_\x80-\U0010ffff"`\['/-]++|[0-9]\w*|(?:(?=[xX]')[xX])?'[^']*(?:'|\Z)|{_COMMENT}|[/-])*+"""
+    rf"(?:({_WORD}|{_DOUBLE}|{_NAME})(?:[ \t\n\f\r.]*({_STRING}))?|\Z)"
+)
+_LOWER = {letter: letter + 32 for letter in range(ord("A"), ord("Z") + 1)}
+_TELLING = re.compile(r"check|collate|references|conflict|autoincrement|strict|rowid|\bas\b", re.IGNORECASE)
+_CONSTRAINTS = ("CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN")  # where no column is declared
+_OPTIONS = {"STRICT": "STRICT", "ROWID": "WITHOUT ROWID"}
+_RULES = {"NULL": "NOT NULL", "UNIQUE": "UNIQUE", "KEY": "PRIMARY KEY"}  # what can have an ON CONFLICT
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    blank: str
+
+
+class Fact(NamedTuple):
+    """One thing that holds in a database, as it is written there; `key` is what is compared.
+
+    A key knows no letter case, quotes, blanks or comments but those inside of strings.
+    """
+
+    kind: str
+    table: str
+    name: str
+    text: str
+    key: tuple[str, int, str, str]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fact) and self.key == other.key
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+Schema = frozenset[Fact]
+_Object = tuple[str, str, str, str]  # kind, name, table, SQL
+Seen = dict[tuple[_Object, ...], Schema]
+_Columns = dict[str, "array[int]"]
+Contents = dict[str, _Columns]
+_Rows = list[tuple[Any, ...]]
+
+
+def snapshot(cursor: Any, *, only: Collection[str] | None = None, seen: Seen | None = None) -> Schema:
+    """Return the structure of the main database, or of the tables and views in `only` with what is theirs.
+
+    Leaves out what SQLite, virtual tables and the migrator keep for themselves. Asks for nothing that has
+    to compile, so a missing function or module does no harm. A dict as `seen` remembers what was read: a
+    snapshot of the same SQL then costs one look at the schema table. https://www.sqlite.org/schematab.html
+    """
+    objects = tuple(sorted(_objects(cursor, only)))
+    seen = {} if seen is None else seen
+    if objects not in seen:
+        seen[objects] = frozenset(_facts(cursor, objects))
+    return seen[objects]
+
+
+def _facts(cursor: Any, objects: Iterable[_Object]) -> Iterator[Fact]:
+    """Read what these objects say, all tables at once."""
+    tables = [name for kind, name, _, _ in objects if kind == "table"]
+    columns, terms, keys = (_each(cursor, query, tables) for query in (_COLUMNS, _TERMS, _FOREIGN_KEYS))
+    known = {_folded(name): {_folded(name)} for _, name, _, _ in objects}
+    for name in tables:
+        known[_folded(name)].update(_folded(row[0]) for row in columns[name])
+    read = cache(_read)  # many columns are alike
+    for kind, name, table, sql in objects:
+        words = _mentioned(sql) & known.keys() if '"' in sql else ()
+        names = frozenset[str]().union(*(known[word] for word in words))
+        if kind == "table":
+            drafts = _table(name, _told(sql), columns[name], terms[name], keys[name])
+        else:
+            drafts = [(kind, name, _definition(kind, sql))]
+        for part, own, written in drafts:
+            text, meaning = read(written, names)
+            yield Fact(part, table, own, text, (_folded(table), _RANKS[part], _folded(own), meaning))
+
+
+def reach(cursor: Any, *scripts: str) -> frozenset[str]:
+    """Name the tables and views whose structure or rows the scripts can change, for `snapshot(only=...)`.
+
+    Triggers are followed, foreign key actions are not: a run has them off. Many of the names, which are
+    all the words of the scripts, exist nowhere.
+    """
+    names = set[str]().union(*map(_mentioned, scripts))
+    if names & {"sqlite_schema", "sqlite_master"}:
+        names.update(_folded(table) for _, _, table, _ in _all(cursor, _OBJECTS))
+    if "rename" in names:  # rewrites whatever mentions the old name
+        for name in names & {_folded(name) for _, name, _, _ in _select(cursor, _NAMED, names)}:
+            found = _all(cursor, _MENTIONING, (name,))
+            names.update(_folded(table) for _, _, table, sql in found if name in _mentioned(sql))
+    new = names
+    while new:
+        found = _select(cursor, _NAMED, new)
+        new = {_folded(table) for _, _, table, _ in found}
+        new.update(*(_mentioned(sql) for kind, _, _, sql in found if kind == "trigger"))
+        new -= names
+        names |= new
+    return frozenset(names)
+
+
+def difference(before: Schema, after: Schema) -> tuple[str, ...]:
+    """List by table what came (+), went (-) or changed (~); a table that came or went is one line."""
+    tables = [{fact.key[0] for fact in facts if fact.kind == "table"} for facts in (before, after)]
+    lasting = tables[0] & tables[1]
+    old, new = (
+        {_place(fact): fact for fact in facts if fact.kind not in _PARTS or fact.key[0] in lasting}
+        for facts in (before - after, after - before)
+    )
+    return tuple(_line(old.get(place), new.get(place)) for place in sorted(old.keys() | new.keys()))
+
+
+def _place(fact: Fact) -> tuple[Any, ...]:
+    """Return what two facts share if one became the other; what has no name only comes and goes."""
+    return fact.key[:3] if fact.name else fact.key
+
+
+def _line(before: Fact | None, after: Fact | None) -> str:
+    facts = [fact for fact in (before, after) if fact]
+    kind, changed = facts[0].kind, len(facts) == 2
+    texts = " -> ".join(fact.text or "(none)" * changed for fact in facts)
+    shown = kind not in _LONG and (changed or kind != "table")
+    sign = "~" if changed else "-" if before else "+"
+    line = f"{sign} {_LABELS[kind].format(facts[0])} {texts if shown else ''}"
+    return "\\n".join(line.rstrip().splitlines())
+
+
+def rows(cursor: Any, schema: Schema) -> dict[str, int]:
+    """Count the rows of each table; one that cannot be read is left out."""
+    counts: dict[str, int] = {}
+    for table in _tables(schema):
+        with suppress(Exception):
+            counts[table] = _all(cursor, f"SELECT count(*) FROM main.{_quoted(table)}")[0][0]
+    return counts
+
+
+def contents(cursor: Any, schema: Schema) -> Contents:
+    """Return a hash of each value, by table and column, eight bytes each; good for `lost` in this process.
+
+    A table that cannot be read has no columns.
+    """
+    found: Contents = {}
+    for table in _tables(schema):
+        found[table] = {}
+        with suppress(Exception):
+            found[table] = _hashes(cursor, f"main.{_quoted(table)}")
+    return found
+
+
+def _tables(schema: Schema) -> list[str]:
+    return sorted(fact.table for fact in schema if fact.kind in ("table", "virtual table"))
+
+
+def _hashes(cursor: Any, table: str) -> _Columns:
+    cursor.execute(f"SELECT * FROM {table} LIMIT 0")
+    names = [column[0] for column in cursor.description]
+    # As SQL literals, because 1, 1.0, '1' and x'31' differ, and text need not be UTF-8.
+    literal = "iif(typeof({0}) = 'text', 't' || hex({0}), quote({0}))"
+    cursor.execute(f"SELECT {', '.join(literal.format(_quoted(name)) for name in names)} FROM {table}")
+    columns = [array("q") for _ in names]
+    while chunk := cursor.fetchmany(256):
+        for column, values in zip(columns, zip(*chunk, strict=True), strict=True):
+            column.extend(map(hash, values))
+    return dict(zip(map(_folded, names), columns, strict=True))
+
+
+def lost(before: Contents, after: Contents) -> tuple[str, ...]:
+    """Say how many rows of which table are not there any more, judged by the columns that are."""
+    now = {_folded(table): columns for table, columns in after.items()}
+    counts = {table: _lost_rows(before[table], now.get(_folded(table))) for table in sorted(before)}
+    return tuple(
+        f"table {table}: {count} of {_height(before[table])} rows changed or lost"
+        for table, count in counts.items()
+        if count
+    )
+
+
+def _lost_rows(before: _Columns, after: _Columns | None) -> int:
+    if not before or not after:
+        return _height(before) if after is None else 0
+    shared = before.keys() & after.keys()
+    if all(before[name] == after[name] for name in shared):
+        return max(0, _height(before) - _height(after))
+    old, new = (zip(*(columns[name] for name in shared), strict=True) for columns in (before, after))
+    return (Counter(map(hash, old)) - Counter(map(hash, new))).total()
+
+
+def _height(columns: _Columns) -> int:
+    return len(next(iter(columns.values()), ()))
+
+
+_OBJECTS = "SELECT type, name, tbl_name, sql FROM main.sqlite_schema"
+_SHADOWS = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow'"
+_COLUMNS = """
+SELECT n.name, c.name, c.type, c."notnull", c.dflt_value, c.pk, c.hidden
+FROM n JOIN pragma_table_xinfo(n.name, 'main') c"""
+_TERMS = """
+SELECT n.name, i.name, i.origin, t.name, t."desc", t.coll
+FROM n JOIN pragma_index_list(n.name, 'main') i JOIN pragma_index_xinfo(i.name, 'main') t
+WHERE i.origin <> 'c' AND t."key" """
+_FOREIGN_KEYS = """
+SELECT n.name, k.id, k."table", k.on_update, k.on_delete, k."from", k."to"
+FROM n JOIN pragma_foreign_key_list(n.name, 'main') k"""
+_NAMED = f"{_OBJECTS} WHERE tbl_name COLLATE NOCASE IN n OR name <> tbl_name AND name COLLATE NOCASE IN n"
+_MENTIONING = f"{_OBJECTS} WHERE instr(lower(sql), ?)"
+
+
+def _objects(cursor: Any, only: Collection[str] | None) -> list[_Object]:
+    owned = f"{_OBJECTS} WHERE tbl_name COLLATE NOCASE IN n"
+    found = _all(cursor, _OBJECTS) if only is None else _select(cursor, owned, only)
+    left_out = set(ledger.TABLES)
+    virtual = {name for kind, name, _, sql in found if kind == "table" and sql.startswith("CREATE VIRTUAL")}
+    if virtual:
+        with suppress(Exception):  # SQLite before 3.37 cannot tell them, there they are tables like others
+            left_out.update(_folded(name) for (name,) in _all(cursor, _SHADOWS))
+    return [
+        ("virtual table" if name in virtual else kind, name, table, sql)
+        for kind, name, table, sql in found
+        if not name.startswith("sqlite_") and _folded(table) not in left_out
+    ]
+
+
+def _each(cursor: Any, query: str, names: Collection[str]) -> defaultdict[str, _Rows]:
+    """Run a query for many names at once, and return the rows of each."""
+    found: defaultdict[str, _Rows] = defaultdict(list)
+    for name, *row in _select(cursor, query, names):
+        found[name].append(tuple(row))
+    return found
+
+
+def _select(cursor: Any, query: str, names: Iterable[str]) -> _Rows:
+    """Run a query on a table `n` of names, cut to what a statement takes: https://www.sqlite.org/limits.html"""
+    rest, found = iter(names), []
+    while chunk := tuple(islice(rest, 10_000)):
+        marks = ", ".join(["(?)"] * len(chunk))
+        found += _all(cursor, f"WITH n (name) AS (VALUES {marks}) {query}", chunk)
+    return found
+
+
+def _all(cursor: Any, sql: str, parameters: tuple[str, ...] = ()) -> _Rows:
+    cursor.execute(sql, parameters)
+    return [tuple(row) for row in cursor.fetchall()]
+
+
+def _read(text: str, names: frozenset[str]) -> tuple[str, str]:
+    """Return how to show SQL, and what it means where these names are known."""
+    tokens = list(_tokens(text))
+    return _shown(tokens), "\0".join(_meaning(token, names) for token in tokens)
+
+
+def _definition(kind: str, sql: str) -> str:
+    """Return what stands behind the name of an object, or behind the table of an index."""
+    tokens = list(_tokens(sql))
+    if kind != "index":
+        return _shown(tokens[2 + len(kind.split()) :])
+    start = next(at for at, token in enumerate(tokens) if token.text == "(")
+    pairs = pairwise(tokens[start - 1 :])
+    text = _shown(token for last, token in pairs if _word(token) != "ASC" or last.text in ("(", ","))
+    return f"UNIQUE {text}" if _word(tokens[1]) == "UNIQUE" else text
+
+
+_Told = defaultdict[tuple[str, str], list[str]]  # by keyword, and by column if it says something of one
+
+
+def _table(name: str, told: _Told, columns: _Rows, terms: _Rows, keys: _Rows) -> list[tuple[str, str, str]]:
+    """Return kind, name and text of all facts of a table: what the pragmas tell, and what its SQL told."""
+    facts = [("column", row[0], _column(told, *row)) for row in columns]
+    primary = ", ".join(_plain(row[0]) for row in columns if row[4])
+    for (_, origin), group in groupby(terms, itemgetter(0, 1)):
+        text = ", ".join(_term(told, *row[2:]) for row in group)
+        if origin == "pk":
+            primary = text
+        else:
+            facts.append(("unique", "", f"({text})"))
+    key = [f"PRIMARY KEY ({primary})"] if primary else []
+    facts.append(("table", name, " ".join(key + told["OPTION", ""])))
+    for number, group in groupby(keys, itemgetter(0)):
+        # SQLite numbers foreign keys from the last to the first.
+        facts.append(("foreign key", "", _foreign_key(list(group)) + told["REFERENCES", ""][~number]))
+    facts += [("check", "", text) for (word, _), texts in told.items() for text in texts if word == "CHECK"]
+    return facts + [("conflict clause", "", text) for text in told["CONFLICT", ""]]
+
+
+def _column(told: _Told, *row: Any) -> str:
+    name, kind, required, default, _, hidden = row
+    parts = [kind]
+    parts += ["NOT NULL"] * required
+    parts += [f"DEFAULT {default}"] if default else []
+    parts += [f"COLLATE {collation}" for collation in told["COLLATE", _folded(name)]]
+    stored = "STORED" if hidden == 3 else "VIRTUAL"
+    parts += [f"GENERATED ALWAYS AS {value} {stored}" for value in told["AS", _folded(name)]]
+    return "\n".join(parts)  # a line each, for the comments that a type or a default may end with
+
+
+def _term(told: _Told, column: str, descending: int, collation: str) -> str:
+    """Show a column of a key, with how it is compared if that is not as elsewhere."""
+    own = [*told["COLLATE", _folded(column)], "BINARY"][0]
+    other = f" COLLATE {collation}" if _folded(collation) != _folded(own) else ""
+    return _plain(column) + other + " DESC" * descending
+
+
+def _foreign_key(pairs: _Rows) -> str:
+    """Show a foreign key without MATCH, which SQLite ignores: https://www.sqlite.org/foreignkeys.html"""
+    _, parent, *actions, _, _ = pairs[0]
+    ours, theirs = (", ".join(_plain(row[at]) for row in pairs if row[at] is not None) for at in (4, 5))
+    text = f"({ours}) -> {_plain(parent)}" + f" ({theirs})" * bool(theirs)
+    for event, action in zip(("update", "delete"), actions, strict=True):
+        text += f" on {event} {action.lower()}" * (action != "NO ACTION")
+    return text
+
+
+def _told(sql: str) -> _Told:
+    """Collect what only the SQL of a table tells: https://www.sqlite.org/lang_createtable.html"""
+    told: _Told = defaultdict(list)
+    if not _TELLING.search(sql):
+        return told
+    items: list[list[list[_Token]]] = [[]]
+    outside: list[str] = []
+    depth = 0
+    for token in _tokens(sql):
+        depth -= token.text == ")"
+        if not depth:
+            outside.append(_word(token))
+        elif depth == 1 and token.text == ",":
+            items.append([])
+        elif depth == 1 and token.text != ")":
+            items[-1].append([token])
+        else:
+            items[-1][-1].append(token)
+        depth += token.text == "("
+        if _word(token) == "AUTOINCREMENT":
+            told["OPTION", ""].append("AUTOINCREMENT")
+    behind = outside[3:]  # CREATE, TABLE and the name, which may be any word
+    told["OPTION", ""] += [option for word, option in _OPTIONS.items() if word in behind]
+    for item in items:
+        _tell(told, item)
+    return told
+
+
+def _tell(told: _Told, item: list[list[_Token]]) -> None:
+    """Collect from one column or one constraint; a part is a token, or a parenthesis with all in it."""
+    words = [_word(part[0]) for part in item]
+    column = "" if words[0] in _CONSTRAINTS else _name(item[0][0])
+    words[0] = "" if column else words[0]
+    rule = ""
+    for at, (word, following) in enumerate(pairwise(words)):
+        if word in _RULES:
+            rule = f"{_RULES[word]} {_shown(item[at + 1]) if following == '(' else f'({_shown(item[0])})'}"
+        elif (word, following) == ("ON", "CONFLICT") and words[at + 2] != "ABORT":
+            told["CONFLICT", ""].append(f"{rule} ON CONFLICT {words[at + 2]}")
+        elif word == "REFERENCES":
+            told["REFERENCES", ""].append("")
+        elif (word, following) == ("INITIALLY", "DEFERRED") and words[at - 2] != "NOT":
+            told["REFERENCES", ""][-1] = " deferrable initially deferred"
+        elif word in ("CHECK", "AS", "COLLATE") and following != "BINARY":
+            told[word, column].append(_unquoted(_shown(item[at + 1])))
+
+
+def _tokens(sql: str) -> Iterator[_Token]:
+    """Take SQL apart, without comments."""
+    return (
+        _Token(match.lastgroup or "", match[match.lastindex or 0], " " if match[1] else "")
+        for match in _TOKEN.finditer(sql)
+        if match.lastgroup != "end"
+    )
+
+
+def _word(token: _Token) -> str:
+    """Return a token as a keyword would be written; what is in quotes keeps them."""
+    return token.text.upper()
+
+
+def _meaning(token: _Token, names: Collection[str]) -> str:
+    """Return what a token means; what is in double quotes and no name is a string, as SQLite has it.
+
+    https://www.sqlite.org/quirks.html#double_quoted_string_literals_are_accepted
+    """
+    if token.kind == "string":
+        return token.text
+    if token.kind == "double" and _name(token) not in names:
+        return "'" + _unquoted(token.text).replace("'", "''") + "'"
+    return _name(token)
+
+
+def _mentioned(sql: str) -> set[str]:
+    """Name all that can be a name in SQL; a string only where a table can stand."""
+    pairs = {match.groups() for match in _MENTION.finditer(sql)}
+    return {_folded(_unquoted(text)) for text in set().union(*pairs) if text}
+
+
+def _shown(tokens: Iterable[_Token]) -> str:
+    """Show SQL as it is written, but on one line, without comments and with the usual blanks."""
+    text = last = ""
+    for token in tokens:
+        blank = "" if last == "(" or token.text in (")", ",") else " " if last == "," else token.blank
+        text += blank + token.text
+        last = token.text
+    return text.strip()
+
+
+def _name(token: _Token) -> str:
+    return _folded(_unquoted(token.text))
+
+
+def _folded(name: str) -> str:
+    """Make a name comparable: SQLite ignores the case of ASCII letters only."""
+    return name.lower() if name.isascii() else name.translate(_LOWER)
+
+
+def _unquoted(text: str) -> str:
+    quote = text[0]
+    if quote == "[":
+        return text[1:-1]
+    return text[1:-1].replace(quote * 2, quote) if quote in "\"'`" else text
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _plain(name: str) -> str:
+    """Show a name, in quotes only if it needs them; in double quotes it might count as a string."""
+    return name if name.isidentifier() else "`" + name.replace("`", "``") + "`"

@@ -1,0 +1,140 @@
+"""From (history, where the database is, where it is asked to go) to the steps between.
+
+Pure: no file, no database, no clock and no printing may enter here.
+
+A position counts migrations from base: 0 is base.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from ..errors import VersionError
+from .directory import Migration
+
+BASE = "base"
+
+
+class Step(NamedTuple):
+    """One migration in one direction: planned, or done (then `took` says how many seconds it took)."""
+
+    action: str
+    version: str
+    name: str
+    before: str
+    after: str
+    took: float = 0.0
+
+
+class Progress(NamedTuple):
+    """Where a run is: in which step, how many of its statements are done, after how many seconds.
+
+    `done` tells that the step is committed.
+    """
+
+    step: Step
+    statement: int
+    statements: int
+    elapsed: float
+    done: bool
+
+
+Report = Callable[[Progress], None]
+
+
+def plan(history: Sequence[Migration], position: int, goal: int) -> tuple[Step, ...]:
+    """Return the steps from one position to another, in the order in which they run."""
+    versions = [BASE, *(migration.version for migration in history)]
+    if position <= goal:
+        return tuple(
+            Step("upgrade", history[at].version, history[at].name, versions[at], versions[at + 1])
+            for at in range(position, goal)
+        )
+    return tuple(
+        Step("downgrade", history[at - 1].version, history[at - 1].name, versions[at], versions[at - 1])
+        for at in range(position, goal, -1)
+    )
+
+
+def resolve(
+    target: str, history: Sequence[Migration], position: int, revisions: Mapping[str, int], database: str
+) -> int:
+    """Return the position that `target` names.
+
+    `target` is head, base, a version, a revision or its unmistakable beginning, +N or -N (from
+    `position`); `revisions` maps each declared revision to its migration's number. Raises
+    VersionError if there is no such position, or more than one.
+    """
+    if target == "head":
+        return head(history)
+    if target == BASE:
+        return 0
+    if target[:1] in ("+", "-") and number_of(target[1:]) is not None:
+        return _moved(int(target), history, position, database)
+    numbers = {migration.number: at for at, migration in enumerate(history, 1)}
+    found = {revisions[target]} if target in revisions else set()
+    if (number := number_of(target)) is not None:
+        found.add(number)
+    elif not found and target:
+        found = {number for name, number in revisions.items() if name.startswith(target)}
+    found &= numbers.keys()  # a revision may belong to a late file
+    if not found:
+        raise VersionError(
+            f'"{target}" is not a version that {database} can be asked to have: '
+            f"expected {known(history)}; nothing was changed",
+            version=target,
+        )
+    if len(found) > 1:
+        names = " and ".join(history[numbers[number] - 1].version for number in sorted(found))
+        raise VersionError(f'"{target}" can mean {names}; nothing was changed', version=target)
+    return numbers[found.pop()]
+
+
+def number_of(text: str) -> int | None:
+    """Return the number that a version is, None if the text is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 32 else None
+
+
+def check_direction(
+    action: str, position: int, goal: int, history: Sequence[Migration], database: str
+) -> None:
+    """Raise VersionError if `action` does not lead from `position` to `goal`."""
+    here, there = _version(history, position), _version(history, goal)
+    if action == "upgrade" and goal < position:
+        raise VersionError(
+            f"cannot upgrade to {there}: {database} is already at {here}; "
+            f"to go back, run: python -m vmpilot.migrate downgrade {there}",
+            version=there,
+        )
+    if action == "downgrade" and goal > position:
+        raise VersionError(
+            f"cannot downgrade to {there}: {database} is only at {here}; "
+            f"to go forward, run: python -m vmpilot.migrate upgrade {there}",
+            version=there,
+        )
+
+
+def head(history: Sequence[Migration]) -> int:
+    """Return the position of the newest migration that has files."""
+    return max((at for at, migration in enumerate(history, 1) if migration.up), default=0)
+
+
+def known(history: Sequence[Migration]) -> str:
+    """Return the range of versions that `history` knows, in words."""
+    return f"{BASE} to {history[-1].version}" if history else BASE
+
+
+def _version(history: Sequence[Migration], position: int) -> str:
+    return history[position - 1].version if position else BASE
+
+
+def _moved(by: int, history: Sequence[Migration], position: int, database: str) -> int:
+    goal = position + by
+    if 0 <= goal <= len(history):
+        return goal
+    left = len(history) - position if by > 0 else position
+    end = "head" if by > 0 else BASE
+    raise VersionError(
+        f"cannot move by {by:+}: {database} is at {_version(history, position)}, "
+        f"{left} {'step' if left == 1 else 'steps'} from {end}; nothing was changed",
+        version=f"{by:+}",
+    )

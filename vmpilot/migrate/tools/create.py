@@ -1,0 +1,53 @@
+"""Writing the next numbered pair of migration files.
+
+Touches one directory and no database.
+"""
+
+import os
+import re
+
+from ..errors import HistoryError
+from ..files import directory as files
+
+_LONGEST = 100
+
+
+def create(name: str, migrations: "str | os.PathLike[str] | files.Entry | None" = None) -> tuple[str, str]:
+    """Write the next pair of files, named after `name`, and return both paths.
+
+    `name` is some words of ASCII letters, digits, spaces, "_" and "-"; it cannot lead out of the
+    directory. Raises HistoryError if it holds anything else, or if the files cannot be written.
+    """
+    place = files.located(migrations)
+    if not isinstance(place, str):
+        raise HistoryError(f"{place}: cannot write inside a package; name a directory with --migrations")
+    stem = f"{files.number_after(files.discover(place))}_{_slug(name)}"
+    up, down = (os.path.join(place, f"{stem}.{direction}.sql") for direction in ("up", "down"))
+    _write(up, f"-- {name.strip()}: why it is needed\n")
+    _write(down, f"-- undoes {stem}.up.sql\n")
+    return up, down
+
+
+def _slug(name: str) -> str:
+    odd = re.search(r"[^A-Za-z0-9 _-]", name)
+    if odd:
+        raise HistoryError(
+            f"{name!a}: {odd[0]!a} cannot be part of a name; "
+            'expected letters, digits, spaces, "_" and "-"; nothing was written'
+        )
+    slug = "_".join(re.findall("[a-z0-9]+", name.lower()))
+    if not slug:
+        raise HistoryError(f"{name!a}: expected some words for a name; nothing was written")
+    if len(slug) > _LONGEST:
+        raise HistoryError(
+            f"a name of {len(slug)} characters: expected at most {_LONGEST}; nothing was written"
+        )
+    return slug
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        with open(path, "x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except OSError as error:
+        raise HistoryError(f"{path}: {(error.strerror or str(error)).lower()}", file=path) from error
