@@ -1,0 +1,261 @@
+r"""The one reader of SQL text: its tokens, names and statements, and what a statement does.
+
+Pure: text in, values out. Follows https://www.sqlite.org/src/file/src/tokenize.c, but for quotes and
+comments that are never closed: here they reach to the end of the text.
+
+Every pattern is linear: whatever stands behind a first character matches, so nothing is tried twice. Python
+3.11.0 to 3.11.4 need that too: there a possessive group that fails half-way goes wrong (python/cpython
+issue 106052).
+"""
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_BLANK = r"[ \t\n\f\r\ufeff]"
+_COMMENT = r"--[^\n]*+|/\*(?s:.*?)(?:\*/|\Z)"
+_TRIVIA = rf"(?:{_BLANK}++|{_COMMENT})*+"
+# All behind ASCII is a letter; a byte order mark only inside of a word.
+_LETTER = r"A-Za-z_\x80-\ufefe\uff00-\U0010ffff"
+_INSIDE = r"A-Za-z0-9_$\x80-\U0010ffff"
+_WORD = rf"[{_LETTER}][{_INSIDE}]*+"
+_STRING = r"(?:'[^']*+(?:'|\Z))++"
+_DOUBLE = r'(?:"[^"]*+(?:"|\Z))++'
+_NAME = r"(?:`[^`]*+(?:`|\Z))++|\[[^\]]*+(?:\]|\Z)"
+_BLOB = r"[xX]'[^']*+(?:'|\Z)"
+_NUMBER = (
+    rf"(?:0[xX][0-9a-fA-F]|(?:[0-9][0-9_]*+(?:\.[0-9_]*+)?|\.[0-9][0-9_]*+)(?:[eE][+-]?[0-9])?)[{_INSIDE}]*+"
+)
+_SIGN = rf"->>?|\|\||[<>=!]=|<[<>]|>>|[$:@#?][{_INSIDE}]*+|(?s:.)"
+
+_TOKEN = re.compile(
+    rf"{_TRIVIA}(?:(?P<blob>{_BLOB})|(?P<word>{_WORD})|(?P<string>{_STRING})|(?P<double>{_DOUBLE})"
+    rf"|(?P<name>{_NAME})|(?P<number>{_NUMBER})|(?P<sign>{_SIGN})|\Z)"
+)
+# What can be a name, and the string behind it, which can be one there.
+_MENTION = re.compile(
+    rf"""(?:[^{_INSIDE}"`\['/-]++|\ufeff|[0-9$][{_INSIDE}]*+|{_BLOB}|{_STRING}|{_COMMENT}|[/-])*+"""
+    rf"(?:({_WORD}|{_DOUBLE}|{_NAME})(?:{_TRIVIA}(?:\.{_TRIVIA})?({_STRING}))?|\Z)"
+)
+_ENCLOSED = re.compile(rf"{_STRING}|{_DOUBLE}|{_NAME}|{_COMMENT}")
+_COMMENTS = re.compile(rf"{_STRING}|{_DOUBLE}|{_NAME}|/\*(?s:.*?)(?:\*/|\Z)|--([^\n]*+)")
+_QUOTED = r"""'[^']*+(?:'|\Z)|"[^"]*+(?:"|\Z)|`[^`]*+(?:`|\Z)|\[[^\]]*+(?:\]|\Z)"""
+_PLAIN = r"""[^;'"`\[/-]*+"""
+_CODE = rf"{_PLAIN}(?:(?:{_QUOTED}|{_COMMENT}|[/-]){_PLAIN})*+"
+_ROWS = rf"(?i:insert|update|delete|replace|select|with|values)(?![{_INSIDE}])"
+# One match per statement: its text, and its first word unless that only handles rows.
+_STATEMENT = re.compile(rf"{_TRIVIA}((?:(?={_ROWS})|((?:{_WORD})?)){_CODE});?")
+_NOTHING = re.compile(_TRIVIA)
+# The table whose rows a statement writes. One match, because files have millions of such statements.
+_NAMED = rf"{_WORD}|{_STRING}|{_DOUBLE}|{_NAME}"
+_GAP = rf"(?![{_INSIDE}]){_TRIVIA}"
+_TARGET = re.compile(
+    rf"{_TRIVIA}(insert|replace|update|delete){_GAP}(?:or{_GAP}{_WORD}{_TRIVIA})?(?:(?:into|from){_GAP})?"
+    rf"({_NAMED})(?:{_TRIVIA}\.{_TRIVIA}({_NAMED}))?",
+    re.IGNORECASE,
+)
+
+# Which words may follow each other at the start of a trigger.
+_TRIGGER = {
+    "": ("create", "explain"),
+    "explain": ("create", "query"),
+    "query": ("plan",),
+    "plan": ("create",),
+    "create": ("temp", "temporary", "trigger"),
+    "temp": ("temp", "temporary", "trigger"),
+    "temporary": ("temp", "temporary", "trigger"),
+}
+_LOWER = {letter: letter + 32 for letter in range(ord("A"), ord("Z") + 1)}
+
+
+class Token(NamedTuple):
+    """One token; `kind` is word, string, double, name, blob, number or sign.
+
+    A name in backticks or brackets is one; what is in double quotes can turn out to be a string:
+    https://www.sqlite.org/quirks.html#double_quoted_string_literals_are_accepted
+    """
+
+    kind: str
+    text: str
+    start: int
+
+
+def tokens(sql: str, start: int = 0, end: int | None = None) -> Iterator[Token]:
+    """Yield the tokens of SQL between two offsets; comments and blanks are passed over."""
+    for match in _TOKEN.finditer(sql, start, len(sql) if end is None else end):
+        if kind := match.lastgroup:
+            yield Token(kind, match[kind], match.start(kind))
+
+
+def quoted(name: str) -> str:
+    """Return a name as an identifier in double quotes."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def unquoted(text: str) -> str:
+    """Return a name or a string as it is meant, whatever its quotes."""
+    quote = text[:1]
+    if quote == "[":
+        return text[1:-1]
+    return text[1:-1].replace(quote * 2, quote) if quote and quote in "\"'`" else text
+
+
+def folded(name: str) -> str:
+    """Make a name comparable: SQLite ignores the case of ASCII letters only."""
+    return name.lower() if name.isascii() else name.translate(_LOWER)
+
+
+def plain(name: str) -> str:
+    """Show a name, in quotes only if it needs them; in double quotes it might count as a string."""
+    return name if name.isidentifier() else "`" + name.replace("`", "``") + "`"
+
+
+def mentioned(sql: str) -> set[str]:
+    """Name, folded, all that can be a name in SQL; a string only where a table can stand."""
+    pairs = {match.groups() for match in _MENTION.finditer(sql)}
+    return {folded(unquoted(text)) for text in set().union(*pairs) if text}
+
+
+class Head(NamedTuple):
+    """What a statement does, as far as its first tokens tell; names without quotes, "" where there is none.
+
+    `verb` is its first word in lower case, `kind` what is created, altered or dropped: table, virtual table,
+    view, index or trigger. `name` is that object, the table whose rows are written, or the pragma; `table`
+    what an index or a trigger is on, `renamed` the new name of a table, `value` what a pragma is set to.
+    """
+
+    verb: str
+    kind: str = ""
+    temporary: bool = False
+    schema: str = ""
+    name: str = ""
+    table: str = ""
+    renamed: str = ""
+    value: str = ""
+
+
+_NAMES = ("word", "string", "double", "name")
+_KINDS = ("table", "view", "index", "trigger")
+_END = Token("", "", -1)
+
+
+def head(sql: str, start: int = 0, end: int | None = None) -> Head:
+    """Tell what a statement does; reads no more tokens than that needs."""
+    end = len(sql) if end is None else end
+    if target := _TARGET.match(sql, start, end):
+        verb, one, other = target.groups()
+        schema, name = (unquoted(one), unquoted(other)) if other else ("", unquoted(one))
+        return Head(verb.lower(), "", folded(schema) == "temp", schema, name)
+    rest = tokens(sql, start, end)
+    first = next(rest, _END)
+    verb = first.text.lower() if first.kind == "word" else ""
+    if verb in ("create", "alter", "drop"):
+        return _object(verb, rest)
+    return _pragma(rest) if verb == "pragma" else Head(verb)
+
+
+def _object(verb: str, rest: Iterator[Token]) -> Head:
+    token = next(rest, _END)
+    temporary = virtual = False
+    while _is(token, "temp", "temporary", "unique", "virtual"):
+        temporary |= _is(token, "temp", "temporary")
+        virtual |= _is(token, "virtual")
+        token = next(rest, _END)
+    if not _is(token, *_KINDS):
+        return Head(verb)
+    kind, token = token.text.lower(), next(rest, _END)
+    if _is(token, "if"):
+        while _is(token, "if", "not", "exists"):
+            token = next(rest, _END)
+    schema, name, token = _named(token, rest)
+    table = renamed = ""
+    if verb == "create" and kind in ("index", "trigger"):
+        while token is not _END and not _is(token, "on"):
+            token = next(rest, _END)
+        table = _named(next(rest, _END), rest)[1]
+    elif verb == "alter" and _is(token, "rename") and _is(next(rest, _END), "to"):
+        renamed = _named(next(rest, _END), rest)[1]
+    temporary = temporary or folded(schema) == "temp"
+    return Head(verb, "virtual table" if virtual else kind, temporary, schema, name, table, renamed)
+
+
+def _pragma(rest: Iterator[Token]) -> Head:
+    schema, name, token = _named(next(rest, _END), rest)
+    value = ""
+    if token.text in ("=", "("):
+        token = next(rest, _END)
+        sign = token.text if token.text in ("+", "-") else ""
+        value = sign + unquoted(next(rest, _END).text if sign else token.text)
+    return Head("pragma", "", folded(schema) == "temp", schema, name, value=value)
+
+
+def _is(token: Token, *words: str) -> bool:
+    return token.kind == "word" and token.text.lower() in words
+
+
+def _named(token: Token, rest: Iterator[Token]) -> tuple[str, str, Token]:
+    """Return the schema and the name that begin with a token, and the token behind them."""
+    if token.kind not in _NAMES:
+        return "", "", token
+    following = next(rest, _END)
+    if following.text != ".":
+        return "", unquoted(token.text), following
+    name = next(rest, _END)
+    return unquoted(token.text), unquoted(name.text) if name.kind in _NAMES else "", next(rest, _END)
+
+
+def statements(sql: str) -> Iterator[tuple[int, int, str]]:
+    """Yield start and end of each statement, without its semicolon, and its first word in lower case.
+
+    That word is "" where it only handles rows, or is none. The rule for triggers is that of sqlite3_complete
+    (https://www.sqlite.org/c3ref/complete.html); one without END comes last, and ends at -1.
+    """
+    trigger, first = -1, ""
+    for match in _STATEMENT.finditer(sql):
+        start, end = match.span(1)
+        word = match[2]
+        if trigger >= 0:
+            if word and word.lower() == "end" and _NOTHING.fullmatch(sql, match.end(2), end):
+                yield trigger, end, first
+                trigger = -1
+        elif not word:
+            if start < end:
+                yield start, end, ""
+        elif (word := word.lower()) in ("create", "explain") and _begins_trigger(sql, start):
+            trigger, first = start, word
+        else:
+            yield start, end, word
+    if trigger >= 0:
+        yield trigger, -1, first
+
+
+def _begins_trigger(sql: str, start: int) -> bool:
+    last = ""
+    for token in tokens(sql, start):
+        word = token.text.lower()
+        if word not in _TRIGGER[last]:
+            return False
+        if word == "trigger":
+            return True
+        last = word
+    return False
+
+
+def unclosed(sql: str, start: int = 0) -> int:
+    """Return the offset of the quote or comment that is never closed, -1 if there is none."""
+    last = deque(_ENCLOSED.finditer(sql, start), maxlen=1)
+    return next((match.start() for match in last if not _is_closed(match[0])), -1)
+
+
+def _is_closed(piece: str) -> bool:
+    if piece[0] == "/":
+        return len(piece) > 3 and piece.endswith("*/")
+    if piece[0] == "[":
+        return piece[-1] == "]"
+    return piece[0] == "-" or piece.count(piece[0]) % 2 == 0
+
+
+def comments(sql: str, end: int) -> Iterator[tuple[int, str]]:
+    """Yield offset and text of each comment that begins with two dashes, up to an offset."""
+    return ((match.start(), match[1]) for match in _COMMENTS.finditer(sql, 0, end) if match[1] is not None)
