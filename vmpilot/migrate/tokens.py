@@ -29,6 +29,7 @@ _NUMBER = (
 )
 _SIGN = rf"->>?|\|\||[<>=!]=|<[<>]|>>|[$:@#?][{_INSIDE}]*+|(?s:.)"
 
+_TEXT = re.compile(rf"{_TRIVIA}(?:({_BLOB}|{_WORD}|{_STRING}|{_DOUBLE}|{_NAME}|{_NUMBER}|{_SIGN})|\Z)")
 _TOKEN = re.compile(
     rf"{_TRIVIA}(?:(?P<blob>{_BLOB})|(?P<word>{_WORD})|(?P<string>{_STRING})|(?P<double>{_DOUBLE})"
     rf"|(?P<name>{_NAME})|(?P<number>{_NUMBER})|(?P<sign>{_SIGN})|\Z)"
@@ -40,6 +41,12 @@ _MENTION = re.compile(
 )
 _ENCLOSED = re.compile(rf"{_STRING}|{_DOUBLE}|{_NAME}|{_COMMENT}")
 _COMMENTS = re.compile(rf"{_STRING}|{_DOUBLE}|{_NAME}|/\*(?s:.*?)(?:\*/|\Z)|--([^\n]*+)")
+_PART = re.compile(
+    rf"""([^'"`\[/\ufeff-]++|{_STRING}|{_DOUBLE}|{_NAME}|-(?!-)|/(?!\*)|(?<=[{_INSIDE}])\ufeff)"""
+    rf"|{_COMMENT}|\ufeff++"
+)
+_QUOTES = {'"', "`", "["}
+_HIDING = {"'": "\0q", ";": "\0s", "--": "\0m", "/*": "\0c"}
 _QUOTED = r"""'[^']*+(?:'|\Z)|"[^"]*+(?:"|\Z)|`[^`]*+(?:`|\Z)|\[[^\]]*+(?:\]|\Z)"""
 _PLAIN = r"""[^;'"`\[/-]*+"""
 _CODE = rf"{_PLAIN}(?:(?:{_QUOTED}|{_COMMENT}|[/-]){_PLAIN})*+"
@@ -86,6 +93,11 @@ def tokens(sql: str, start: int = 0, end: int | None = None) -> Iterator[Token]:
     for match in _TOKEN.finditer(sql, start, len(sql) if end is None else end):
         if kind := match.lastgroup:
             yield Token(kind, match[kind], match.start(kind))
+
+
+def texts(sql: str) -> list[str]:
+    """Return only the text of each token; a tenth of the work."""
+    return [text for text in _TEXT.findall(sql) if text]
 
 
 def quoted(name: str) -> str:
@@ -245,10 +257,11 @@ def _begins_trigger(sql: str, start: int) -> bool:
 def unclosed(sql: str, start: int = 0) -> int:
     """Return the offset of the quote or comment that is never closed, -1 if there is none."""
     last = deque(_ENCLOSED.finditer(sql, start), maxlen=1)
-    return next((match.start() for match in last if not _is_closed(match[0])), -1)
+    return next((match.start() for match in last if not is_closed(match[0])), -1)
 
 
-def _is_closed(piece: str) -> bool:
+def is_closed(piece: str) -> bool:
+    """Tell whether something in quotes, or a comment, ends before its text does."""
     if piece[0] == "/":
         return len(piece) > 3 and piece.endswith("*/")
     if piece[0] == "[":
@@ -259,3 +272,17 @@ def _is_closed(piece: str) -> bool:
 def comments(sql: str, end: int) -> Iterator[tuple[int, str]]:
     """Yield offset and text of each comment that begins with two dashes, up to an offset."""
     return ((match.start(), match[1]) for match in _COMMENTS.finditer(sql, 0, end) if match[1] is not None)
+
+
+def plainer(sql: str) -> str:
+    """Return SQL with a blank for each comment, and with names that look like nothing else.
+
+    Quotes, semicolons and what begins a comment are spelled in them with a NUL, which occurs in no SQL.
+    """
+    return "".join(_disguised(part) if part[:1] in _QUOTES else part or " " for part in _PART.findall(sql))
+
+
+def _disguised(name: str) -> str:
+    for hiding, spelled in _HIDING.items():
+        name = name.replace(hiding, spelled)
+    return name

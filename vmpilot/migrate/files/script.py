@@ -5,59 +5,32 @@ Pure: text in, values out; no file, no database, no clock may enter here.
 
 import re
 from array import array
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
+from .. import tokens
 from ..errors import HistoryError
 
-# The tokens that decide where a statement ends, as SQLite's tokenizer reads them:
-# https://www.sqlite.org/src/file/src/tokenize.c
-_SPACE = r"[ \t\n\f\r\ufeff]"
-# A quote or comment that is never closed reaches to the end of the text: so no attempt fails half-way,
-# which the possessive quantifiers of Python 3.11.0 to 3.11.4 get wrong (python/cpython issue 106052).
-_COMMENT = r"--[^\n]*+|/\*(?s:.*?)(?:\*/|\Z)"
-_QUOTED = r"""'[^']*+(?:'|\Z)|"[^"]*+(?:"|\Z)|`[^`]*+(?:`|\Z)|\[[^\]]*+(?:\]|\Z)"""
-_TRIVIA = rf"(?:{_SPACE}++|{_COMMENT})*+"
-_PLAIN = r"""[^;'"`\[/-]*+"""
-_CODE = rf"{_PLAIN}(?:(?:{_QUOTED}|{_COMMENT}|[/-]){_PLAIN})*+"
-_ROWS = r"(?i:insert|update|delete|replace|select|with|values)(?![\w$])"
-
-# One match per statement: its text, and its first word unless that only handles rows.
-_STATEMENT = re.compile(rf"{_TRIVIA}((?:(?={_ROWS})|([A-Za-z]*+)){_CODE});?")
-_TRIGGER = re.compile(
-    rf"(?:explain{_TRIVIA}(?:query{_TRIVIA}plan{_TRIVIA})?)?create{_TRIVIA}(?:temp(?:orary)?{_TRIVIA})*trigger(?![\w$])",
-    re.IGNORECASE,
-)
-_TRIGGER_END = re.compile(rf"end{_TRIVIA}", re.IGNORECASE)
-_WRAPPER_BEGIN = re.compile(
-    rf"begin(?:{_TRIVIA}(?:deferred|immediate|exclusive))?(?:{_TRIVIA}transaction)?{_TRIVIA}", re.IGNORECASE
-)
-_WRAPPER_END = re.compile(rf"(?:commit|end)(?:{_TRIVIA}transaction)?{_TRIVIA}", re.IGNORECASE)
-_KEYS_PRAGMA = re.compile(rf"pragma{_TRIVIA}(?:\w+{_TRIVIA}\.{_TRIVIA})?foreign_keys\b", re.IGNORECASE)
+_BEGIN = re.compile("begin( deferred| immediate| exclusive)?( transaction)?")
+_END = re.compile("(commit|end)( transaction)?")
 _CONTROL = {"begin", "commit", "end", "rollback", "savepoint", "release", "attach", "detach"}
 
-# A doubled quote, a blob and a number with a point are one token each; all behind ASCII is a letter.
-_WHOLE = (
-    r"""[xX]'[^']*+'|(?:'[^']*+')++|(?:"[^"]*+")++|(?:`[^`]*+`)++|\[[^\]]*+\]"""
-    r"""|[0-9][\w.]*+|[^\x00-#%-/:-@\[-^`{-\x7f]++"""
-)
-_TOKEN = re.compile(rf"(?:{_COMMENT}|({_WHOLE}|[^ \t\n\f\r])){_SPACE}*+")
-_COMMENT_LINE = re.compile(rf"{_QUOTED}|/\*(?s:.*?)\*/|--([^\n]*+)")
 _WORD = re.compile(r"[A-Za-z_]+")
 _DIRECTIVE = re.compile(r"vmpilot:[ \t]*(\S*)[ \t]*(.*)", re.IGNORECASE)
 _MARKER = re.compile(r"migrate:(?:up|down)\b|\+goose\b|\+migrate\b", re.IGNORECASE)
 _TELLING = re.compile(r"--[ \t]*(?:vmpilot:|migrate:|\+goose|\+migrate)", re.IGNORECASE)
-_REVISION = re.compile(r"[A-Za-z0-9_.]{1,32}")
-_OPEN = re.compile(
-    r"""(?:'[^']*')+(?!')|(?:"[^"]*")+(?!")|(?:`[^`]*`)+(?!`)|\[[^\]]*\]|--[^\n]*|/\*(?s:.*?)\*/|(['"`\[]|/\*)"""
-)
-_OPENINGS = {"'": "string", "/*": "comment"}
+_OPENINGS = {"'": "string", "/": "comment"}
 
-# Taking every token of a bulk load apart costs as much as loading it. Counted in statements, because their
-# number is the same after a cosmetic edit.
-_CHECKSUM_BY_TOKEN = 10_000
-_SMALL = 1 << 20
+# For the checksum.
+_PORTION = 1 << 16
+_BLANKS = b" \t\n\f\r"
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+_NUMBERS_APART = re.compile(rb"0[ \t\n\f\r]+0")
+_ZEROS = re.compile(b"0+")
+_UNCLEAR = b"?"
 
 
 class Script(NamedTuple):
@@ -124,30 +97,68 @@ def shortened(text: str, length: int = 80) -> str:
 
 
 def checksum(script: Script) -> str:
-    """Return the SHA-256 of what the statements say, in hexadecimal.
+    """Return the SHA-256 of the tokens of all statements, in hexadecimal.
 
-    Comments, white space, byte order mark and line ends do not count. In files of more than 10,000
-    statements, white space and comments count where they stand inside a statement.
+    Comments, white space, byte order mark and line ends do not count.
+
+    To take every token apart costs more than to run it. So three things are hashed, which together tell each
+    token: what stands outside of strings, without blanks; what stands in strings; and the shape of each
+    statement, the lengths of its tokens. A file has many statements, but few shapes.
     """
     from hashlib import sha256  # loads OpenSSL, which a start-up with nothing to do need not pay
 
-    digest = sha256()
-    said = _said(script)
-    while chunk := list(islice(said, 4096)):  # not all at once: a token in a list weighs some 60 bytes
-        digest.update("\0".join([*chunk, ""]).replace("\r\n", "\n").encode())
-    return digest.hexdigest()
+    code, strings, shapes = sha256(), sha256(), sha256()
+    shape = lru_cache(4096)(_shape)
+    for portion in _portions(script):
+        outside, inside, found = _said(portion, shape)
+        if _UNCLEAR in found:
+            outside, inside, found = _said(tokens.plainer(portion), shape)
+        code.update(outside.translate(None, _BLANKS))
+        strings.update(inside.replace(b"\r\n", b"\n"))
+        shapes.update(b";".join(found))
+    return sha256(code.digest() + strings.digest() + shapes.digest()).hexdigest()
 
 
-def _said(script: Script) -> Iterator[str]:
-    """Return what counts in a script, piece by piece."""
-    if len(script.starts) > _CHECKSUM_BY_TOKEN:
-        return statements(script)
-    if not script.starts:
-        return iter(())
-    start, end = script.starts[0], script.ends[-1]
-    if end < _SMALL:
-        return filter(None, _TOKEN.findall(script.text, start, end))
-    return filter(None, (token[1] for token in _TOKEN.finditer(script.text, start, end)))
+def _portions(script: Script) -> Iterator[str]:
+    """Cut a script before some of its statements."""
+    at = 0
+    while at < len(script.starts):
+        start = script.starts[at]
+        at = bisect_left(script.starts, start + _PORTION)
+        yield script.text[start : script.starts[at] if at < len(script.starts) else script.ends[-1]]
+
+
+def _said(sql: str, shape: Callable[[bytes], bytes]) -> tuple[bytes, bytes, list[bytes]]:
+    """Return what stands outside of strings, what in them, and the shapes.
+
+    One of these is unclear if something else than a string hides a quote: then nothing of it is right.
+    """
+    parts = sql.encode().split(b"'")
+    # Behind each a NUL, which is in no file: so it does not matter where a portion ends.
+    inside = b"\0".join([*parts[1::2], b""])
+    outside = b"''".join(parts[::2])
+    if b"--" in outside or b"/*" in outside:
+        return outside, inside, [_UNCLEAR]
+    return outside, inside, list(map(shape, outside.translate(_DIGITS).split(b";")))
+
+
+def _shape(form: bytes) -> bytes:
+    """Return the lengths of the tokens of a statement, and the names in it that have blanks.
+
+    Every digit of it is 0, and a number counts as one digit: so there are few forms. But where two numbers
+    stand side by side, which one has which of the digits must not be lost.
+    """
+    apart = _NUMBERS_APART.search(form)
+    if not apart:
+        form = _ZEROS.sub(b"0", form)
+    found = tokens.texts(form.decode())
+    names = [text for text in found if text[0] in '"`[']
+    passed_over = "".join(found).encode().translate(None, _BLANKS) != form.translate(None, _BLANKS)
+    if passed_over or any("'" in name or not tokens.is_closed(name) for name in names):
+        return _UNCLEAR
+    whole = {name for name in names if len(name.split()) > 1 or name != name.strip()}
+    said = " ".join(text if text in whole else str(len(text)) for text in found)
+    return ("=" * bool(apart) + said).replace("\r\n", "\n").encode()
 
 
 def _decode(file: str, data: bytes) -> str:
@@ -178,46 +189,23 @@ _Control = list[tuple[int, str]]
 
 
 def _split(file: str, text: str) -> tuple["array[int]", "array[int]", frozenset[str], _Control]:
-    """Return the offsets of all statements, their telling words, and those that control transactions.
-
-    The rule for triggers is that of sqlite3_complete: https://www.sqlite.org/c3ref/complete.html
-    """
+    """Return the offsets of all statements, their telling words, and those that control transactions."""
     starts, ends = array("q"), array("q")
     words: set[str] = set()
     control: _Control = []
-    trigger = -1
-    for match in _STATEMENT.finditer(text):
-        start, end = match.span(1)
-        special = match.end(2) > start
-        if trigger >= 0:
-            if not (special and _TRIGGER_END.fullmatch(text, start, end)):
-                continue
-            start, trigger = trigger, -1
-        elif special:
-            word = match[2].lower()
-            if word in ("create", "explain") and _TRIGGER.match(text, start):
-                trigger = start
-                continue
+    for start, end, word in tokens.statements(text):
+        if word:
+            words.update(_WORD.findall(text[start:end].lower()))
             if word in _CONTROL:
                 control.append((len(starts), word))
-        elif start == end:
-            continue
-        if special:
-            words.update(_WORD.findall(text[start:end].lower()))
         starts.append(start)
         ends.append(end)
-    _check_closed(file, text, starts[-1] if starts else 0)
-    if trigger >= 0:
-        raise _refuse(file, text, trigger, "this trigger has no END;")
+    if (at := tokens.unclosed(text, starts[-1] if starts else 0)) >= 0:
+        what = f"this {_OPENINGS.get(text[at], 'quoted name')} is never closed"
+        raise _refuse(file, text, at, what)
+    if ends and ends[-1] < 0:
+        raise _refuse(file, text, starts[-1], "this trigger has no END;")
     return starts, ends, frozenset(words), control
-
-
-def _check_closed(file: str, text: str, start: int) -> None:
-    """Raise HistoryError if a quote or comment behind offset `start` is never closed."""
-    for match in _OPEN.finditer(text, start):
-        if match[1]:
-            what = f"this {_OPENINGS.get(match[1], 'quoted name')} is never closed"
-            raise _refuse(file, text, match.start(), what)
 
 
 def _unwrap(
@@ -229,9 +217,9 @@ def _unwrap(
     wrapped = (
         transactional
         and first < last
-        and _WRAPPER_BEGIN.fullmatch(text, starts[first], ends[first])
-        and _WRAPPER_END.fullmatch(text, starts[last], ends[last])
-        and all(_KEYS_PRAGMA.match(text, starts[index]) for index in outside)
+        and _BEGIN.fullmatch(_written(text, starts[first], ends[first]))
+        and _END.fullmatch(_written(text, starts[last], ends[last]))
+        and all(_switches_keys(text, starts[index], ends[index]) for index in outside)
     )
     refused = control[1:-1] if wrapped else control
     if refused:
@@ -242,20 +230,31 @@ def _unwrap(
         del starts[index], ends[index]
 
 
+def _written(text: str, start: int, end: int) -> str:
+    """Return a short statement as most people write it; of a long one only its beginning."""
+    first = islice(tokens.tokens(text, start, end), 4)
+    return " ".join(token.text for token in first).lower()
+
+
+def _switches_keys(text: str, start: int, end: int) -> bool:
+    head = tokens.head(text, start, end)
+    return head.verb == "pragma" and tokens.folded(head.name) == "foreign_keys"
+
+
 def _directives(file: str, text: str, direction: str, first: int) -> dict[str, str]:
     """Return the directives of the leading comment block, which ends at offset `first`."""
     found: dict[str, str] = {}
     # Only a file with such a comment pays for a look at every comment in it.
     telling = _TELLING.search(text)
-    for match in _COMMENT_LINE.finditer(text, 0, len(text) if telling else first):
-        comment = (match[1] or "").strip()
+    for start, comment in tokens.comments(text, len(text) if telling else first):
+        comment = comment.strip()
         if marker := _MARKER.match(comment):
             what = f'"-- {marker[0]}" belongs to a file that holds both directions; put them into two files'
-            raise _refuse(file, text, match.start(), what)
+            raise _refuse(file, text, start, what)
         if directive := _DIRECTIVE.match(comment):
             name, value = directive[1], directive[2].strip()
-            if problem := _problem(name, value, direction, name in found, match.start() > first):
-                raise _refuse(file, text, match.start(), problem)
+            if problem := _problem(name, value, direction, name in found, start > first):
+                raise _refuse(file, text, start, problem)
             found[name] = value
     return found
 
@@ -271,10 +270,15 @@ def _problem(name: str, value: str, direction: str, repeated: bool, late: bool) 
         return f'"{name}" comes too late; directives stand before the first statement'
     if repeated:
         return f'"{name}" is given twice'
-    if name == "revision" and (not _REVISION.fullmatch(value) or value.lower() in ("head", "base")):
-        return f'"{value}" is not a revision; expected up to 32 letters, digits, "_" or "."'
+    if name == "revision" and not _is_revision(value):
+        return f'"{value}" is not a revision; expected up to 255 printable characters without a space'
     if name == "irreversible" and not value:
         return '"irreversible" needs a reason behind it'
     if name == "no-transaction" and value:
         return f'"no-transaction" stands alone, found "{value}" behind it'
     return ""
+
+
+def _is_revision(value: str) -> bool:
+    named = 0 < len(value) < 256 and value.lower() not in ("head", "base")
+    return named and value.isprintable() and " " not in value
