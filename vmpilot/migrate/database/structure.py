@@ -13,6 +13,7 @@ from itertools import groupby, islice, pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from ..tokens import Token, folded, mentioned, plain, quoted, tokens, unquoted
 from . import tables as ledger
 
 _LABELS = {
@@ -31,32 +32,10 @@ _RANKS = {kind: rank for rank, kind in enumerate(_LABELS)}
 _PARTS = ("column", "check", "unique", "conflict clause", "foreign key")  # come and go with their table
 _LONG = ("virtual table", "view", "trigger")  # have too much text to show
 
-# Tokens as SQLite reads them: https://www.sqlite.org/src/file/src/tokenize.c
-_COMMENT = r"--[^\n]*|/\*(?s:.*?)(?:\*/|\Z)"
-_WORD = r"[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*"
-_DOUBLE = r'"[^"]*(?:""[^"]*)*"'
-_NAME = r"\[[^\]]*\]|`[^`]*(?:``[^`]*)*`"
-_STRING = r"'[^']*(?:''[^']*)*'"
-_TOKEN = re.compile(
-    rf"((?:[ \t\n\f\r\ufeff]+|{_COMMENT})*)(?:(?P<blob>[xX]{_STRING})|(?P<word>{_WORD})|(?P<string>{_STRING})"
-    rf"|(?P<double>{_DOUBLE})|(?P<name>{_NAME})|(?P<end>\Z)|(?P<sign>[0-9]\w*|(?s:.)))"
-)
-# What can be a name, and the string behind it, which can be one there.
-_MENTION = re.compile(
-    rf"""(?:[^A-Za-z0-9_\x80-\U0010ffff"`\['/-]++|[0-9]\w*|(?:(?=[xX]')[xX])?'[^']*(?:'|\Z)|{_COMMENT}|[/-])*+"""
-    rf"(?:({_WORD}|{_DOUBLE}|{_NAME})(?:[ \t\n\f\r.]*({_STRING}))?|\Z)"
-)
-_LOWER = {letter: letter + 32 for letter in range(ord("A"), ord("Z") + 1)}
 _TELLING = re.compile(r"check|collate|references|conflict|autoincrement|strict|rowid|\bas\b", re.IGNORECASE)
 _CONSTRAINTS = ("CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN")  # where no column is declared
 _OPTIONS = {"STRICT": "STRICT", "ROWID": "WITHOUT ROWID"}
 _RULES = {"NULL": "NOT NULL", "UNIQUE": "UNIQUE", "KEY": "PRIMARY KEY"}  # what can have an ON CONFLICT
-
-
-class _Token(NamedTuple):
-    kind: str
-    text: str
-    blank: str
 
 
 class Fact(NamedTuple):
@@ -107,12 +86,12 @@ def _facts(cursor: Any, objects: Iterable[_Object]) -> Iterator[Fact]:
     """Read what these objects say, all tables at once."""
     tables = [name for kind, name, _, _ in objects if kind == "table"]
     columns, terms, keys = (_each(cursor, query, tables) for query in (_COLUMNS, _TERMS, _FOREIGN_KEYS))
-    known = {_folded(name): {_folded(name)} for _, name, _, _ in objects}
+    known = {folded(name): {folded(name)} for _, name, _, _ in objects}
     for name in tables:
-        known[_folded(name)].update(_folded(row[0]) for row in columns[name])
+        known[folded(name)].update(folded(row[0]) for row in columns[name])
     read = cache(_read)  # many columns are alike
     for kind, name, table, sql in objects:
-        words = _mentioned(sql) & known.keys() if '"' in sql else ()
+        words = mentioned(sql) & known.keys() if '"' in sql else ()
         names = frozenset[str]().union(*(known[word] for word in words))
         if kind == "table":
             drafts = _table(name, _told(sql), columns[name], terms[name], keys[name])
@@ -120,7 +99,7 @@ def _facts(cursor: Any, objects: Iterable[_Object]) -> Iterator[Fact]:
             drafts = [(kind, name, _definition(kind, sql))]
         for part, own, written in drafts:
             text, meaning = read(written, names)
-            yield Fact(part, table, own, text, (_folded(table), _RANKS[part], _folded(own), meaning))
+            yield Fact(part, table, own, text, (folded(table), _RANKS[part], folded(own), meaning))
 
 
 def reach(cursor: Any, *scripts: str) -> frozenset[str]:
@@ -129,18 +108,18 @@ def reach(cursor: Any, *scripts: str) -> frozenset[str]:
     Triggers are followed, foreign key actions are not: a run has them off. Many of the names, which are
     all the words of the scripts, exist nowhere.
     """
-    names = set[str]().union(*map(_mentioned, scripts))
+    names = set[str]().union(*map(mentioned, scripts))
     if names & {"sqlite_schema", "sqlite_master"}:
-        names.update(_folded(table) for _, _, table, _ in _all(cursor, _OBJECTS))
+        names.update(folded(table) for _, _, table, _ in _all(cursor, _OBJECTS))
     if "rename" in names:  # rewrites whatever mentions the old name
-        for name in names & {_folded(name) for _, name, _, _ in _select(cursor, _NAMED, names)}:
+        for name in names & {folded(name) for _, name, _, _ in _select(cursor, _NAMED, names)}:
             found = _all(cursor, _MENTIONING, (name,))
-            names.update(_folded(table) for _, _, table, sql in found if name in _mentioned(sql))
+            names.update(folded(table) for _, _, table, sql in found if name in mentioned(sql))
     new = names
     while new:
         found = _select(cursor, _NAMED, new)
-        new = {_folded(table) for _, _, table, _ in found}
-        new.update(*(_mentioned(sql) for kind, _, _, sql in found if kind == "trigger"))
+        new = {folded(table) for _, _, table, _ in found}
+        new.update(*(mentioned(sql) for kind, _, _, sql in found if kind == "trigger"))
         new -= names
         names |= new
     return frozenset(names)
@@ -177,7 +156,7 @@ def rows(cursor: Any, schema: Schema) -> dict[str, int]:
     counts: dict[str, int] = {}
     for table in _tables(schema):
         with suppress(Exception):
-            counts[table] = _all(cursor, f"SELECT count(*) FROM main.{_quoted(table)}")[0][0]
+            counts[table] = _all(cursor, f"SELECT count(*) FROM main.{quoted(table)}")[0][0]
     return counts
 
 
@@ -190,7 +169,7 @@ def contents(cursor: Any, schema: Schema) -> Contents:
     for table in _tables(schema):
         found[table] = {}
         with suppress(Exception):
-            found[table] = _hashes(cursor, f"main.{_quoted(table)}")
+            found[table] = _hashes(cursor, f"main.{quoted(table)}")
     return found
 
 
@@ -203,18 +182,18 @@ def _hashes(cursor: Any, table: str) -> _Columns:
     names = [column[0] for column in cursor.description]
     # As SQL literals, because 1, 1.0, '1' and x'31' differ, and text need not be UTF-8.
     literal = "iif(typeof({0}) = 'text', 't' || hex({0}), quote({0}))"
-    cursor.execute(f"SELECT {', '.join(literal.format(_quoted(name)) for name in names)} FROM {table}")
+    cursor.execute(f"SELECT {', '.join(literal.format(quoted(name)) for name in names)} FROM {table}")
     columns = [array("q") for _ in names]
     while chunk := cursor.fetchmany(256):
         for column, values in zip(columns, zip(*chunk, strict=True), strict=True):
             column.extend(map(hash, values))
-    return dict(zip(map(_folded, names), columns, strict=True))
+    return dict(zip(map(folded, names), columns, strict=True))
 
 
 def lost(before: Contents, after: Contents) -> tuple[str, ...]:
     """Say how many rows of which table are not there any more, judged by the columns that are."""
-    now = {_folded(table): columns for table, columns in after.items()}
-    counts = {table: _lost_rows(before[table], now.get(_folded(table))) for table in sorted(before)}
+    now = {folded(table): columns for table, columns in after.items()}
+    counts = {table: _lost_rows(before[table], now.get(folded(table))) for table in sorted(before)}
     return tuple(
         f"table {table}: {count} of {_height(before[table])} rows changed or lost"
         for table, count in counts.items()
@@ -259,11 +238,11 @@ def _objects(cursor: Any, only: Collection[str] | None) -> list[_Object]:
     virtual = {name for kind, name, _, sql in found if kind == "table" and sql.startswith("CREATE VIRTUAL")}
     if virtual:
         with suppress(Exception):  # SQLite before 3.37 cannot tell them, there they are tables like others
-            left_out.update(_folded(name) for (name,) in _all(cursor, _SHADOWS))
+            left_out.update(folded(name) for (name,) in _all(cursor, _SHADOWS))
     return [
         ("virtual table" if name in virtual else kind, name, table, sql)
         for kind, name, table, sql in found
-        if not name.startswith("sqlite_") and _folded(table) not in left_out
+        if not name.startswith("sqlite_") and folded(table) not in left_out
     ]
 
 
@@ -291,19 +270,19 @@ def _all(cursor: Any, sql: str, parameters: tuple[str, ...] = ()) -> _Rows:
 
 def _read(text: str, names: frozenset[str]) -> tuple[str, str]:
     """Return how to show SQL, and what it means where these names are known."""
-    tokens = list(_tokens(text))
-    return _shown(tokens), "\0".join(_meaning(token, names) for token in tokens)
+    found = list(tokens(text))
+    return _shown(found), "\0".join(_meaning(token, names) for token in found)
 
 
 def _definition(kind: str, sql: str) -> str:
     """Return what stands behind the name of an object, or behind the table of an index."""
-    tokens = list(_tokens(sql))
+    found = list(tokens(sql))
     if kind != "index":
-        return _shown(tokens[2 + len(kind.split()) :])
-    start = next(at for at, token in enumerate(tokens) if token.text == "(")
-    pairs = pairwise(tokens[start - 1 :])
+        return _shown(found[2 + len(kind.split()) :])
+    start = next(at for at, token in enumerate(found) if token.text == "(")
+    pairs = pairwise(found[start - 1 :])
     text = _shown(token for last, token in pairs if _word(token) != "ASC" or last.text in ("(", ","))
-    return f"UNIQUE {text}" if _word(tokens[1]) == "UNIQUE" else text
+    return f"UNIQUE {text}" if _word(found[1]) == "UNIQUE" else text
 
 
 _Told = defaultdict[tuple[str, str], list[str]]  # by keyword, and by column if it says something of one
@@ -312,7 +291,7 @@ _Told = defaultdict[tuple[str, str], list[str]]  # by keyword, and by column if 
 def _table(name: str, told: _Told, columns: _Rows, terms: _Rows, keys: _Rows) -> list[tuple[str, str, str]]:
     """Return kind, name and text of all facts of a table: what the pragmas tell, and what its SQL told."""
     facts = [("column", row[0], _column(told, *row)) for row in columns]
-    primary = ", ".join(_plain(row[0]) for row in columns if row[4])
+    primary = ", ".join(plain(row[0]) for row in columns if row[4])
     for (_, origin), group in groupby(terms, itemgetter(0, 1)):
         text = ", ".join(_term(told, *row[2:]) for row in group)
         if origin == "pk":
@@ -333,24 +312,24 @@ def _column(told: _Told, *row: Any) -> str:
     parts = [kind]
     parts += ["NOT NULL"] * required
     parts += [f"DEFAULT {default}"] if default else []
-    parts += [f"COLLATE {collation}" for collation in told["COLLATE", _folded(name)]]
+    parts += [f"COLLATE {collation}" for collation in told["COLLATE", folded(name)]]
     stored = "STORED" if hidden == 3 else "VIRTUAL"
-    parts += [f"GENERATED ALWAYS AS {value} {stored}" for value in told["AS", _folded(name)]]
+    parts += [f"GENERATED ALWAYS AS {value} {stored}" for value in told["AS", folded(name)]]
     return "\n".join(parts)  # a line each, for the comments that a type or a default may end with
 
 
 def _term(told: _Told, column: str, descending: int, collation: str) -> str:
     """Show a column of a key, with how it is compared if that is not as elsewhere."""
-    own = [*told["COLLATE", _folded(column)], "BINARY"][0]
-    other = f" COLLATE {collation}" if _folded(collation) != _folded(own) else ""
-    return _plain(column) + other + " DESC" * descending
+    own = [*told["COLLATE", folded(column)], "BINARY"][0]
+    other = f" COLLATE {collation}" if folded(collation) != folded(own) else ""
+    return plain(column) + other + " DESC" * descending
 
 
 def _foreign_key(pairs: _Rows) -> str:
     """Show a foreign key without MATCH, which SQLite ignores: https://www.sqlite.org/foreignkeys.html"""
     _, parent, *actions, _, _ = pairs[0]
-    ours, theirs = (", ".join(_plain(row[at]) for row in pairs if row[at] is not None) for at in (4, 5))
-    text = f"({ours}) -> {_plain(parent)}" + f" ({theirs})" * bool(theirs)
+    ours, theirs = (", ".join(plain(row[at]) for row in pairs if row[at] is not None) for at in (4, 5))
+    text = f"({ours}) -> {plain(parent)}" + f" ({theirs})" * bool(theirs)
     for event, action in zip(("update", "delete"), actions, strict=True):
         text += f" on {event} {action.lower()}" * (action != "NO ACTION")
     return text
@@ -361,10 +340,10 @@ def _told(sql: str) -> _Told:
     told: _Told = defaultdict(list)
     if not _TELLING.search(sql):
         return told
-    items: list[list[list[_Token]]] = [[]]
+    items: list[list[list[Token]]] = [[]]
     outside: list[str] = []
     depth = 0
-    for token in _tokens(sql):
+    for token in tokens(sql):
         depth -= token.text == ")"
         if not depth:
             outside.append(_word(token))
@@ -384,7 +363,7 @@ def _told(sql: str) -> _Told:
     return told
 
 
-def _tell(told: _Told, item: list[list[_Token]]) -> None:
+def _tell(told: _Told, item: list[list[Token]]) -> None:
     """Collect from one column or one constraint; a part is a token, or a parenthesis with all in it."""
     words = [_word(part[0]) for part in item]
     column = "" if words[0] in _CONSTRAINTS else _name(item[0][0])
@@ -400,24 +379,15 @@ def _tell(told: _Told, item: list[list[_Token]]) -> None:
         elif (word, following) == ("INITIALLY", "DEFERRED") and words[at - 2] != "NOT":
             told["REFERENCES", ""][-1] = " deferrable initially deferred"
         elif word in ("CHECK", "AS", "COLLATE") and following != "BINARY":
-            told[word, column].append(_unquoted(_shown(item[at + 1])))
+            told[word, column].append(unquoted(_shown(item[at + 1])))
 
 
-def _tokens(sql: str) -> Iterator[_Token]:
-    """Take SQL apart, without comments."""
-    return (
-        _Token(match.lastgroup or "", match[match.lastindex or 0], " " if match[1] else "")
-        for match in _TOKEN.finditer(sql)
-        if match.lastgroup != "end"
-    )
-
-
-def _word(token: _Token) -> str:
+def _word(token: Token) -> str:
     """Return a token as a keyword would be written; what is in quotes keeps them."""
     return token.text.upper()
 
 
-def _meaning(token: _Token, names: Collection[str]) -> str:
+def _meaning(token: Token, names: Collection[str]) -> str:
     """Return what a token means; what is in double quotes and no name is a string, as SQLite has it.
 
     https://www.sqlite.org/quirks.html#double_quoted_string_literals_are_accepted
@@ -425,46 +395,19 @@ def _meaning(token: _Token, names: Collection[str]) -> str:
     if token.kind == "string":
         return token.text
     if token.kind == "double" and _name(token) not in names:
-        return "'" + _unquoted(token.text).replace("'", "''") + "'"
+        return "'" + unquoted(token.text).replace("'", "''") + "'"
     return _name(token)
 
 
-def _mentioned(sql: str) -> set[str]:
-    """Name all that can be a name in SQL; a string only where a table can stand."""
-    pairs = {match.groups() for match in _MENTION.finditer(sql)}
-    return {_folded(_unquoted(text)) for text in set().union(*pairs) if text}
-
-
-def _shown(tokens: Iterable[_Token]) -> str:
+def _shown(found: Iterable[Token]) -> str:
     """Show SQL as it is written, but on one line, without comments and with the usual blanks."""
-    text = last = ""
-    for token in tokens:
-        blank = "" if last == "(" or token.text in (")", ",") else " " if last == "," else token.blank
-        text += blank + token.text
-        last = token.text
+    text, last, end = "", "", 0
+    for token in found:
+        apart = " " * (token.start > end or last == ",")
+        text += ("" if last == "(" or token.text in (")", ",") else apart) + token.text
+        last, end = token.text, token.start + len(token.text)
     return text.strip()
 
 
-def _name(token: _Token) -> str:
-    return _folded(_unquoted(token.text))
-
-
-def _folded(name: str) -> str:
-    """Make a name comparable: SQLite ignores the case of ASCII letters only."""
-    return name.lower() if name.isascii() else name.translate(_LOWER)
-
-
-def _unquoted(text: str) -> str:
-    quote = text[0]
-    if quote == "[":
-        return text[1:-1]
-    return text[1:-1].replace(quote * 2, quote) if quote in "\"'`" else text
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _plain(name: str) -> str:
-    """Show a name, in quotes only if it needs them; in double quotes it might count as a string."""
-    return name if name.isidentifier() else "`" + name.replace("`", "``") + "`"
+def _name(token: Token) -> str:
+    return folded(unquoted(token.text))
