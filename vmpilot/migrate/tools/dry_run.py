@@ -4,7 +4,6 @@ The original is only read; how a step runs is decided in step, and how structure
 """
 
 import os
-import re
 import sqlite3
 from contextlib import closing
 from typing import Any, NamedTuple
@@ -18,18 +17,13 @@ from ..files.plan import Progress, Report, Step
 from ..files.script import Script
 from ..run.planning import Prepared, Wish, planned
 from ..run.step import run_on
+from ..tokens import head, mentioned, quoted
 from .backup import ELSEWHERE, Copy, private_copy
 
 __all__ = ["Copy", "Rehearsal", "Rehearsed", "private_copy", "rehearse"]
 
-# The target of a statement that handles rows; what is written less plainly is looked at as a whole.
-_NAME = r"""(?!(?:or|into|from)\b)(?:[\w$]+|"[^"]*")"""
-_TARGET = re.compile(
-    rf"(?:insert|replace|update|delete)(?:\s+or\s+\w+)?(?:\s+(?:into|from))?"
-    rf"\s+{_NAME}(?:\.{_NAME})?(?=[\s(])",
-    re.IGNORECASE,
-)
-_ROWS = re.compile(r"insert|replace|update|delete|drop|rename|select|values", re.IGNORECASE)
+_WRITES = {"insert", "replace", "update", "delete"}
+_MOVES = _WRITES | {"drop", "rename", "select", "values"}
 
 
 class Rehearsed(NamedTuple):
@@ -122,7 +116,7 @@ def _before(session: Session, prepared: Prepared, at: int, counted: dict[str, in
     """Look at what the step at this place can touch."""
     telling = _telling(prepared.scripts[prepared.steps[at].version])
     tables = schema.reach(session.cursor, telling)
-    return _view(session, tables, bool(_ROWS.search(telling)), counted)
+    return _view(session, tables, not _MOVES.isdisjoint(mentioned(telling)), counted)
 
 
 def _after(session: Session, before: _View, counted: dict[str, int]) -> _View:
@@ -145,6 +139,7 @@ def _telling(script: Script) -> str:
     """Return what tells the tables that a script can touch: of a statement that handles rows, its target."""
     told = set()
     for start, end in zip(script.starts, script.ends, strict=True):
-        target = _TARGET.match(script.text, start, end)
-        told.add(target[0] if target else script.text[start:end])
+        row = head(script.text, start, end)
+        plain = row.verb in _WRITES and row.name
+        told.add(f"{row.verb} {quoted(row.name)}" if plain else script.text[start:end])
     return ";\n".join(told)

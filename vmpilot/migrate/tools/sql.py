@@ -3,7 +3,6 @@
 Reads only. What a script cannot do, the guards and the wait for a lock, is not in it.
 """
 
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,14 +13,9 @@ from ..database.connection import SETTINGS, reading, setting
 from ..database.tables import Record
 from ..files.plan import Step
 from ..files.script import Script, checksum, statements
-from ..run.guards import GAP, NAME
 from ..run.planning import Prepared, Wish, planned
+from ..tokens import head, quoted, tokens
 
-_TEMPORARY = re.compile(
-    rf"create{GAP}temp(?:orary)?{GAP}(table|view|trigger){GAP}(?:if{GAP}not{GAP}exists{GAP})?{NAME}",
-    re.IGNORECASE,
-)
-_TEXT = re.compile(r"""--[^\n]*|/\*(?s:.*?)\*/|"[^"]*"|`[^`]*`|\[[^\]]*\]|('(?:[^']|'')*')""")
 _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 
 
@@ -72,8 +66,9 @@ def _put_back(script: Script, settings: dict[str, str]) -> Iterator[str]:
     """Yield what undoes a step's settings and TEMP objects, so that the next one starts like the first."""
     yield from (f"PRAGMA {name} = {value};" for name, value in settings.items() if name in script.words)
     if script.words & {"temp", "temporary"}:
-        made = (_TEMPORARY.match(text) for text in statements(script))
-        yield from (f"DROP {match[1]} IF EXISTS temp.{match[2]};" for match in made if match)
+        made = (one for one in map(head, statements(script)) if one.verb == "create" and one.temporary)
+        drops = ((one.kind.split()[-1], one.name) for one in made if one.kind != "index")
+        yield from (f"DROP {kind.upper()} IF EXISTS temp.{quoted(name)};" for kind, name in drops)
 
 
 def _step(
@@ -121,9 +116,15 @@ def _terminated(text: str) -> str:
     The shell drops the CR of a line's end, so one inside a string is spelled out.
     """
     if "\r\n" in text:
-        text = _TEXT.sub(lambda match: _spelled_out(match[1]) if match[1] else match[0], text)
+        text = "".join(_spelled_out(text))
     return text + ("\n;" if "--" in text.rpartition("\n")[2] else ";")
 
 
-def _spelled_out(string: str) -> str:
-    return "(" + string.replace("\r\n", "' || char(13, 10) || '") + ")" if "\r\n" in string else string
+def _spelled_out(text: str) -> Iterator[str]:
+    end = 0
+    for token in tokens(text):
+        if token.kind == "string" and "\r\n" in token.text:
+            yield text[end : token.start]
+            yield "(" + token.text.replace("\r\n", "' || char(13, 10) || '") + ")"
+            end = token.start + len(token.text)
+    yield text[end:]
