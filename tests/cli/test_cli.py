@@ -30,7 +30,8 @@ from support import ROOT, command, query, write
 
 import vmpilot
 from vmpilot import migrate as api
-from vmpilot.migrate.cli.commands import duration, main
+from vmpilot.migrate.cli.commands import main
+from vmpilot.migrate.cli.text import duration
 
 COMMANDS = {
     *("upgrade", "downgrade", "current", "history", "status", "heads", "stamp", "create", "revision"),

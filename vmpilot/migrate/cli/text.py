@@ -1,0 +1,337 @@
+"""How every result shows itself: as lines for people and as an object for --json.
+
+Results come in, a Reply goes out, and one function prints it. Beside it stands what appears while a command
+still works: a line for each step that is committed and, on a terminal, a live one. Nothing is decided here.
+
+A form is "text", "json" or "quiet".
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import MigrationError
+from ..files.plan import BASE, Progress, Step
+from ..run.commands import Current, Entry
+
+if TYPE_CHECKING:
+    from ..tools.backup import Restored
+    from ..tools.check import Health
+    from ..tools.dry_run import Rehearsal, Rehearsed
+    from ..tools.verify import Proof, Verdict
+
+
+class Reply(NamedTuple):
+    """What a command answers: an object for --json, lines for people, the exit code, and an error."""
+
+    data: dict[str, Any]
+    lines: Iterable[str]
+    code: int = 0
+    error: str = ""
+
+
+def show(reply: Reply, form: str) -> int:
+    """Print a reply and return its exit code."""
+    if form == "json":
+        import json
+
+        print(json.dumps(reply.data))
+        return reply.code
+    if form == "text":
+        for line in reply.lines:
+            print(line)
+    if reply.error:
+        end_live_line(form)
+        with suppress(BrokenPipeError):  # that nobody reads the result is no reason to keep the error back
+            sys.stdout.flush()
+        say(f"error: {reply.error}")
+    return reply.code
+
+
+def say(line: str) -> None:
+    """Print a message, which is no result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+# --- results
+
+
+def moved(
+    database: str, before: str, after: str, at: str, steps: Sequence[Step], backup: str | None
+) -> Reply:
+    """Return what a run did; `at` is where the database is now, in words."""
+    data = _moved(database, before, after, map(_step_data, steps)) | {"backup": backup}
+    said = f"{database} is at {at}"
+    return Reply(data, [said if steps else f"{said}, nothing to do"])
+
+
+def stamped(database: str, step: Step) -> Reply:
+    """Return what a stamp recorded."""
+    data = _moved(database, step.before, step.after, [_step_data(step)])
+    return Reply(data, [f"{database} is stamped {step.after}"])
+
+
+def rehearsed(rehearsal: "Rehearsal", where: Current) -> Reply:
+    """Return how a run went on a copy of the database, which itself is at `where`."""
+    database, steps = rehearsal.database, rehearsal.steps
+    before = where.version or BASE
+    data = _moved(database, before, steps[-1].step.after if steps else before, map(_rehearsed_data, steps))
+    copy = {"bytes": rehearsal.size, "took_ms": _milliseconds(rehearsal.seconds)}
+    data |= {"dry_run": True, "copy": copy}
+    lines = [line for step in steps for line in _rehearsed_lines(step)]
+    if steps:
+        lines.insert(0, f"copied {database}: {rehearsal.size} bytes ({duration(1000 * rehearsal.seconds)})")
+    if rehearsal.error:
+        failed = failure(rehearsal.error)
+        return Reply(data | failed.data, lines, failed.code, f"{failed.error}; this was a rehearsal")
+    return Reply(data, [*lines, f"{database} is untouched"] if steps else [f"{database}: nothing to do"])
+
+
+def scripted(lines: list[str]) -> Reply:
+    """Return the script that would do what a run does."""
+    return Reply({"sql": "\n".join(lines)}, lines)
+
+
+def current(where: Current) -> Reply:
+    """Return where a database is; at base there is no line."""
+    return Reply(where._asdict(), [position(where)] if where.version else [])
+
+
+def history(where: Current, entries: Sequence[Entry]) -> Reply:
+    """Return every migration as seen from a database."""
+    migrations = [entry._asdict() for entry in entries]
+    data = {"database": where.database, "version": where.version, "migrations": migrations}
+    return Reply(data, _table(entries, where.version))
+
+
+def heads(head: str | None) -> Reply:
+    """Return the newest version, None if there is no migration."""
+    return Reply({"head": head}, [f"{head} (head)"] if head else [])
+
+
+def created(up: str, down: str) -> Reply:
+    """Return the two files that were written."""
+    return Reply({"up": up, "down": down}, [up, down])
+
+
+def checked(health: "Health") -> Reply:
+    """Return all that was found to be wrong with a database."""
+    data = health._asdict() | {"problems": [problem._asdict() for problem in health.problems]}
+    lines = [f"{problem.kind}: {problem.message}" for problem in health.problems]
+    lines += [f"remark: {remark}" for remark in health.remarks]
+    lines += [f"{health.database} is at head and sound"] if health.ok else []
+    return Reply(data, lines, int(not health.ok))
+
+
+def proven(proof: "Proof") -> Reply:
+    """Return what was found of each migration."""
+    return _proof(proof, lambda verdict: [])
+
+
+def proven_on_copy(proof: "Proof") -> Reply:
+    """Return what was found of each migration, and what it does to the rows of a database."""
+    return _proof(proof, _rows_lines)
+
+
+def restored(result: "Restored") -> Reply:
+    """Return what was put back."""
+    lines = [f"kept what was there as {result.kept}"] if result.kept else []
+    lines.append(f"{result.database} is at {result.version or BASE}, restored from {result.backup}")
+    return Reply(result._asdict(), lines)
+
+
+def failure(error: MigrationError) -> Reply:
+    """Return why a command failed."""
+    facts = {name: getattr(error, name, None) or None for name in ("file", "line", "version")}
+    return Reply({"error": {"kind": error.kind, "message": str(error), **facts}}, (), 1, str(error))
+
+
+def position(where: Current) -> str:
+    """Return where a database is, in words."""
+    if where.version is None:
+        return BASE
+    if where.version == where.head:
+        return f"{where.version} (head)"
+    return where.version if where.known else f"{where.version} (unknown)"
+
+
+def _moved(database: str, before: str, after: str, steps: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "database": database,
+        "from": None if before == BASE else before,
+        "to": None if after == BASE else after,
+        "steps": list(steps),
+        "dry_run": False,
+        "backup": None,
+    }
+
+
+def _step_data(step: Step) -> dict[str, Any]:
+    return {
+        "action": step.action,
+        "version": step.version,
+        "name": step.name,
+        "took_ms": _milliseconds(step.took),
+    }
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(1000 * seconds, 3)
+
+
+def _rehearsed_data(rehearsed: "Rehearsed") -> dict[str, Any]:
+    rows = [_rows_data(rows) for rows in rehearsed.rows]
+    return _step_data(rehearsed.step) | {"changes": rehearsed.changes, "rows": rows}
+
+
+def _rehearsed_lines(rehearsed: "Rehearsed") -> list[str]:
+    step = rehearsed.step
+    return [
+        f"would {step.action} {_title(step)} ({duration(1000 * step.took)})",
+        *(f"  {change}" for change in rehearsed.changes),
+        *(f"  {_rows_line(*rows)}" for rows in rehearsed.rows if rows[1] != rows[2]),
+    ]
+
+
+def _rows_data(rows: tuple[str, int | None, int | None]) -> dict[str, Any]:
+    return dict(zip(("table", "before", "after"), rows, strict=True))
+
+
+def _rows_line(table: str, before: int | None, after: int | None) -> str:
+    return f"rows of {table}: {'none' if before is None else before} -> {'none' if after is None else after}"
+
+
+def _proof(proof: "Proof", more: "Callable[[Verdict], list[str]]") -> Reply:
+    lines = []
+    for verdict in proof.migrations:
+        lines.append(f"{'ok  ' if verdict.ok else 'FAIL'}  {verdict.version} {verdict.name}".rstrip())
+        lines += [f"      {text}" for text in (*verdict.problems, *verdict.remarks, *more(verdict))]
+    failed = sum(not verdict.ok for verdict in proof.migrations)
+    total = f"{len(proof.migrations)} {'migration' if len(proof.migrations) == 1 else 'migrations'}"
+    data = {"ok": proof.ok, "migrations": [_verdict_data(verdict) for verdict in proof.migrations]}
+    return Reply(data, [*lines, f"{total}, {failed} with problems"], int(not proof.ok))
+
+
+def _verdict_data(verdict: "Verdict") -> dict[str, Any]:
+    return verdict._asdict() | {"rows": [_rows_data(rows) for rows in verdict.rows]}
+
+
+def _rows_lines(verdict: "Verdict") -> list[str]:
+    costs = [f"a downgrade would cost: {text}" for text in verdict.loses]
+    return [_rows_line(*rows) for rows in verdict.rows] + costs
+
+
+# --- while a command works
+
+
+def tell(line: str, form: str) -> None:
+    """Print at once, in place of the live line, what is done for good."""
+    if form == "text":
+        with suppress(BrokenPipeError):  # that nobody reads on is no reason to stop half-way
+            end_live_line(form)
+            print(line, flush=True)
+
+
+def step_reporter(form: str) -> Callable[[Progress], None]:
+    """Return what prints a line for each committed step and, on a terminal, a live one before that."""
+    live = live_reporter(form)
+
+    def report(progress: Progress) -> None:
+        live(progress)
+        step = progress.step
+        if progress.done:
+            verb = "applied" if step.action == "upgrade" else "undone"
+            tell(f"{verb} {_title(step)} ({duration(1000 * step.took)})", form)
+
+    return report
+
+
+def live_reporter(form: str) -> Callable[[Progress], None]:
+    """Return what shows the running step on a terminal, and elsewhere nothing."""
+
+    def report(progress: Progress) -> None:
+        if not progress.done:
+            at = f"statement {min(progress.statement + 1, progress.statements)} of {progress.statements}"
+            print(f"{_ERASE}{_title(progress.step)}: {at}, {_clock(progress.elapsed)}", end="", flush=True)
+
+    return report if _is_live(form) else lambda progress: None
+
+
+def pages_reporter(form: str) -> Callable[[int, int], None]:
+    """Return what shows on a terminal how much of a backup is done."""
+
+    def report(done: int, total: int) -> None:
+        print(f"{_ERASE}backup: {100 * done // max(total, 1)} %", end="", flush=True)
+
+    return report if _is_live(form) else lambda done, total: None
+
+
+def end_live_line(form: str) -> None:
+    """Erase the live line, if there can be one."""
+    if _is_live(form):
+        print(_ERASE, end="", flush=True)
+
+
+_ERASE = "\r\x1b[K"
+
+
+def _is_live(form: str) -> bool:
+    return form == "text" and sys.stdout.isatty()
+
+
+def _clock(seconds: float) -> str:
+    return duration(1000 * seconds) if seconds >= 1 else f"{seconds:.1f} s"
+
+
+# --- parts of lines
+
+
+def _title(step: Step) -> str:
+    return f"{step.version} {step.name}".rstrip()
+
+
+def duration(milliseconds: float) -> str:
+    """Return a length of time with the unit that suits it."""
+    if milliseconds < 9.95:
+        return f"{milliseconds:.1f} ms"
+    if milliseconds < 999.5:
+        return f"{milliseconds:.0f} ms"
+    if milliseconds < 59_950:
+        return f"{milliseconds / 1000:.1f} s"
+    minutes, seconds = divmod(round(milliseconds / 1000), 60)
+    return f"{minutes} min {seconds} s"
+
+
+_COLOURS = {"applied": "32", "pending": "33", "edited": "31", "late": "31", "unknown": "31"}
+
+
+def _table(entries: Iterable[Entry], version: str | None) -> list[str]:
+    rows = [("", "version", "name", "state", "applied at", "took")]
+    for entry in entries:
+        mark = "*" if entry.version == version else ""
+        took = "" if entry.took_ms is None else duration(entry.took_ms)
+        rows.append((mark, entry.version, entry.name, entry.state, _local(entry.applied_at), took))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    if not _is_coloured():
+        return [line.rstrip() for line in lines]
+    return [
+        f"\x1b[{_COLOURS[row[3]]}m{line.rstrip()}\x1b[0m" if row[3] in _COLOURS else line.rstrip()
+        for row, line in zip(rows, lines, strict=True)
+    ]
+
+
+def _is_coloured() -> bool:
+    """Tell whether standard output shows colours: https://no-color.org"""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _local(moment: str | None) -> str:
+    """Return a UTC time in the reader's zone."""
+    if not moment:
+        return ""
+    from datetime import datetime
+
+    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
