@@ -1,11 +1,18 @@
 """What tests of several rooms use: writing migrations, asking a database, running the command."""
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from typing import NamedTuple
+
+from vmpilot.migrate.cli.commands import main
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,3 +40,56 @@ def command(*arguments: str | Path, **environment: str) -> subprocess.CompletedP
         timeout=60,
         check=False,
     )
+
+
+class Answer(NamedTuple):
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+def cli(*words: str | Path) -> Answer:
+    """Run one command in this process."""
+    out, err = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as leaving:  # help and wrong usage
+            code = int(leaving.code or 0)
+    return Answer(code, out.getvalue(), err.getvalue())
+
+
+def timeless(text: str) -> str:
+    """Return what a command printed with `N ms` in place of every time that it took."""
+    return re.sub(r"\b(?:\d+\.\d m?s|\d+ ms)\b", "N ms", text)
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """Return what is in all files below a directory."""
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@contextmanager
+def running(*words: str, stdout: int, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a command as a process, which is dead in the end.
+
+    It is also dead after a minute, so that whoever reads what never comes does not wait for ever.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vmpilot.migrate", *words],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )
+    watchdog = threading.Timer(60, process.kill)
+    watchdog.start()
+    with process:
+        try:
+            yield process
+        finally:
+            watchdog.cancel()
+            watchdog.join()
+            process.kill()

@@ -8,18 +8,15 @@ import os
 import sqlite3
 import subprocess
 from collections.abc import Callable
-from contextlib import closing, redirect_stderr, redirect_stdout
-from io import StringIO
+from contextlib import closing
 from itertools import pairwise, permutations
 from pathlib import Path
 from shutil import copy, which
-from typing import NamedTuple
 
 import pytest
-from support import command, query, write
+from support import cli, command, everything, query, write
 
 from vmpilot import migrate as api
-from vmpilot.migrate.cli.commands import main
 
 PIECES = {
     "0001_tables": (
@@ -108,31 +105,13 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VMPILOT_MIGRATIONS", "migrations")
 
 
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-def run(*words: str | Path) -> Answer:
-    """Run one command in process."""
-    out, err = StringIO(), StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        code = main([str(word) for word in words])
-    return Answer(code, out.getvalue(), err.getvalue())
-
-
 def script_of(*words: str | Path) -> str:
     """Return the script that `--sql` prints, and prove that printing it touched no file."""
-    before = everything()
-    answer = run(*words, "--sql")
+    before = everything(Path())
+    answer = cli(*words, "--sql")
     assert (answer.code, answer.err) == (0, "")
-    assert everything() == before
+    assert everything(Path()) == before
     return answer.out
-
-
-def everything() -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in sorted(Path().rglob("*")) if path.is_file()}
 
 
 def contents(database: Path) -> dict[str, list[tuple[object, ...]]]:
@@ -155,7 +134,7 @@ VERSION = "SELECT version_num FROM alembic_version"
 def assert_the_same(play: Player) -> None:
     """Play the script of an upgrade from nothing, run the upgrade, and compare what they leave."""
     assert play(Path("played.db"), script_of("upgrade"))
-    assert run("upgrade").code == 0
+    assert cli("upgrade").code == 0
     assert contents(Path("played.db")) == contents(Path("app.db"))
 
 
@@ -243,7 +222,7 @@ def test_a_script_stops_where_the_run_stops(migrations: Path, play: Player) -> N
         "CREATE TABLE bad (a);\nINSERT INTO nowhere VALUES (1);\nCREATE TABLE worse (a);",
     )
     assert not play(Path("played.db"), script_of("upgrade"))
-    assert run("upgrade").code == 1
+    assert cli("upgrade").code == 1
     assert contents(Path("played.db")) == contents(Path("app.db"))
     assert query(Path("played.db"), VERSION) == [("0001",)]
 
@@ -315,7 +294,7 @@ TEXTS = {
 def test_a_script_keeps_the_line_ends_inside_text(migrations: Path, play: Player, text: str) -> None:
     write(migrations, "0001_text", TEXTS[text], "DELETE FROM a;\r\nDROP TABLE a;\r\n")
     assert play(Path("played.db"), script_of("upgrade"))
-    assert run("upgrade").code == 0
+    assert cli("upgrade").code == 0
     rows = query(Path("app.db"), "SELECT b FROM a")
     assert rows == [("one\r\ntwo'\r\n",), ("x\r\ny",)]
     assert query(Path("played.db"), "SELECT b FROM a") == rows
@@ -347,8 +326,8 @@ def test_the_path_of_a_database_stays_in_its_comment(migrations: Path, play: Pla
 @pytest.mark.xfail(reason="with nothing to do, the path stands there as it is")
 def test_nothing_to_do_is_one_comment(migrations: Path) -> None:
     write(migrations, "0001_first", "CREATE TABLE b (c);")
-    run("upgrade", "-d", NAMES[0])
-    assert run("upgrade", "--sql", "-d", NAMES[0]).out.count("\n") == 1
+    cli("upgrade", "-d", NAMES[0])
+    assert cli("upgrade", "--sql", "-d", NAMES[0]).out.count("\n") == 1
 
 
 def test_a_script_is_utf_8_in_every_locale(migrations: Path) -> None:
@@ -367,9 +346,9 @@ def test_a_script_is_utf_8_in_every_locale(migrations: Path) -> None:
 def test_sql_with_nothing_to_do_and_with_no_way(migrations: Path) -> None:
     write(migrations, "0001_first", "CREATE TABLE a (b);")
     write(migrations, "0002_second", "CREATE TABLE c (d);", "-- vmpilot: irreversible no way back")
-    assert json.loads(run("upgrade", "--sql", "--json").out)["sql"] + "\n" == script_of("upgrade")
-    run("upgrade")
-    assert run("upgrade", "--sql") == (0, "-- app.db: nothing to do\n", "")
+    assert json.loads(cli("upgrade", "--sql", "--json").out)["sql"] + "\n" == script_of("upgrade")
+    cli("upgrade")
+    assert cli("upgrade", "--sql") == (0, "-- app.db: nothing to do\n", "")
     for words in (["upgrade", "1"], ["downgrade"], ["upgrade", "nine"]):
-        answer = run(*words, "--sql")
-        assert (answer.code, answer) == (1, run(*words))
+        answer = cli(*words, "--sql")
+        assert (answer.code, answer) == (1, cli(*words))

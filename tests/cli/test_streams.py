@@ -1,0 +1,187 @@
+"""The command as a process: terminals and pipes, readers that have gone, encodings, signals."""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from support import command, query, running, timeless, write
+
+FOR_EVER = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n;"
+
+
+class Terminal(NamedTuple):
+    """A process whose standard output is a pseudo-terminal."""
+
+    process: subprocess.Popen[str]
+    master: int
+
+    def until(self, pattern: str) -> str:
+        """Read until `pattern` has come; a process that was killed meanwhile will not write it."""
+        seen = ""
+        while not re.search(pattern, seen):
+            part = read(self.master)
+            assert part, seen
+            seen += part
+        return seen
+
+    def rest(self) -> str:
+        return "".join(iter(lambda: read(self.master), "")).replace("\r\n", "\n")
+
+
+def read(descriptor: int) -> str:
+    try:
+        return os.read(descriptor, 4096).decode()
+    except OSError:  # the end of a pseudo-terminal whose other side is closed
+        return ""
+
+
+@contextmanager
+def on_terminal(*words: str, **environment: str) -> Iterator[Terminal]:
+    master, slave = os.openpty()
+    try:
+        with running(*words, stdout=slave, **{"TERM": "xterm", **environment}) as process:
+            os.close(slave)
+            yield Terminal(process, master)
+    finally:
+        os.close(master)
+
+
+# --- terminals
+
+
+def test_history_is_coloured_on_a_terminal(three: Path) -> None:
+    command("upgrade", "2")
+    (three / "0001_notes.up.sql").write_text("CREATE TABLE other (a);")
+    plain = command("history").stdout
+    green, yellow, red, end = "\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[0m"
+    head, first, second, third = plain.splitlines()
+    coloured = [head, red + first + end, green + second + end, yellow + third + end]
+    for environment, expected in (
+        ({}, coloured),
+        ({"NO_COLOR": ""}, coloured),  # https://no-color.org: present and not empty
+        ({"NO_COLOR": "1"}, plain.splitlines()),
+        ({"TERM": "dumb"}, plain.splitlines()),
+    ):
+        with on_terminal("history", **environment) as terminal:
+            assert terminal.rest().splitlines() == expected, environment
+            assert terminal.process.wait() == 0
+
+
+def test_a_live_line_on_a_terminal(migrations: Path) -> None:
+    write(migrations, "0001_quick", "CREATE TABLE a (b);\nCREATE TABLE c (d);")
+    write(migrations, "0002_long", f"SELECT 1;\n{FOR_EVER}")
+    with on_terminal("upgrade") as terminal:
+        seen = terminal.until("0002 long: statement 2 of 2, ")
+        shown = timeless(seen).split("\r\x1b[K")
+        assert shown[:2] == ["", "0001 quick: statement 1 of 2, N ms"]
+        assert "applied 0001 quick (N ms)\r\n" in shown
+        assert "0002 long: statement 1 of 2, N ms" in shown
+        clock = r"statement 2 of 2, \d+\.\d s"
+        assert len({re.findall(clock, terminal.until(clock))[-1] for _ in range(3)}) > 1  # it moves
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.rest().endswith("\r\x1b[K")
+        assert terminal.process.wait() == 130
+        assert terminal.process.stderr
+        assert (
+            terminal.process.stderr.read() == "error: app.db: interrupted; rolled back, app.db is at 0001\n"
+        )
+    assert query(Path("app.db"), "SELECT version_num FROM alembic_version") == [("0001",)]
+
+
+def test_json_and_quiet_print_no_progress(three: Path) -> None:
+    for option in ("--json", "--quiet"):
+        with on_terminal("upgrade", option) as terminal:
+            said = terminal.rest()
+        assert "\x1b" not in said and "applied" not in said
+        os.unlink("app.db")
+
+
+# --- pipes
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_piped_a_line_comes_when_its_step_is_committed(migrations: Path, number: int) -> None:
+    write(migrations, "0001_quick", "CREATE TABLE a (b);")
+    write(migrations, "0002_long", f"CREATE TABLE c (d);\n{FOR_EVER}")
+    with running("upgrade", stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        assert timeless(process.stdout.readline()) == "applied 0001 quick (N ms)\n"
+        assert query(Path("app.db"), "SELECT version_num FROM alembic_version") == [("0001",)]
+        process.send_signal(number)
+        assert process.stdout.read() == ""
+        assert process.stderr.read() == "error: app.db: interrupted; rolled back, app.db is at 0001\n"
+        assert process.wait() == 128 + number
+    assert query(Path("app.db"), "SELECT name FROM sqlite_master WHERE name = 'c'") == []
+
+
+READ_BY_NOBODY = {
+    "upgrade": (1, "0003"),
+    "upgrade --backup": (1, "0003"),
+    "upgrade --json": (1, "0003"),
+    "history": (1, "0002"),
+    "current --json": (1, "0002"),
+    "downgrade base --sql": (1, "0002"),
+}
+
+
+@pytest.mark.parametrize("line", READ_BY_NOBODY)
+def test_a_reader_that_has_gone_is_no_crash_and_stops_no_run(three: Path, line: str) -> None:
+    command("upgrade", "2")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with running(*line.split(), stdout=writer) as process:
+        os.close(writer)
+        assert process.stderr
+        assert process.stderr.read() == ""
+        code = process.wait()
+    [(version,)] = query(Path("app.db"), "SELECT version_num FROM alembic_version")
+    assert (code, version) == READ_BY_NOBODY[line]
+
+
+def test_help_that_nobody_reads_is_no_crash() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with running("--help", stdout=writer) as process:
+        os.close(writer)
+        assert process.stderr
+        assert process.stderr.read() == ""  # its exit code is argparse's own, and differs by version
+
+
+def test_an_error_is_told_where_the_reader_of_the_result_has_gone(three: Path) -> None:
+    write(three, "0002_at", "CREATE TABEL x;")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with running("upgrade", stdout=writer) as process:
+        os.close(writer)
+        assert process.stderr
+        said = 'migrations/0002_at.up.sql:1: near "TABEL": syntax error; rolled back, app.db is still at 0001'
+        assert process.stderr.read() == f"error: {said}\n"
+        assert process.wait() == 1
+
+
+# --- encodings
+
+
+def test_names_that_the_terminal_cannot_show(migrations: Path) -> None:
+    write(migrations, "0001_grüße", "CREATE TABLE a (b);", "DROP TABLE a;")
+    write(migrations, "0002_next", "CREATE TABLE c (d);", "DROP TABLE c;")
+    done = command("upgrade", "-d", "Ä.db", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert timeless(done.stdout).splitlines()[1] == "applied 0002 next (N ms)"
+    assert query(Path("Ä.db"), "SELECT version_num FROM alembic_version") == [("0002",)]
+
+
+@pytest.mark.parametrize("name", [b"0001_caf\xe9.up.sql", b"0001_\x1b[31mred.up.sql"])
+def test_names_that_no_terminal_can_show(migrations: Path, name: bytes) -> None:
+    (migrations / os.fsdecode(name)).write_text("CREATE TABLE a (b);")
+    done = command("upgrade")
+    printable = "0001_caf\\udce9.up.sql" if b"caf" in name else "0001_\\x1b[31mred.up.sql"
+    proposed = "0001_caf.up.sql" if b"caf" in name else "0001_31mred.up.sql"
+    error = f"error: migrations/{printable}: expected a name like {proposed}\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", error)
