@@ -103,9 +103,9 @@ def ran(commands: tuple[str, ...], checkout: Path) -> Iterator[str]:
 
 
 def environment(checkout: Path) -> dict[str, str]:
-    bare = os.path.dirname(os.path.realpath(sys.executable))
+    python = os.path.dirname(sys.executable)
     return {
-        "PATH": f"{bare}:{os.environ['PATH']}",
+        "PATH": f"{python}:{os.environ['PATH']}",
         "HOME": str(checkout.parent),
         "TZ": "UTC0",
         "LC_ALL": "C.UTF-8",
