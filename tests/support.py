@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,3 +95,21 @@ def running(*words: str, stdout: int, **environment: str) -> Iterator[subprocess
             watchdog.cancel()
             watchdog.join()
             process.kill()
+def change(database: str | Path, *statements: str) -> None:
+    """Do to a database what no migration knows of."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement).fetchall()
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Be a user whom the modes of files bind: root is not."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
