@@ -8,15 +8,15 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import query, write
+from support import change, query, write
 
-from vmpilot.migrate import AccessError, StepError, current, downgrade, history, migrate, stamp
+from vmpilot.migrate import AccessError, Progress, StepError, current, downgrade, history, migrate, stamp
 
 PRAGMAS = [
     "busy_timeout",
@@ -336,89 +336,83 @@ def test_a_half_read_cursor_of_the_caller_goes_on(migrations: Path, database: Pa
 
 # --- open transactions
 
-KINDS = pytest.mark.parametrize(
-    ("factory", "texts"),
-    [(None, str), (sqlite3.Row, str), (dictionary, str), (lambda cursor, row: row[0], str), (None, bytes)],
-    ids=["tuples", "Row", "dict", "scalar", "bytes"],
+OPEN = "the connection has an open transaction with changes; nothing was changed; commit or roll back first"
+KINDS: dict[str, dict[str, Any]] = {
+    "tuples": {},
+    "Row": {"row_factory": sqlite3.Row},
+    "dict": {"row_factory": dictionary},
+    "scalar": {"row_factory": lambda cursor, row: row[0]},
+    "bytes": {"text_factory": bytes},
+}
+CHANGES = (
+    "INSERT INTO own VALUES (1)",
+    "CREATE TABLE more (a)",
+    "INSERT INTO attached.own VALUES (1)",
+    "INSERT INTO temp.mine VALUES (1)",
+    "PRAGMA user_version = 7",
 )
 
 
-@KINDS
-@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
 @pytest.mark.parametrize(
-    "change",
+    ("kind", "mode", "sql"),
     [
-        "INSERT INTO own VALUES (1)",
-        "CREATE TABLE more (a)",
-        "INSERT INTO attached.own VALUES (1)",
-        "PRAGMA user_version = 7",
+        *(("tuples", mode, sql) for mode in ("DELETE", "WAL") for sql in CHANGES),
+        *((kind, "DELETE", CHANGES[0]) for kind in KINDS),
     ],
-    ids=["rows", "schema", "attached", "header"],
 )
 def test_an_open_transaction_with_changes_is_refused_and_stays_open(
-    migrations: Path, database: Path, tmp_path: Path, factory: Any, texts: Any, mode: str, change: str
+    kind: str, mode: str, sql: str, migrations: Path, database: Path, tmp_path: Path
 ) -> None:
     family(migrations)
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA journal_mode = {mode}").fetchall()
         connection.execute("ATTACH ? AS attached", (str(tmp_path / "attached.db"),))
-        connection.execute("CREATE TABLE main.own (a)")
-        connection.execute("CREATE TABLE attached.own (a)")
-        connection.row_factory = factory
-        connection.text_factory = texts
+        for table in ("main.own", "attached.own", "temp.mine"):
+            connection.execute(f"CREATE TABLE {table} (a)")
+        for name, value in KINDS[kind].items():
+            setattr(connection, name, value)
         connection.execute("BEGIN")
-        connection.execute(change)
+        connection.execute(sql)
         before = settings(connection)
-        wishes: list[Callable[[], object]] = [
+        commands: list[Callable[[], object]] = [
             lambda: migrate(connection, migrations),
             lambda: stamp("head", connection, migrations),
             lambda: downgrade(connection, migrations, target="base", backup=False),
             lambda: current(connection, migrations),
         ]
-        for wish in wishes:
+        for command in commands:
             with pytest.raises(AccessError) as caught:
-                wish()
-            assert str(caught.value) == (
-                f"{database}: the connection has an open transaction with changes; nothing was changed; "
-                "commit or roll back first"
-            )
+                command()
+            assert str(caught.value) == f"{database}: {OPEN}"
             assert caught.value.database == str(database)
         assert settings(connection) == before
         assert connection.in_transaction
         connection.commit()
         connection.row_factory = None
         kept = connection.execute(
-            "SELECT (SELECT count(*) FROM main.own) + (SELECT count(*) FROM attached.own) + (SELECT "
-            "count(*) FROM"
-            " sqlite_master WHERE name = 'more') + (SELECT user_version FROM pragma_user_version) / 7"
+            "SELECT (SELECT count(*) FROM main.own) + (SELECT count(*) FROM attached.own)"
+            " + (SELECT count(*) FROM temp.mine) + (SELECT user_version FROM pragma_user_version) / 7"
+            " + (SELECT count(*) FROM sqlite_master WHERE name = 'more')"
         ).fetchall()
         assert kept == [(1,)]
         assert len(migrate(connection, migrations)) == 2
 
 
-def test_changes_of_a_temporary_table_count_as_changes(migrations: Path, database: Path) -> None:
-    family(migrations)
-    with closing(sqlite3.connect(database)) as connection:
-        connection.execute("CREATE TEMP TABLE own (a)")
-        connection.execute("INSERT INTO own VALUES (1)")
-        assert connection.in_transaction
-        with pytest.raises(AccessError):
-            migrate(connection, migrations)
-        connection.commit()
-        assert len(migrate(connection, migrations)) == 2
-        assert connection.execute("SELECT * FROM own").fetchall() == [(1,)]
-
-
-@KINDS
-@pytest.mark.parametrize("opening", [("BEGIN",), ("BEGIN", "SELECT * FROM own"), ("SAVEPOINT s",)])
+@pytest.mark.parametrize(
+    ("kind", "opening"),
+    [
+        *(("tuples", opening) for opening in (("BEGIN",), ("SAVEPOINT s",))),
+        *((kind, ("BEGIN", "SELECT * FROM own")) for kind in KINDS),
+    ],
+)
 def test_an_open_transaction_without_changes_is_ended(
-    migrations: Path, database: Path, factory: Any, texts: Any, opening: tuple[str, ...]
+    kind: str, opening: tuple[str, ...], migrations: Path, database: Path
 ) -> None:
     family(migrations)
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         connection.execute("CREATE TABLE own (a)")
-        connection.row_factory = factory
-        connection.text_factory = texts
+        for name, value in KINDS[kind].items():
+            setattr(connection, name, value)
         for statement in opening:
             connection.execute(statement).fetchall()
         assert connection.in_transaction
@@ -426,38 +420,60 @@ def test_an_open_transaction_without_changes_is_ended(
         assert not connection.in_transaction
 
 
-def test_in_an_open_transaction_a_lock_is_waited_for_and_not_taken_for_a_change(
-    migrations: Path, database: Path
+# --- locks
+
+LOCKED = "locked by another process for 0.1 s; nothing was changed"
+
+
+def waiting(database: Path) -> sqlite3.Connection:
+    """Return a connection with an open transaction that has not even read yet."""
+    connection = sqlite3.connect(database, isolation_level=None)
+    connection.execute("BEGIN")
+    return connection
+
+
+@pytest.mark.parametrize(
+    "connect",
+    [
+        pytest.param(sqlite3.connect, id="plain"),
+        pytest.param(waiting, id="in a transaction"),
+        pytest.param(with_autocommit(False), id="without autocommit", marks=newer),
+    ],
+)
+@pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
+def test_a_lock_is_waited_for_and_the_connection_handed_back_as_it_came(
+    connect: Callable[[Path], sqlite3.Connection], lock: str, migrations: Path, database: Path
 ) -> None:
     family(migrations)
     with (
-        closing(sqlite3.connect(database, isolation_level=None)) as connection,
+        closing(connect(database)) as connection,
         closing(sqlite3.connect(database, isolation_level=None)) as other,
     ):
+        before = {name: getattr(connection, name, None) for name in ATTRIBUTES if name != "in_transaction"}
         other.execute("CREATE TABLE own (a)")
-        other.execute("BEGIN EXCLUSIVE")
-        connection.execute("BEGIN")
+        other.execute(f"BEGIN {lock}")
         with pytest.raises(AccessError) as caught:
             migrate(connection, migrations, timeout=0.1)
-        assert str(caught.value) == f"{database}: locked by another process for 0.1 s; nothing was changed"
+        assert str(caught.value) == f"{database}: {LOCKED}"
+        assert {name: getattr(connection, name, None) for name in before} == before
+        assert connection.execute("PRAGMA busy_timeout").fetchone() == (5000,)
         other.execute("COMMIT")
         assert len(migrate(connection, migrations)) == 2
 
 
-@newer
-def test_without_autocommit_a_lock_is_waited_for_and_not_taken_for_a_change(
-    migrations: Path, database: Path
-) -> None:
+def test_a_lock_of_a_shared_cache_is_waited_for(migrations: Path) -> None:
     family(migrations)
+    name = f"file:{migrations.parent.name}?mode=memory&cache=shared"
     with (
-        closing(with_autocommit(False)(database)) as connection,
-        closing(sqlite3.connect(database, isolation_level=None)) as other,
+        closing(sqlite3.connect(name, uri=True)) as connection,
+        closing(sqlite3.connect(name, uri=True, isolation_level=None)) as other,
     ):
         other.execute("CREATE TABLE own (a)")
-        other.execute("BEGIN EXCLUSIVE")
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("INSERT INTO own VALUES (1)")
         with pytest.raises(AccessError) as caught:
             migrate(connection, migrations, timeout=0.1)
-        assert str(caught.value) == f"{database}: locked by another process for 0.1 s; nothing was changed"
+        assert str(caught.value).endswith(f": {LOCKED}")
         other.execute("COMMIT")
         assert len(migrate(connection, migrations)) == 2
 
@@ -494,22 +510,88 @@ def test_a_connection_of_another_thread_is_an_access_error(migrations: Path) -> 
     assert str(ours) == f"the connection: {own}; nothing was changed"
 
 
-def test_a_locked_connection_is_handed_back_as_it_came(migrations: Path, database: Path) -> None:
-    family(migrations)
-    with (
-        closing(sqlite3.connect(database, isolation_level=None)) as other,
-        closing(sqlite3.connect(database)) as connection,
-    ):
-        other.execute("BEGIN IMMEDIATE")
-        connection.execute("PRAGMA foreign_keys = ON")
-        before = settings(connection)
-        with pytest.raises(AccessError) as caught:
-            migrate(connection, migrations, timeout=0.05)
-        assert str(caught.value) == f"{database}: locked by another process for 0.05 s; nothing was changed"
-        assert settings(connection) == before
-
-
 # --- connections of other modules
+
+ODDITIES = ("rows", "codes", "data_version", "backup", "attributes", "factories")
+
+
+class OddError(Exception):
+    """An error of a module that tells no code of SQLite's."""
+
+
+class OddCursor:
+    """What OddConnection gives for a cursor."""
+
+    def __init__(self, cursor: sqlite3.Cursor, lacking: tuple[str, ...]) -> None:
+        self.inner, self.lacking = cursor, lacking
+
+    @property
+    def description(self) -> Any:
+        return self.inner.description
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> "OddCursor":
+        if "data_version" in self.lacking and "data_version" in sql:
+            sql = "SELECT 1 WHERE 0"
+        try:
+            self.inner.execute(sql, parameters)
+        except sqlite3.Error as error:
+            if "codes" in self.lacking:
+                raise OddError(str(error)) from None
+            raise
+        return self
+
+    def fetchone(self) -> Any:
+        return self.inner.fetchone()
+
+    def fetchmany(self, size: int = 1) -> Any:
+        return self.inner.fetchmany(size)
+
+    def fetchall(self) -> Any:
+        found = self.inner.fetchall()
+        return None if "rows" in self.lacking and not found else found
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+class OddConnection:
+    """A connection with sqlite3's interface as other modules have it: some of these are lacking.
+
+    rows: fetchall() returns None where there are none; codes: errors are of a class of its own, without
+    SQLite's code; data_version: the pragma answers nothing; backup: there is no such method; attributes:
+    isolation_level cannot be set; factories: there is no text_factory.
+    """
+
+    def __init__(self, database: Path, lacking: tuple[str, ...]) -> None:
+        self.inner = sqlite3.connect(database)
+        self.lacking = lacking
+        self.Error: type[Exception] = OddError if "codes" in lacking else sqlite3.Error
+        if "backup" not in lacking:
+            self.backup = self.inner.backup
+        self.commit, self.rollback, self.close = self.inner.commit, self.inner.rollback, self.inner.close
+
+    @property
+    def in_transaction(self) -> bool:
+        return self.inner.in_transaction
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "isolation_level" or (name == "text_factory" and "factories" not in self.lacking):
+            return getattr(self.inner, name)
+        raise AttributeError(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "isolation_level" and "attributes" in self.lacking:
+            raise AttributeError(name)
+        if name in ("isolation_level", "text_factory"):
+            setattr(self.inner, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def cursor(self) -> OddCursor:
+        return OddCursor(self.inner.cursor(), self.lacking)
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> OddCursor:
+        return self.cursor().execute(sql, parameters)
 
 
 def encrypted(database: Path) -> Any:
@@ -518,7 +600,13 @@ def encrypted(database: Path) -> Any:
     return connection
 
 
+def odd(*lacking: str) -> Callable[[Path], Any]:
+    return lambda database: OddConnection(database, lacking)
+
+
 MODULES = [
+    *(pytest.param(odd(what), id=f"no {what}") for what in ODDITIES),
+    pytest.param(odd(*ODDITIES), id="nothing of all that"),
     pytest.param(lambda database: pytest.importorskip("pysqlite3").connect(str(database)), id="pysqlite3"),
     pytest.param(encrypted, id="sqlcipher3"),
     pytest.param(lambda database: pytest.importorskip("libsql").connect(str(database)), id="libsql"),
@@ -585,10 +673,7 @@ def test_an_open_transaction_of_another_module_is_refused(migrations: Path, fore
     assert foreign.in_transaction
     with pytest.raises(AccessError) as caught:
         migrate(foreign, migrations)
-    assert str(caught.value).endswith(
-        ": the connection has an open transaction with changes; nothing was changed; commit or roll "
-        "back first"
-    )
+    assert str(caught.value).endswith(f": {OPEN}")
     foreign.commit()
     assert rows(foreign, "SELECT id FROM child ORDER BY id") == [(1,), (5,)]
 
@@ -630,6 +715,22 @@ def test_a_lock_of_another_module_is_waited_for(migrations: Path, database: Path
         process.stdin.flush()
         assert process.stdout.readline() == "gone\n"
     assert len(migrate(foreign, migrations)) == 2
+
+
+def test_another_process_may_be_faster_than_another_module(
+    migrations: Path, database: Path, foreign: Any
+) -> None:
+    if not isinstance(foreign, OddConnection):
+        pytest.skip("two copies of SQLite in one process do not see each other's locks")
+    family(migrations)
+    write(migrations, "0003_more", "CREATE TABLE more (a);")
+
+    def overtake(progress: Progress) -> None:
+        if progress.done and progress.step.version == "0001":
+            assert [step.version for step in migrate(database, migrations, target="0002")] == ["0002"]
+            change(database, "INSERT INTO child VALUES (7, 77)")
+
+    assert [step.version for step in migrate(foreign, migrations, progress=overtake)] == ["0001", "0003"]
 
 
 def test_an_encrypted_database_stays_encrypted(migrations: Path, database: Path) -> None:
