@@ -103,13 +103,13 @@ def change(database: str | Path, *statements: str) -> None:
 
 
 @contextmanager
-def nobody() -> Iterator[None]:
-    """Be a user whom the modes of files bind: root is not."""
-    if os.geteuid():
-        yield
-        return
-    os.seteuid(65534)
+def without_permissions() -> Iterator[None]:
+    """Be someone whom the permissions of a file concern, by the real user id too, which os.access() asks."""
+    root = os.geteuid() == 0
+    if root:
+        os.setresuid(65534, 65534, 0)
     try:
         yield
     finally:
-        os.seteuid(0)
+        if root:
+            os.setresuid(0, 0, 0)

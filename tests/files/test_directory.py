@@ -13,13 +13,12 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import write
+from support import without_permissions, write
 
 from vmpilot.migrate.errors import AccessError, HistoryError
 from vmpilot.migrate.files.directory import Migration, build, discover, load, located, number_after
@@ -435,19 +434,6 @@ def test_a_place_that_no_system_can_have_is_refused() -> None:
     with pytest.raises(HistoryError) as caught:
         discover("a\0b")
     assert str(caught.value) == rf"a\x00b: {words.value}"
-
-
-@contextmanager
-def without_permissions() -> Iterator[None]:
-    """Be someone whom the permissions of a file concern."""
-    root = os.geteuid() == 0
-    if root:
-        os.setresuid(65534, 65534, 0)
-    try:
-        yield
-    finally:
-        if root:
-            os.setresuid(0, 0, 0)
 
 
 def test_what_may_not_be_read_is_refused(here: Path) -> None:

@@ -228,13 +228,17 @@ def test_a_table_that_a_step_rebuilds_passes(migrations: Path, database: Path) -
     assert versions(migrate(database, migrations)) == ["0001", "0002"]
 
 
-def test_the_applications_own_functions_end_the_comparison(migrations: Path, database: Path) -> None:
-    write(migrations, "0001_t", "CREATE TABLE IF NOT EXISTS t (a TEXT);\nUPDATE t SET a = shout(a);")
+def test_the_applications_own_functions_end_no_adoption(migrations: Path, database: Path) -> None:
+    up = (
+        "CREATE TABLE IF NOT EXISTS t (a TEXT);\nUPDATE t SET a = shout(a);\nALTER TABLE t ADD COLUMN b TEXT;"
+    )
+    write(migrations, "0001_t", up)
+    write(migrations, "0002_t", "CREATE TABLE IF NOT EXISTS t (a TEXT);\nCREATE TABLE u AS SELECT * FROM t;")
     made(database, "CREATE TABLE t (a TEXT); INSERT INTO t VALUES ('x');")
     with closing(sqlite3.connect(database)) as connection:
         connection.create_function("shout", 1, str.upper)
-        assert versions(migrate(connection, migrations)) == ["0001"]
-    assert query(database, "SELECT a FROM t") == [("X",)]
+        assert versions(migrate(connection, migrations)) == ["0001", "0002"]
+    assert query(database, "SELECT a, b FROM u") == [("X", None)]
 
 
 def test_stamp_takes_a_database_over_as_it_is(migrations: Path, database: Path) -> None:

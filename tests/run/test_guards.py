@@ -501,6 +501,14 @@ def test_what_one_step_mends_or_makes_the_next_may_not_break(migrations: Path, d
     refusal(lambda: migrate(database, migrations), message)
 
 
+def test_what_a_temporary_table_of_the_caller_hides_is_guarded_too(migrations: Path, database: Path) -> None:
+    prepared(Case(SHOP + noted("AFTER DELETE ON sold"), "", "DROP TABLE audit;"), migrations, database)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TEMP TABLE sold (a)")
+        message = f"{migrations}/0002_step.up.sql: {stops('note')}; rolled back, {database} is still at 0001"
+        refusal(lambda: migrate(connection, migrations), message)
+
+
 def test_the_look_at_triggers_changes_nothing(migrations: Path, database: Path) -> None:
     triggers = "".join(
         f"CREATE TRIGGER t{number} AFTER INSERT ON sold BEGIN INSERT INTO {table} VALUES ('x'); END;"
@@ -533,6 +541,12 @@ UNREADABLE = {
         "",
         f'alter table"sold"add column slug {SLUG};',
         "table sold cannot be read any more: ...slugify...",
+    ),
+    "under another name": Case(
+        SHOP,
+        "",
+        f"{LEGACY}ALTER TABLE sold ADD COLUMN slug {SLUG};\nALTER TABLE sold RENAME TO bought;",
+        "table bought cannot be read any more: ...slugify...",
     ),
     "it was so before": Case(
         SHOP, f"ALTER TABLE sold ADD COLUMN slug {SLUG};", "ALTER TABLE sold ADD COLUMN one AS (1);"
