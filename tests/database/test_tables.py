@@ -408,10 +408,14 @@ def test_what_is_applied_follows_from_the_log_and_the_value(
         connection.executemany("INSERT INTO alembic_version VALUES (?)", [(value,)] * bool(value))
         connection.executemany(
             "INSERT INTO migration_log (action, version, from_version, to_version, checksum, name, at, took_ms)"
-            " VALUES (?, ?, ?, ?, ?, '', '', 0)",
+            " VALUES (?, ?, ?, ?, ?, '', 'then', 0)",
             [(*row, "")[:5] for row in log],
         )
     assert states(database) == expected
+    told = {
+        entry.applied_at for entry in history(database, "migrations") if entry.state in ("pending", "late")
+    }
+    assert told <= {None}
     seen = current(database, "migrations")
     assert seen.known == ("U" not in expected)
     assert seen.pending == expected.count("P")
@@ -464,7 +468,11 @@ def test_without_a_log_the_value_alone_is_trusted(database: Path, migrations: Pa
 
 
 def test_what_alembic_did_in_between_is_done_again(database: Path) -> None:
-    migrate(database, "migrations", target="1")
+    migrate(database, "migrations")
+    change(database, "DROP TABLE three", "UPDATE alembic_version SET version_num = '0002'")
+    assert states(database) == "AAP"
+    assert ran(migrate(database, "migrations")) == ["0003"]
+    downgrade(database, "migrations", target="1", backup=False)
     change(database, "CREATE TABLE two (a)", "UPDATE alembic_version SET version_num = '0002'")
     assert states(database) == "AAP"
     assert ran(downgrade(database, "migrations", backup=False)) == ["0002"]
