@@ -104,7 +104,7 @@ def test_a_declared_revision_stands_in_place_of_the_number(database: Path, migra
     assert versions(database) == ["ae1027a6acf"]
     downgrade(database, "migrations", backup=False)
     assert versions(database) == ["0001"]
-    stamp("ae10", database, "migrations")
+    stamp("ae1027a6acf", database, "migrations")
     assert versions(database) == ["ae1027a6acf"]
 
 
@@ -505,11 +505,13 @@ def test_an_edited_file_is_seen_and_a_cosmetic_edit_is_not(database: Path, migra
 
 def test_a_stamp_accepts_every_edit_up_to_it(database: Path, migrations: Path) -> None:
     migrate(database, "migrations")
+    times = [(entry.applied_at, entry.took_ms) for entry in history(database, "migrations")]
     for number, name in enumerate(("one", "two", "three"), 1):
         write(migrations, f"000{number}_{name}", f"CREATE TABLE {name} (b);", f"DROP TABLE {name};")
     assert states(database) == "EEE"
     stamp("2", database, "migrations")
     assert states(database) == "AAP"
+    assert history(database, "migrations")[0][3:5] == times[0]  # when it was applied, not accepted
     stamp("3", database, "migrations")
     assert states(database) == "AAA"
     one, two = mark("CREATE TABLE one (b);"), mark("CREATE TABLE two (b);")
