@@ -1,5 +1,6 @@
 """What tests of several rooms use: writing migrations, asking a database, running the command."""
 
+import io
 import os
 import re
 import sqlite3
@@ -13,6 +14,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
 
 from vmpilot.migrate.cli.commands import main
 
@@ -46,6 +54,15 @@ def command(*arguments: str | Path, **environment: str) -> subprocess.CompletedP
 
 class Answer(NamedTuple):
     """What a command printed, and its exit code."""
+def change(database: str | Path, *statements: str) -> None:
+    """Do to a database what no migration knows of."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement).fetchall()
+
+
+class Said(NamedTuple):
+    """What a command said, and its exit code."""
 
     code: int
     out: str
@@ -86,6 +103,78 @@ def running(*words: str, stdout: int, **environment: str) -> Iterator[subprocess
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
     )
+class Watched(io.StringIO):
+    """A stream that calls `act` with each piece that is written to it; a terminal, if one is wanted."""
+
+    def __init__(self, act: Callable[[str], object], terminal: bool) -> None:
+        super().__init__()
+        self.act, self.terminal = act, terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+    def write(self, text: str) -> int:
+        written = super().write(text)
+        if text.strip():
+            self.act(text)
+        return written
+
+
+def in_process(
+    *arguments: str | Path,
+    live: Callable[[str], object] | None = None,
+    told: Callable[[str], object] = lambda text: None,
+) -> Said:
+    """Run a command in this process; what `live` and `told` do happens in the middle of it.
+
+    With `live`, standard output is a terminal: the function is called with each piece that the command
+    writes there, the line about what is being done included. `told` gets what goes to standard error.
+    """
+    out, err = Watched(live or (lambda text: None), live is not None), Watched(told, False)
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main([str(argument) for argument in arguments])
+    return Said(code, out.getvalue(), err.getvalue())
+
+
+class Place:
+    """A directory of migrations that tells when it is listed and when a file of it is read."""
+
+    def __init__(self, path: Path, act: Callable[[str], object]) -> None:
+        self.path, self.act, self.name = path, act, path.name
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def is_file(self) -> bool:
+        return self.path.is_file()
+
+    def is_dir(self) -> bool:
+        return self.path.is_dir()
+
+    def iterdir(self) -> Iterator["Place"]:
+        self.act("list")
+        return (Place(path, self.act) for path in self.path.iterdir())
+
+    def joinpath(self, *names: str) -> "Place":
+        return Place(self.path.joinpath(*names), self.act)
+
+    def read_bytes(self) -> bytes:
+        self.act("read")
+        return self.path.read_bytes()
+
+
+@contextmanager
+def child(code: str, *arguments: str | Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Run Python code as a process that is spoken with through pipes; it is dead in the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))), **environment},
+    )
+    # Whoever reads a line that never comes would wait for ever.
     watchdog = threading.Timer(60, process.kill)
     watchdog.start()
     with process:
@@ -113,3 +202,46 @@ def without_permissions() -> Iterator[None]:
     finally:
         if root:
             os.setresuid(0, 0, 0)
+
+
+def heard(process: subprocess.Popen[str]) -> str:
+    """Return the next line that a process prints, nothing if it prints no more."""
+    assert process.stdout
+    return process.stdout.readline()
+
+
+def tell(process: subprocess.Popen[str]) -> None:
+    """Send a line to a process that waits for one."""
+    assert process.stdin
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+@contextmanager
+def disk(place: Path, size: str) -> Iterator[Path]:
+    """Mount a file system of a given size; the test is skipped for whoever may not."""
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("needs a file system of its own, and only root can mount one")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Be a user whom the modes of files bind: root is not."""
+    if os.geteuid():
+        yield
+        return
+    os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
