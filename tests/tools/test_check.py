@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import ROOT, Place, change, child, command, in_process, nobody, query, write
 
-from vmpilot.migrate import Health, HistoryError, MigrationError, Problem, check, downgrade, migrate, stamp
+from vmpilot.migrate import Health, HistoryError, MigrationError, check, downgrade, migrate, stamp
 
 RUN = "run: python -m vmpilot.migrate"
 UPGRADE = f"{RUN} upgrade"
@@ -38,20 +38,24 @@ def directory(migrations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
 
 
-def healthy(*remarks: str, database: str = "app.db") -> Health:
-    return Health(database, True, (), remarks)
+def said(health: Health, database: str | Path = "app.db") -> tuple[str, ...]:
+    """Return the lines that tell what was found, under a short name: nothing, if all is well."""
+    assert (health.database, health.ok) == (str(database), not health.problems)
+    lines = [f"{problem.kind}: {problem.message}" for problem in health.problems]
+    lines += [f"remark: {remark}" for remark in health.remarks]
+    return tuple(line.replace(str(database), "app.db") for line in lines)
 
 
-def ill(*problems: tuple[str, str], remarks: tuple[str, ...] = (), database: str = "app.db") -> Health:
-    return Health(database, False, tuple(Problem(*problem) for problem in problems), remarks)
+def kinds(lines: tuple[str, ...]) -> list[str]:
+    return [line.partition(":")[0] for line in lines]
 
 
-def checked(*, full: bool = False) -> Health:
+def checked(*, full: bool = False) -> tuple[str, ...]:
     """Check the database, and prove that the look left no trace."""
     before = prints()
     found = check("app.db", "migrations", full=full)
     assert prints() == before
-    return found
+    return said(found)
 
 
 def prints() -> dict[str, str]:
@@ -92,38 +96,37 @@ def words(pragma: str = "quick_check") -> str:
 
 
 class Case(NamedTuple):
-    """A way to make a database, and what a check says of it.
+    """A way to make a database, and the lines that `check` says of it, none if all is well.
 
     `before` is done by hand, the files are applied up to `target` (None: no run at all; "stamp": no run,
     and stamped in the end), then `sql` is done by hand, and `later` are the files from then on.
     """
 
     files: dict[str, str | None]
-    problems: tuple[tuple[str, str], ...] = ()
-    remarks: tuple[str, ...] = ()
+    says: tuple[str, ...] = ()
     target: str | None = "head"
     before: tuple[str, ...] = ()
     sql: tuple[str, ...] = ()
     later: dict[str, str | None] = {}
 
 
-PENDING = (
-    "pending",
-    f"app.db: does not exist, 2 migrations pending (0001_chats, 0002_costs); {UPGRADE}",
+MISSING = f"pending: app.db: does not exist, 2 migrations pending (0001_chats, 0002_costs); {UPGRADE}"
+UNKNOWN = "but this code knows only base to 0002"
+NEWER = (
+    f"unknown: app.db is at 0007, {UNKNOWN}; it was upgraded by newer code; nothing was changed; "
+    f"to take it back, {RUN} downgrade head"
+)
+TWO_ROWS = (
+    "app.db: alembic_version holds 2 rows ('0002', '0001'), expected one text; nothing was changed; "
+    f"to set the version, {RUN} stamp VERSION"
 )
 EDITED = "edited after it was applied; write a new migration instead, or downgrade below it and upgrade again"
 ACCEPT = f"{EDITED}, or accept the edit, {RUN} stamp 0002"
 LATE = "never applied, and app.db is already at 0009; to apply it, rename its files to"
-UNCOMPARED = "app.db: schema not compared:"
-DRIFT = "app.db: schema is not as {} made it: {}; undo this by hand, or make it a migration"
+UNCOMPARED = "remark: app.db: schema not compared:"
+DRIFT = "drift: app.db: schema is not as {} made it: {}; undo this by hand, or make it a migration"
 MINE = "mend or delete these rows"
-OTHERS = "app.db: also holds what no applied migration made:"
-UNKNOWN = "but this code knows only base to 0002"
-NEWER = (
-    "unknown",
-    f"app.db is at 0007, {UNKNOWN}; it was upgraded by newer code; nothing was changed; "
-    f"to take it back, {RUN} downgrade head",
-)
+OTHERS = "remark: app.db: also holds what no applied migration made:"
 NO_TRANSACTION = "-- vmpilot: no-transaction\n"
 
 TABLES = {
@@ -153,33 +156,24 @@ CASES = {
         TWO, sql=("INSERT INTO chats VALUES (1, 'a')", "INSERT INTO costs VALUES (1, 2), (NULL, 3)")
     ),
     # the version
-    "no file": Case(TWO, (PENDING,), target=None),
-    "no file and no migrations": Case({}, (("pending", f"app.db: does not exist; {UPGRADE}"),), target=None),
-    "no migrations": Case({}, target=None, sql=("SELECT 1",)),
-    "one pending": Case(
-        TWO, (("pending", f"app.db: 1 migration pending (0002_costs); {UPGRADE}"),), target="1"
-    ),
+    "no file": Case(TWO, (MISSING,), target=None),
+    "no file and no migrations": Case({}, (f"pending: app.db: does not exist; {UPGRADE}",), target=None),
+    "no migrations": Case({}, target=None, sql=("VACUUM",)),
+    "one pending": Case(TWO, (f"pending: app.db: 1 migration pending (0002_costs); {UPGRADE}",), target="1"),
     "of many pending migrations five are named": Case(
         {f"{number:04}" if number % 2 else f"{number:04}-x": "SELECT 1" for number in range(1, 9)},
-        (
-            (
-                "pending",
-                f"app.db: 8 migrations pending (0001, 0002_x, 0003, 0004_x, 0005 and 3 more); {UPGRADE}",
-            ),
-        ),
+        (f"pending: app.db: 8 migrations pending (0001, 0002_x, 0003, 0004_x, 0005 and 3 more); {UPGRADE}",),
         target=None,
         sql=("VACUUM",),
     ),
     "newer code": Case(
         TWO | {"0007_later": "CREATE TABLE later (a)"},
-        (NEWER,),
-        (f"{UNCOMPARED} no file for 0007_later",),
+        (NEWER, f"{UNCOMPARED} no file for 0007_later"),
         later={"0007_later": None},
     ),
     "a revision of another project": Case(
         TWO,
-        (("unknown", f"app.db is at abc, {UNKNOWN}; nothing was changed"),),
-        (f"{UNCOMPARED} no file for abc",),
+        (f"unknown: app.db is at abc, {UNKNOWN}; nothing was changed", f"{UNCOMPARED} no file for abc"),
         target=None,
         sql=(
             "CREATE TABLE alembic_version (version_num VARCHAR(32))",
@@ -189,53 +183,40 @@ CASES = {
     "two versions do not hide the rest": Case(
         TWO,
         (
-            (
-                "unknown",
-                "app.db: alembic_version holds 2 rows ('0002', '0001'), expected one text; nothing was changed; "
-                f"to set the version, {RUN} stamp VERSION",
-            ),
-            (
-                "foreign_keys",
-                f"app.db: 1 foreign key violation: row 1 of costs has no parent in chats; {MINE}",
-            ),
+            f"unknown: {TWO_ROWS}",
+            f"foreign_keys: app.db: 1 foreign key violation: row 1 of costs has no parent in chats; {MINE}",
         ),
         sql=("INSERT INTO alembic_version VALUES ('0001')", "INSERT INTO costs VALUES (7, 1)"),
     ),
     "applied, and without files": Case(
-        TWO | {"0003_later": ""},
-        remarks=(f"{UNCOMPARED} no file for 0002_costs",),
-        later={"0002_costs": None},
+        TWO | {"0003_later": ""}, (f"{UNCOMPARED} no file for 0002_costs",), later={"0002_costs": None}
     ),
     # files that changed
     "edited": Case(
         TWO,
         (
-            ("edited", f"migrations/0001_chats.up.sql: {ACCEPT}"),
-            ("edited", f"migrations/0002_costs.up.sql: {ACCEPT}"),
+            f"edited: migrations/0001_chats.up.sql: {ACCEPT}",
+            f"edited: migrations/0002_costs.up.sql: {ACCEPT}",
         ),
-        later={
-            "0001_chats": CHATS.replace("TABLE", "TABLE IF NOT EXISTS"),
-            "0002_costs": COSTS.replace("TABLE", "TABLE IF NOT EXISTS"),
-        },
+        later={stem: str(up).replace("TABLE", "TABLE IF NOT EXISTS") for stem, up in TWO.items()},
     ),
     "edited, at a version that only the log knows": Case(
         TWO | {"0007_later": ""},
-        (NEWER, ("edited", f"migrations/0001_chats.up.sql: {EDITED}")),
-        (f"{UNCOMPARED} no file for 0007_later",),
+        (NEWER, f"edited: migrations/0001_chats.up.sql: {EDITED}", f"{UNCOMPARED} no file for 0007_later"),
         later={"0007_later": None, "0001_chats": "CREATE TABLE chats (id)"},
     ),
     "edited, at a version that nobody knows": Case(
         TWO,
-        (NEWER, ("edited", f"migrations/0001_chats.up.sql: {EDITED}")),
-        (f"{UNCOMPARED} no file for 0007",),
+        (NEWER, f"edited: migrations/0001_chats.up.sql: {EDITED}", f"{UNCOMPARED} no file for 0007"),
         sql=("UPDATE alembic_version SET version_num = '0007'",),
         later={"0001_chats": "CREATE TABLE chats (id)"},
     ),
+    "edited, but only in looks": Case(TWO, later={"0002_costs": f"-- the same\n{COSTS.replace(" ", "  ")};;\r\n"}),
     "late": Case(
         {"0001_a": "", "0009_b": ""},
         (
-            ("late", f"migrations/0003_c.up.sql: {LATE} 0010_c.up.sql and 0010_c.down.sql"),
-            ("late", f"migrations/0004.up.sql: {LATE} 0011.up.sql and 0011.down.sql"),
+            f"late: migrations/0003_c.up.sql: {LATE} 0010_c.up.sql and 0010_c.down.sql",
+            f"late: migrations/0004.up.sql: {LATE} 0011.up.sql and 0011.down.sql",
         ),
         later={"0003_c": "CREATE TABLE c (a)", "0004": "CREATE TABLE d (a)"},
     ),
@@ -243,35 +224,30 @@ CASES = {
     "rows without a parent": Case(
         TWO,
         (
-            (
-                "foreign_keys",
-                "app.db: 7 foreign key violations: "
-                + ", ".join(f"row {row} of costs has no parent in chats" for row in range(1, 6))
-                + f" and 2 more; {MINE}",
-            ),
+            "foreign_keys: app.db: 7 foreign key violations: "
+            + ", ".join(f"row {row} of costs has no parent in chats" for row in range(1, 6))
+            + f" and 2 more; {MINE}",
         ),
         sql=("INSERT INTO costs VALUES (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1)",),
     ),
     "a parent that is not unique": Case(
         {"0001": "CREATE TABLE a (b); CREATE TABLE c (d REFERENCES a (b))"},
         (
-            (
-                "foreign_keys",
-                f'app.db: 1 foreign key violation: foreign key mismatch - "c" referencing "a"; {MINE}',
-            ),
+            "foreign_keys: app.db: 1 foreign key violation: "
+            f'foreign key mismatch - "c" referencing "a"; {MINE}',
         ),
         target="stamp",
         sql=("CREATE TABLE a (b)", "CREATE TABLE c (d REFERENCES a (b))"),
     ),
     "a row that breaks a CHECK": Case(
         {"0001": "CREATE TABLE a (b CHECK (b > 0))"},
-        (("integrity", f"app.db: {{quick_check}}; {MEND}"),),
+        (f"integrity: app.db: QUICK_CHECK; {MEND}",),
         sql=("PRAGMA ignore_check_constraints = ON", "INSERT INTO a VALUES (0)"),
     ),
     # drift, and what is none
     "what others made": Case(
         EVERYTHING,
-        remarks=(
+        (
             f"{OTHERS} view their_view, virtual table their_words, table theirs, "
             "index theirs_by_a on theirs (a)",
         ),
@@ -285,21 +261,23 @@ CASES = {
     ),
     "a table that a migration dropped": Case(
         EVERYTHING | {"0003_drop": "DROP TABLE pairs; ALTER TABLE notes RENAME TO memos; DROP TABLE memos"},
-        tuple(("drift", DRIFT.format("0003", f"+ table {name}")) for name in ("Memos", "Notes", "pairs")),
+        tuple(DRIFT.format("0003", f"+ table {name}") for name in ("Memos", "Notes", "pairs")),
         sql=(TABLES["pairs"], "CREATE TABLE Notes (a)", "CREATE TABLE [Memos] (a)"),
     ),
     "at base every table is of others": Case(
         TWO,
-        (("pending", f"app.db: 2 migrations pending (0001_chats, 0002_costs); {UPGRADE}"),),
-        (f"{OTHERS} table chats",),
+        (
+            f"pending: app.db: 2 migrations pending (0001_chats, 0002_costs); {UPGRADE}",
+            f"{OTHERS} table chats",
+        ),
         target=None,
         sql=("CREATE TABLE chats (id)",),
     ),
     "only what is applied is expected": Case(
         EVERYTHING,
         (
-            ("pending", f"app.db: 1 migration pending (0002_rest); {UPGRADE}"),
-            ("drift", DRIFT.format("0001", "- table pairs")),
+            f"pending: app.db: 1 migration pending (0002_rest); {UPGRADE}",
+            DRIFT.format("0001", "- table pairs"),
         ),
         target="1",
         sql=("DROP TABLE pairs",),
@@ -342,12 +320,12 @@ CASES = {
     ),
     "what a file outside of a transaction made": Case(
         TWO | {"0003": f"{NO_TRANSACTION}VACUUM; CREATE TABLE late (a)"},
-        (("drift", DRIFT.format("0003", "- table late")),),
+        (DRIFT.format("0003", "- table late"),),
         sql=("DROP TABLE late",),
     ),
     "a table that only the application makes": Case(
         {"0001": "CREATE VIEW v AS SELECT 1; ALTER TABLE theirs ADD COLUMN note"},
-        remarks=(f"{UNCOMPARED} migrations/0001.up.sql:1: no such table: theirs",),
+        (f"{UNCOMPARED} migrations/0001.up.sql:1: no such table: theirs",),
         before=("CREATE TABLE theirs (a)",),
     ),
 }
@@ -365,11 +343,15 @@ def test_a_check_says(case: Case) -> None:
     files(case.later)
     if case.target == "stamp":
         stamp("head", "app.db", "migrations")
-    told = words() if case.problems and os.path.exists("app.db") else ""
-    problems = [(kind, message.replace("{quick_check}", told)) for kind, message in case.problems]
-    assert checked() == (ill if problems else healthy)(*problems)._replace(remarks=case.remarks)
-    # The slow look takes the same way.
-    assert [problem.kind for problem in checked(full=True).problems] == [kind for kind, _ in problems]
+    told = words() if os.path.exists("app.db") else ""
+    says = tuple(line.replace("QUICK_CHECK", told) for line in case.says)
+    assert checked() == says
+    # The slow look and the command take the same way.
+    assert kinds(checked(full=True)) == kinds(says)
+    code, out, err = in_process("check", *WHERE)
+    healthy = set(kinds(says)) <= {"remark"}
+    lines = [*says, "app.db is at head and sound"] if healthy else [*says]
+    assert (code, out.splitlines(), err) == (int(not healthy), lines, "")
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -377,13 +359,11 @@ def test_a_path_a_name_and_a_connection_mean_the_same(two: Path, database: Path,
     migrate(database, two)
     with closing(sqlite3.connect(database)) as connection:
         for form in (database, str(database), f"sqlite:///{database}", connection):
-            assert check(form, str(two), full=full) == healthy(database=str(database))
+            assert said(check(form, str(two), full=full), database) == ()
 
 
 def test_the_directory_of_the_file_may_be_missing(two: Path) -> None:
-    kind, message = PENDING
-    expected = ill((kind, message.replace("app.db", "none/app.db")), database="none/app.db")
-    assert check("none/app.db", two) == expected
+    assert said(check("none/app.db", two), "none/app.db") == (MISSING,)
     assert not os.path.exists("none")
 
 
@@ -391,15 +371,15 @@ def test_what_the_messages_advise_mends(two: Path) -> None:
     write(two, "0009_last", "")
     migrate("app.db", two)
     write(two, "0003_late", "CREATE TABLE late (a)")
-    assert [problem.kind for problem in checked().problems] == ["late"]
+    assert kinds(checked()) == ["late"]
     for direction in ("up", "down"):
         os.rename(two / f"0003_late.{direction}.sql", two / f"0010_late.{direction}.sql")
     migrate("app.db", two)
-    assert checked() == healthy()
+    assert checked() == ()
     files({"0001_chats": CHATS.replace("TABLE", "TABLE IF NOT EXISTS"), "0002_costs": f"{COSTS} -- the same"})
-    assert [problem.kind for problem in checked().problems] == ["edited"]
+    assert kinds(checked()) == ["edited"]
     stamp("head", "app.db", two)
-    assert checked() == healthy()
+    assert checked() == ()
 
 
 def test_a_file_that_breaks_a_rule_is_an_error(two: Path) -> None:
@@ -423,13 +403,13 @@ def test_an_upgrade_that_was_cut_short_is_told(two: Path) -> None:
     write(two, "0003_vacuum", f"{NO_TRANSACTION}VACUUM; SELECT nothing;")
     with pytest.raises(MigrationError):
         migrate("app.db", two)
-    assert checked() == ill(
-        ("pending", f"app.db: 1 migration pending (0003_vacuum); {UPGRADE}"),
-        (UNFINISHED, f"app.db: 0003_vacuum {cut_short()}, {UPGRADE}"),
+    assert checked() == (
+        f"pending: app.db: 1 migration pending (0003_vacuum); {UPGRADE}",
+        f"{UNFINISHED}: app.db: 0003_vacuum {cut_short()}, {UPGRADE}",
     )
     write(two, "0003_vacuum", f"{NO_TRANSACTION}VACUUM;")
     migrate("app.db", two)
-    assert checked() == healthy()
+    assert checked() == ()
 
 
 def test_a_note_is_stale_when_alembic_has_moved_on(two: Path) -> None:
@@ -438,7 +418,7 @@ def test_a_note_is_stale_when_alembic_has_moved_on(two: Path) -> None:
         migrate("app.db", two)
     change("app.db", "UPDATE alembic_version SET version_num = '0003'")
     write(two, "0003_vacuum", f"{NO_TRANSACTION}VACUUM;")
-    assert checked() == healthy()
+    assert checked() == ()
 
 
 @pytest.mark.parametrize(("number", "before"), [(1, "base"), (2, "0001")])
@@ -448,9 +428,9 @@ def test_a_downgrade_that_was_cut_short_is_told(migrations: Path, number: int, b
     migrate("app.db", migrations)
     with pytest.raises(MigrationError):
         downgrade("app.db", migrations, backup=False)
-    assert checked() == ill((UNFINISHED, f"app.db: {number:04} {cut_short()}, {RUN} downgrade {before}"))
+    assert checked() == (f"{UNFINISHED}: app.db: {number:04} {cut_short()}, {RUN} downgrade {before}",)
     stamp("head", "app.db", migrations)
-    assert checked() == healthy()
+    assert checked() == ()
 
 
 # --- damage, and what cannot be read
@@ -468,11 +448,11 @@ def test_only_the_full_check_looks_into_indexes(migrations: Path) -> None:
     )
     write(migrations, "0001", index.format(0))
     stamp("head", "app.db", migrations)
-    assert checked() == healthy()
-    message = f"app.db: {words('integrity_check')}; {MEND}"
-    assert checked(full=True) == ill(("integrity", message))
+    assert checked() == ()
+    message = f"integrity: app.db: {words('integrity_check')}; {MEND}"
+    assert checked(full=True) == (message,)
     said = in_process("check", *WHERE, "--full", "--wait", "0")
-    assert said == (1, f"integrity: {message}\n", "")
+    assert said == (1, f"{message}\n", "")
 
 
 def spoil(table: str, offset: int, data: bytes) -> None:
@@ -493,15 +473,15 @@ def test_a_damaged_row_is_an_integrity_problem(two: Path) -> None:
     change("app.db", "INSERT INTO chats VALUES (1, 'a'), (2, 'a')")
     spoil("chats", -5, b"\x09")  # the key of the first row
     assert words() != "ok"
-    assert checked() == ill(("integrity", f"app.db: {words()}; {MEND}"))
+    assert checked() == (f"integrity: app.db: {words()}; {MEND}",)
 
 
 def test_damage_that_stops_the_look_is_an_integrity_problem(two: Path) -> None:
     migrate("app.db", two)
     change("app.db", "INSERT INTO costs VALUES (1, 1)")
     spoil("chats", 0, b"\xff")
-    unseen = f"app.db: foreign keys not checked: {MALFORMED}"
-    assert checked() == ill(("integrity", f"app.db: {MALFORMED}; {MEND}"), remarks=(unseen,))
+    unseen = f"remark: app.db: foreign keys not checked: {MALFORMED}"
+    assert checked() == (f"integrity: app.db: {MALFORMED}; {MEND}", unseen)
 
 
 def text() -> None:
@@ -530,15 +510,15 @@ def folder() -> None:
 def test_what_is_no_database_is_unreadable(two: Path, harm: Callable[[], None], reason: str) -> None:
     migrate("app.db", two)
     harm()
-    assert checked() == ill(("unreadable", f"app.db: {reason}; nothing was changed"))
+    assert checked() == (f"unreadable: app.db: {reason}; nothing was changed",)
 
 
 def test_a_locked_database_is_unreadable_after_the_timeout(two: Path) -> None:
     migrate("app.db", two)
     with closing(sqlite3.connect("app.db", isolation_level=None)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
-        message = "app.db: locked by another process for 0.1 s; nothing was changed"
-        assert check("app.db", two, timeout=0.1) == ill(("unreadable", message))
+        message = "unreadable: app.db: locked by another process for 0.1 s; nothing was changed"
+        assert said(check("app.db", two, timeout=0.1)) == (message,)
 
 
 def test_a_look_that_fails_is_unreadable(two: Path, database: Path) -> None:
@@ -549,17 +529,17 @@ def test_a_look_that_fails_is_unreadable(two: Path, database: Path) -> None:
         connection.set_progress_handler(lambda: stops.pop() if stops else 0, 1)
 
     with closing(traced(database, "quick_check", stop)) as connection:
-        message = f"{database}: interrupted; nothing was changed"
-        assert check(connection, two) == ill(("unreadable", message), database=str(database))
+        found = said(check(connection, two), database)
+        assert found == ("unreadable: app.db: interrupted; nothing was changed",)
 
 
 def test_an_open_transaction_of_the_caller_is_not_read(two: Path, database: Path) -> None:
     migrate(database, two)
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("INSERT INTO chats VALUES (1, 'a')")
-        found = "the connection has an open transaction with changes"
-        message = f"{database}: {found}; nothing was changed; commit or roll back first"
-        assert check(connection, two) == ill(("unreadable", message), database=str(database))
+        found = "unreadable: app.db: the connection has an open transaction with changes"
+        message = f"{found}; nothing was changed; commit or roll back first"
+        assert said(check(connection, two), database) == (message,)
         assert connection.in_transaction
 
 
@@ -643,8 +623,8 @@ DRIFTS: dict[tuple[str, ...], tuple[str, ...]] = {
 INDEPENDENT = {changes[0]: lines[0] for changes, lines in DRIFTS.items() if len(changes) == len(lines) == 1}
 
 
-def drifts(lines: tuple[str, ...]) -> list[Problem]:
-    return sorted(Problem("drift", DRIFT.format("0002", line)) for line in lines)
+def drifts(lines: tuple[str, ...]) -> list[str]:
+    return sorted(DRIFT.format("0002", line) for line in lines)
 
 
 @pytest.mark.parametrize("changes", DRIFTS)
@@ -652,8 +632,7 @@ def test_drift_is_told_object_by_object(migrations: Path, changes: tuple[str, ..
     files(EVERYTHING)
     migrate("app.db", "migrations")
     change("app.db", *changes)
-    health = checked()
-    assert (sorted(health.problems), health.remarks) == (drifts(DRIFTS[changes]), ())
+    assert sorted(checked()) == drifts(DRIFTS[changes])
 
 
 @given(st.sets(st.sampled_from(sorted(INDEPENDENT))))
@@ -665,12 +644,8 @@ def test_every_drift_is_told_whatever_else_has_drifted(picked: set[str]) -> None
             migrate(connection, place)
             for statement in picked:
                 connection.execute(statement)
-            health = check(connection, place)
-    expected = drifts(tuple(INDEPENDENT[statement] for statement in picked))
-    found = sorted(
-        problem._replace(message=problem.message.replace(":memory:", "app.db")) for problem in health.problems
-    )
-    assert (found, health.remarks) == (expected, ())
+            found = said(check(connection, place), ":memory:")
+    assert sorted(found) == drifts(tuple(INDEPENDENT[statement] for statement in picked))
 
 
 def test_at_no_position_is_there_a_false_alarm(migrations: Path) -> None:
@@ -693,9 +668,7 @@ def test_at_no_position_is_there_a_false_alarm(migrations: Path) -> None:
             migrate("app.db", migrations, target=move)
         else:
             downgrade("app.db", migrations, target=move, backup=False)
-        health = checked()
-        assert [problem.kind for problem in health.problems] == ["pending"] * bool(left)
-        assert not health.remarks
+        assert kinds(checked()) == ["pending"] * bool(left)
 
 
 # --- what only the application has
@@ -724,23 +697,22 @@ def test_what_the_replay_lacks_is_named_and_no_drift(
 ) -> None:
     write(migrations, "0001", "CREATE TABLE chats (id TEXT PRIMARY KEY)")
     write(migrations, "0002", f"-- a comment\nSELECT 1;\n{last};\nSELECT 2")
-    remark = f"schema not compared: migrations/0002.up.sql:3: {lacks}"
+    remark = f"{UNCOMPARED} migrations/0002.up.sql:3: {lacks}"
     with application() as connection:
         migrate(connection, "migrations")
         connection.execute("CREATE TABLE theirs (a)")
-        expected = healthy(f"{database}: {remark}", database=str(database))
-        assert check(connection, "migrations") == expected
-    assert checked().ok
-    assert f"app.db: {remark}" in checked().remarks
+        assert said(check(connection, "migrations"), database) == (remark,)
+    assert remark in checked()
+    assert set(kinds(checked())) == {"remark"}
 
 
 def test_a_view_that_uses_a_function_of_the_application_is_compared(migrations: Path) -> None:
     write(migrations, "0001", "CREATE TABLE a (b); CREATE VIEW weights AS SELECT weight(b) FROM a")
     with application() as connection:
         migrate(connection, migrations)
-    assert checked() == healthy()
+    assert checked() == ()
     change("app.db", "DROP VIEW weights")
-    assert checked() == ill(("drift", DRIFT.format("0001", "- view weights")))
+    assert checked() == (DRIFT.format("0001", "- view weights"),)
 
 
 def test_what_the_look_lacks_is_a_remark(migrations: Path, database: Path) -> None:
@@ -748,16 +720,14 @@ def test_what_the_look_lacks_is_a_remark(migrations: Path, database: Path) -> No
     tables = "CREATE TABLE a (b TEXT PRIMARY KEY COLLATE german); CREATE TABLE c (d TEXT REFERENCES a)"
     write(migrations, "0001", tables)
     lacks = "no such collation sequence: german"
-    uncompared = f"schema not compared: migrations/0001.up.sql:1: {lacks}"
+    uncompared = f"{UNCOMPARED} migrations/0001.up.sql:1: {lacks}"
     with application() as connection:
         migrate(connection, "migrations")
         connection.execute("INSERT INTO c VALUES ('x')")
-        keys = f"{database}: 1 foreign key violation: row 1 of c has no parent in a; {MINE}"
-        assert check(connection, "migrations") == ill(
-            ("foreign_keys", keys), remarks=(f"{database}: {uncompared}",), database=str(database)
-        )
-    unseen = (f"foreign keys not checked: {lacks}", f"pages not checked: {lacks}")
-    assert checked() == healthy(*(f"app.db: {remark}" for remark in (uncompared, *unseen)))
+        keys = f"foreign_keys: app.db: 1 foreign key violation: row 1 of c has no parent in a; {MINE}"
+        assert said(check(connection, "migrations"), database) == (keys, uncompared)
+    unseen = (f"remark: app.db: {what} not checked: {lacks}" for what in ("foreign keys", "pages"))
+    assert checked() == (uncompared, *unseen)
 
 
 # --- databases of older releases and of Alembic
@@ -780,16 +750,16 @@ BUNDLED = ROOT / "migrations"
 def test_an_adopted_database_is_healthy(release: tuple[str, ...]) -> None:
     change("app.db", *release)
     migrate("app.db", BUNDLED)
-    assert check("app.db", BUNDLED) == healthy()
+    assert said(check("app.db", BUNDLED)) == ()
 
 
 def test_a_database_of_alembic_is_compared_up_to_its_revision() -> None:
     change("app.db", CHATS_0_5, EXCHANGES_0_6, *ALEMBIC)
-    pending = ("pending", f"app.db: 1 migration pending (0002_index_exchanges_by_chat); {UPGRADE}")
-    assert check("app.db", BUNDLED) == ill(pending)
+    pending = f"pending: app.db: 1 migration pending (0002_index_exchanges_by_chat); {UPGRADE}"
+    assert said(check("app.db", BUNDLED)) == (pending,)
     change("app.db", "ALTER TABLE chats DROP COLUMN project_root")
-    drift = ("drift", DRIFT.format("0001", "- column chats.project_root TEXT"))
-    assert check("app.db", BUNDLED) == ill(pending, drift)
+    drift = DRIFT.format("0001", "- column chats.project_root TEXT")
+    assert said(check("app.db", BUNDLED)) == (pending, drift)
 
 
 # --- one look, without a trace
@@ -800,12 +770,12 @@ def test_a_database_of_alembic_is_compared_up_to_its_revision() -> None:
 def test_a_check_changes_no_byte(two: Path, mode: str, full: bool) -> None:
     change("app.db", f"PRAGMA journal_mode = {mode}")
     migrate("app.db", two)
-    assert checked(full=full) == healthy()
+    assert checked(full=full) == ()
     with closing(sqlite3.connect("app.db", isolation_level=None)) as connection:
         connection.execute("INSERT INTO chats VALUES (1, 'a')")
         before = prints()
         assert len(before) == (3 if mode == "WAL" else 1)
-        assert check("app.db", two, full=full) == healthy()
+        assert said(check("app.db", two, full=full)) == ()
         after = prints()
     before.pop("app.db-shm", None)  # holds the marks of readers, not data
     after.pop("app.db-shm", None)
@@ -823,7 +793,7 @@ def test_a_read_only_database_is_checked(two: Path, mode: str, monkeypatch: pyte
         os.chmod(place, 0o555)
         try:
             with nobody():
-                assert checked() == healthy()
+                assert checked() == ()
         finally:
             os.chmod(place, 0o700)
 
@@ -851,7 +821,7 @@ def test_a_check_sees_one_moment(two: Path, database: Path) -> None:
         change(database, "CREATE TABLE costs (chat REFERENCES nothing)", "INSERT INTO costs VALUES (1)")
 
     with closing(traced(database, "SELECT version_num", act)) as connection:
-        assert check(connection, two) == healthy(database=str(database))
+        assert said(check(connection, two), database) == ()
     assert len(away) == 2
     assert not check(database, two).ok
 
@@ -865,7 +835,7 @@ def test_nobody_waits_while_the_files_are_read_and_replayed(two: Path) -> None:
         with closing(sqlite3.connect("app.db", timeout=0, isolation_level=None)) as connection:
             connection.execute("BEGIN EXCLUSIVE")
 
-    assert check("app.db", Place(two, act)) == healthy()
+    assert said(check("app.db", Place(two, act))) == ()
     assert calls == ["list", "read", "read"]
 
 
@@ -874,7 +844,7 @@ def test_the_callers_connection_comes_back_as_it_was(two: Path, database: Path) 
     with closing(sqlite3.connect(database)) as connection:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA foreign_keys = ON")
-        assert check(connection, two) == healthy(database=str(database))
+        assert said(check(connection, two), database) == ()
         assert connection.execute("PRAGMA foreign_keys").fetchone()[0] == 1
         assert connection.row_factory is sqlite3.Row
         assert connection.isolation_level == ""
@@ -885,7 +855,7 @@ def test_a_database_in_memory_is_checked(two: Path) -> None:
     with closing(sqlite3.connect(":memory:")) as connection:
         assert not check(connection, two).ok
         migrate(connection, two)
-        assert check(connection, two) == healthy(database=":memory:")
+        assert said(check(connection, two), ":memory:") == ()
 
 
 @pytest.mark.parametrize("module", ["pysqlite3", "libsql", "turso"])
@@ -893,13 +863,13 @@ def test_a_connection_of_another_module_is_no_false_alarm(two: Path, database: P
     foreign = pytest.importorskip(module)
     migrate(database, two)
     lacks = "Parse error: Schema argument is not supported yet (got schema: 'main')"
-    remarks = [f"{database}: schema not compared: {lacks}"] if module == "turso" else []
+    remarks = (f"{UNCOMPARED} {lacks}",) if module == "turso" else ()
     with closing(foreign.connect(str(database))) as connection:
-        assert check(connection, two) == healthy(*remarks, database=str(database))
+        assert said(check(connection, two), database) == remarks
     change(database, "INSERT INTO costs VALUES (1, 2)")
-    keys = f"1 foreign key violation: row 1 of costs has no parent in chats; {MINE}"
+    keys = f"foreign_keys: app.db: 1 foreign key violation: row 1 of costs has no parent in chats; {MINE}"
     with closing(foreign.connect(str(database))) as connection:
-        assert check(connection, two).problems == (Problem("foreign_keys", f"{database}: {keys}"),)
+        assert said(check(connection, two), database) == (keys, *remarks)
 
 
 # Ctrl-C comes when the process has worked for 0.3 s, however busy the machine is.
@@ -951,11 +921,11 @@ def test_what_is_at_head_is_not_waited_for(two: Path) -> None:
     assert waited("0") == HEALTHY
     change("app.db", "DROP TABLE costs")
     drift = DRIFT.format("0002", "- table costs")
-    assert waited("60") == (1, f"drift: {drift}\n", "")
+    assert waited("60") == (1, f"{drift}\n", "")
 
 
 def test_no_seconds_try_at_once(two: Path) -> None:
-    assert waited("0") == (1, "{}: {}\n".format(*PENDING), "")
+    assert waited("0") == (1, f"{MISSING}\n", "")
     assert not os.path.exists("app.db")
 
 
@@ -1029,9 +999,9 @@ def test_at_head_a_lock_is_waited_for_as_ever(two: Path) -> None:
             if calls == ["list", "list"]:  # the database was found at head, and is checked now
                 connection.execute("BEGIN EXCLUSIVE")
 
-        message = "app.db: locked by another process for 0.1 s; nothing was changed"
+        message = "unreadable: app.db: locked by another process for 0.1 s; nothing was changed"
         found = wait("app.db", Place(two, act), seconds=60, timeout=0.1)
-        assert found == ill(("unreadable", message))
+        assert said(found) == (message,)
 
 
 def test_waiting_can_be_interrupted(two: Path) -> None:
