@@ -211,7 +211,9 @@ CASES = {
         sql=("UPDATE alembic_version SET version_num = '0007'",),
         later={"0001_chats": "CREATE TABLE chats (id)"},
     ),
-    "edited, but only in looks": Case(TWO, later={"0002_costs": f"-- the same\n{COSTS.replace(" ", "  ")};;\r\n"}),
+    "edited, but only in looks": Case(
+        TWO, later={"0002_costs": f"-- the same\n{COSTS.replace(' ', '  ')};;\r\n"}
+    ),
     "late": Case(
         {"0001_a": "", "0009_b": ""},
         (
