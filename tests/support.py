@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from typing import NamedTuple
 
 import pytest
 
+from vmpilot.migrate import migrate
 from vmpilot.migrate.cli.commands import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -245,3 +247,69 @@ def nobody() -> Iterator[None]:
         yield
     finally:
         os.setresuid(0, 0, 0)
+
+
+def filled(place: Path, mode: str = "delete", rows: int = 20, name: str = "app.db") -> None:
+    """Make a database at 0001 with rows of half a page."""
+    change(name, f"PRAGMA journal_mode = {mode}")
+    migrate(name, place, target="1")
+    add(rows, name)
+
+
+def add(rows: int, name: str = "app.db") -> None:
+    """Add rows of half a page to a database."""
+    numbers = f"WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT {rows})"
+    change(name, f"{numbers} INSERT INTO chats (text) SELECT printf('%.*c', 2000, 'x') FROM n")
+
+
+def backed_up(place: Path, name: str = "app.db") -> str:
+    """Take a database from 0001 to 0002 with a backup; return what that is named."""
+    assert [step.version for step in migrate(name, place, backup=True)] == ["0002"]
+    return f"{name}.0001.bak"
+
+
+def dump(path: str) -> list[str]:
+    """Return all that a database holds, and prove that it is sound."""
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return list(connection.iterdump())
+
+
+def mode_of(path: str) -> int:
+    return os.stat(path).st_mode & 0o7777
+
+
+class Alarm(BaseException):
+    """What the signal handler of `ever_later` raises."""
+
+
+# Between a call and the `with` that it stands in, Python itself leaves what was opened to the collector.
+unraisable = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def ever_later(act: Callable[[], object], factor: float) -> Iterator[None]:
+    """Do something with a signal after a thousandth of a second, then always later, until it comes too late.
+
+    Yields after each time, so that what is left can be looked at.
+    """
+
+    def ring(number: int, frame: object) -> None:
+        raise Alarm
+
+    rung, seconds, finished = 0, 0.001, False
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        while not finished:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, seconds)
+                act()
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                finished = True
+            except Alarm:
+                rung += 1
+            yield
+            seconds *= factor
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert rung

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Said, change, child, disk, heard, in_process, query, write
+from support import Said, add, change, child, disk, ever_later, heard, in_process, query, unraisable, write
 
 from vmpilot.migrate import migrate
 
@@ -393,41 +393,13 @@ def test_a_signal_during_a_long_statement(chats: Path, number: int, code: int) -
     assert traces() == before
 
 
-class Alarm(BaseException):
-    """What a signal handler raises in the sweep over all moments."""
-
-
-def ring(number: int, frame: object) -> None:
-    raise Alarm
-
-
-def swept(temporary: Path, later: float) -> None:
-    """Send a signal after a thousandth of a second, then always later, until it comes too late."""
-    rows = "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 4000)"
-    change("app.db", f"{rows} INSERT INTO chats (text) SELECT zeroblob(2000) FROM n")
+def swept(temporary: Path, factor: float) -> None:
+    add(4000)
+    before = traces()
     assert tempfile.gettempdir() == str(temporary)  # Python itself tries what it finds with a file
-    before, rung, seconds, finished = traces(), 0, 0.001, False
-    kept = signal.signal(signal.SIGALRM, ring)
-    try:
-        while not finished:
-            signal.setitimer(signal.ITIMER_REAL, seconds)
-            try:
-                in_process("upgrade", "--dry-run")
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                finished = True
-            except Alarm:
-                rung += 1
-            assert os.listdir(temporary) == []
-            seconds *= later
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, kept)
+    for _ in ever_later(lambda: in_process("upgrade", "--dry-run"), factor):
+        assert os.listdir(temporary) == []
     assert traces() == before
-    assert rung
-
-
-# Between a call and the `with` that it stands in, Python itself leaves what was opened to the collector.
-unraisable = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @unraisable

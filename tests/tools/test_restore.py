@@ -1,0 +1,443 @@
+"""A restore gives the state of a backup back, keeps the one before, and refuses what is no backup of this database.
+
+Real files, locks, processes and signals; a copy is compared with its database by `dump`.
+"""
+
+import os
+import re
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from support import backed_up, change, child, dump, filled, heard, mode_of, query, tell, write
+
+from vmpilot.migrate import MigrationError, VersionError, current, downgrade, migrate, restore
+
+MODES = ("delete", "wal")
+BACKUP = "app.db.0001.bak"
+KEPT = "app.db.before-restore.bak"
+LOCKED = "app.db: locked by another process for 0.1 s; nothing was changed"
+
+
+def names() -> list[str]:
+    """Return the files beside the database."""
+    return sorted(os.listdir())
+
+
+def said_at_refusal(backup: str, place: Path) -> str:
+    try:
+        restore(backup, "app.db", place, timeout=0.1)
+    except MigrationError as error:  # not kept: on Python 3.11 it keeps a connection open
+        return str(error)
+    return "not refused"
+
+
+def refusal(backup: str, place: Path) -> str:
+    """Have a backup refused; return why, after a look that nothing was changed."""
+    contents = {name: Path(name).read_bytes() for name in names() if os.path.isfile(name)}
+    said = said_at_refusal(backup, place)
+    assert {name: Path(name).read_bytes() for name in names() if os.path.isfile(name)} == contents
+    return said.removesuffix("; nothing was changed")
+
+
+# --- the state back
+
+
+def test_a_restore_gives_the_state_back_and_keeps_the_one_before(place: Path) -> None:
+    filled(place)
+    backed_up(place)
+    change("app.db", "INSERT INTO costs VALUES (1, 0.5)")
+    before = dump("app.db")
+    assert restore(BACKUP, "app.db", place) == ("app.db", BACKUP, "0001", KEPT)
+    assert dump("app.db") == dump(BACKUP)
+    assert dump(KEPT) == before
+    assert current("app.db", place).version == "0001"
+    # The way back, whose backup is replaced while it is read.
+    assert restore(KEPT, "app.db", place) == ("app.db", KEPT, "0002", KEPT)
+    assert dump("app.db") == before
+    assert dump(KEPT) == dump(BACKUP)
+    assert names() == ["app.db", BACKUP, KEPT]
+
+
+def test_the_kept_state_has_the_mode_of_the_database_and_so_has_a_new_one(place: Path) -> None:
+    filled(place)
+    os.chmod("app.db", 0o640)
+    backed_up(place)
+    assert restore(BACKUP, "app.db", place).kept == KEPT
+    assert mode_of(KEPT) == mode_of("app.db") == 0o640
+    assert restore(BACKUP, "new.db", place) == ("new.db", BACKUP, "0001", None)
+    assert mode_of("new.db") == 0o640
+    assert dump("new.db") == dump("app.db")
+
+
+def harm(at: int, data: bytes) -> Callable[[str], None]:
+    def act(path: str) -> None:
+        with open(path, "r+b") as file:
+            file.seek(at)
+            file.write(data)
+
+    return act
+
+
+def cut(size: int) -> Callable[[str], None]:
+    return lambda path: os.truncate(path, size)
+
+
+def fill(data: bytes) -> Callable[[str], object]:
+    return lambda path: Path(path).write_bytes(data)
+
+
+def drop(path: str) -> None:
+    change(path, "DROP TABLE chats", "CREATE TABLE rubbish (a)", "VACUUM")
+
+
+def forget_log(path: str) -> None:
+    """Remove the file under its write-ahead log, as a careless clean-up does."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("DELETE FROM chats")
+    frames = Path(path + "-wal").read_bytes()
+    connection.close()
+    os.remove(path)
+    Path(path + "-wal").write_bytes(frames)
+
+
+DAMAGE = st.one_of(
+    st.builds(harm, st.integers(0, 40000), st.binary(min_size=1)),
+    st.builds(cut, st.integers(0, 40000)),
+    st.builds(fill, st.binary()),
+    st.sampled_from([drop, forget_log, os.remove]),
+)
+
+
+@settings(
+    max_examples=settings().max_examples // 3,
+    # The migrations are only read, and each example has a directory of its own.
+    suppress_health_check=[*settings().suppress_health_check, HealthCheck.function_scoped_fixture],
+)
+@given(DAMAGE, st.sampled_from(MODES))
+@example(drop, "wal")
+@example(forget_log, "delete")
+@example(os.remove, "wal")
+@example(cut(0), "wal")
+@example(cut(8192), "delete")
+@example(harm(0, b"\xff" * 100), "delete")
+@example(harm(100, b"\xff" * 4000), "wal")
+def test_a_restore_heals_any_damage(place: Path, damage: Callable[[str], object], mode: str) -> None:
+    before = os.getcwd()
+    with tempfile.TemporaryDirectory(dir=before) as name:
+        os.chdir(name)
+        try:
+            healed(place, damage, mode)
+        finally:
+            os.chdir(before)
+
+
+def healed(place: Path, damage: Callable[[str], object], mode: str) -> None:
+    filled(place, mode, rows=12)
+    expected = dump("app.db")
+    backed_up(place)
+    damage("app.db")
+    wrecked = os.path.exists("app.db") and os.path.getsize("app.db") > 1  # less than a database can have
+    done = restore(BACKUP, "app.db", place, timeout=0)
+    assert done == ("app.db", BACKUP, "0001", KEPT if wrecked else None)
+    assert dump("app.db") == dump(BACKUP) == expected
+    assert names() == ["app.db", BACKUP] + [KEPT] * wrecked
+    assert len(migrate("app.db", place)) == 1
+
+
+def test_a_wreck_is_kept_as_it_is(place: Path) -> None:
+    filled(place)
+    backed_up(place)
+    Path("app.db").write_bytes(b"no database " * 1000)
+    os.chmod("app.db", 0o600)
+    assert restore(BACKUP, "app.db", place).kept == KEPT
+    assert Path(KEPT).read_bytes() == b"no database " * 1000
+    assert mode_of(KEPT) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("live", "kept", "after"), [("wal", "wal", "wal"), ("delete", "wal", "wal"), ("wal", "delete", "wal")]
+)
+def test_the_journal_mode_afterwards(place: Path, live: str, kept: str, after: str) -> None:
+    filled(place, kept)
+    backed_up(place)
+    change("app.db", f"PRAGMA journal_mode = {live}")
+    restore(BACKUP, "app.db", place)
+    assert query(Path("app.db"), "PRAGMA journal_mode") == [(after,)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("sizes", [(512, 4096), (4096, 65536), (65536, 1024)])
+def test_a_backup_with_another_page_size(place: Path, mode: str, sizes: tuple[int, int]) -> None:
+    for name, size in zip(("old.db", "app.db"), sizes, strict=True):
+        change(name, f"PRAGMA page_size = {size}", "CREATE TABLE first (a)")
+        filled(place, mode if name == "app.db" else "delete", name=name)
+    expected = dump("old.db")
+    backup = backed_up(place, "old.db")
+    with closing(sqlite3.connect("app.db", isolation_level=None)) as other:
+        other.execute("DELETE FROM chats")
+        if mode == "wal":  # a log in use cannot change its page size
+            assert said_at_refusal(backup, place) == LOCKED
+            other.close()
+        restore(backup, "app.db", place, timeout=0)
+    assert dump("app.db") == expected
+    assert query(Path("app.db"), "PRAGMA page_size") == [(sizes[0],)]
+    assert query(Path("app.db"), "PRAGMA journal_mode") == [(mode,)]
+
+
+def test_a_connection_is_restored_and_stays_open(place: Path) -> None:
+    filled(place)
+    backed_up(place)
+    for name in ("app.db", ":memory:"):
+        with closing(sqlite3.connect(name)) as connection:
+            connection.execute("DROP TABLE IF EXISTS chats")
+            connection.commit()
+            done = restore(BACKUP, connection, place)
+            shown, kept = (os.path.abspath(name), os.path.abspath(KEPT)) if name == "app.db" else (name, None)
+            assert done == (shown, BACKUP, "0001", kept)
+            assert connection.execute("SELECT count(*) FROM chats").fetchone() == (20,)
+            assert connection.isolation_level == ""
+
+
+# --- what is refused
+
+
+def test_what_is_no_sound_backup_is_refused(place: Path) -> None:
+    filled(place)
+    backed_up(place)
+    whole = Path(BACKUP).read_bytes()
+    os.mkdir("dir.bak")
+    os.symlink("app.db", "link.bak")
+    contents = {
+        "empty.bak": b"",
+        "text.bak": b"x" * 5000,
+        "short.bak": whole[:-4097],
+        "spoilt.bak": whole[:-4000] + b"\xff" * 4000,
+    }
+    for name, content in contents.items():
+        Path(name).write_bytes(content)
+    itself = "the database itself, expected a backup of it"
+    for name, reason in (
+        ("no.bak", "no such file"),
+        ("dir.bak", "is a directory, expected a database file"),
+        ("empty.bak", "empty, expected a database"),
+        ("text.bak", "file is not a database"),
+        ("short.bak", "database disk image is malformed"),
+        ("app.db", itself),
+        ("link.bak", itself),
+    ):
+        assert refusal(name, place) == f"{name}: {reason}"
+    # What is found is told in SQLite's own words.
+    assert re.fullmatch("spoilt.bak: quick_check found: .+", refusal("spoilt.bak", place))
+
+
+def test_a_backup_that_may_not_be_read_is_refused(place: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may read every file")
+    filled(place)
+    backed_up(place)
+    os.chmod(BACKUP, 0)
+    assert said_at_refusal(BACKUP, place) == f"{BACKUP}: unable to open database file; nothing was changed"
+    assert names() == ["app.db", BACKUP]
+
+
+def test_a_version_that_the_files_do_not_know_is_refused(place: Path) -> None:
+    filled(place)
+    write(place, "0003_more", "CREATE TABLE more (a);", "DROP TABLE more;")
+    migrate("app.db", place)
+    downgrade("app.db", place)  # takes a backup at 0003
+    for direction in ("up", "down"):
+        os.remove(place / f"0003_more.{direction}.sql")
+    change(
+        "alembic.bak",
+        "CREATE TABLE alembic_version (version_num)",
+        "INSERT INTO alembic_version VALUES ('57dc007f6d46')",
+    )
+    for name, version in (("app.db.0003.bak", "0003"), ("alembic.bak", "57dc007f6d46")):
+        assert refusal(name, place) == f"{name} is at {version}, but this code knows only base to 0002"
+        with pytest.raises(VersionError) as caught:
+            restore(name, "app.db", place)
+        assert caught.value.version == version
+
+
+def test_a_database_of_another_project_is_refused(place: Path, tmp_path: Path) -> None:
+    filled(place)
+    change("other.bak", "CREATE TABLE orders (a)", "CREATE TABLE items (a)", "INSERT INTO items VALUES (1)")
+    words = "a database of another project, with the"
+    assert refusal("other.bak", place) == f"other.bak: {words} tables items, orders"
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    write(theirs, "0001_orders", "CREATE TABLE orders (a);")
+    write(theirs, "0002_items", "CREATE TABLE items (a);")
+    migrate("their.db", theirs)
+    assert refusal("their.db", place) == f"their.db: {words} migrations 0001_orders, 0002_items"
+    # Of ours is what has one statement or one name in common: a file may be edited or renamed.
+    costs = (place / "0002_costs.up.sql").read_text()
+    write(theirs, "0003_costs", costs)
+    migrate("their.db", theirs)
+    write(place, "0003_renamed", costs)
+    write(place, "0002_costs", "CREATE TABLE other (a);")
+    assert restore("their.db", "new.db", place).version == "0003"
+
+
+@pytest.mark.parametrize("table", ["Chats (id INTEGER PRIMARY KEY, text TEXT)", "theirs (a)"])
+def test_a_backup_from_before_the_first_migration(place: Path, table: str) -> None:
+    """Nothing but the files can tell that the first table is ours, and nothing but app.db for the other."""
+    change("app.db", f"CREATE TABLE {table}")
+    before = dump("app.db")
+    migrate("app.db", place, backup=True)
+    if table.startswith("Chats"):
+        os.remove("app.db")
+    assert restore("app.db.base.bak", "app.db", place).version is None
+    assert dump("app.db") == before
+
+
+def test_a_backup_from_base_after_a_downgrade(place: Path) -> None:
+    filled(place)
+    downgrade("app.db", place, target="base")
+    before = dump("app.db")
+    migrate("app.db", place, backup=True)
+    assert restore("app.db.base.bak", "app.db", place).version is None
+    assert dump("app.db") == before
+
+
+def test_a_restore_takes_a_path_or_a_connection_of_sqlite3(place: Path) -> None:
+    with pytest.raises(TypeError) as caught:
+        restore(BACKUP, 1, place)
+    assert str(caught.value) == "database: expected a path or a connection of sqlite3, not int"
+
+
+# --- others at work
+
+HOLDING = """
+import sqlite3, sys
+connection = sqlite3.connect("app.db", isolation_level=None)
+connection.execute(sys.argv[1])
+connection.execute("SELECT count(*) FROM chats").fetchall()
+print("holding", flush=True)
+sys.stdin.readline()
+connection.execute("COMMIT")
+"""
+
+
+@contextmanager
+def held(begin: str) -> Iterator[Popen[str]]:
+    """Have another process hold a lock on app.db; a line on its standard input lets it go."""
+    with child(HOLDING, begin) as process:
+        assert heard(process) == "holding\n"
+        yield process
+
+
+@pytest.mark.parametrize("begin", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_writer_is_waited_for(place: Path, mode: str, begin: str) -> None:
+    filled(place, mode)
+    expected = dump("app.db")
+    backed_up(place)
+    with held(begin) as process:
+        assert said_at_refusal(BACKUP, place) == LOCKED
+        tell(process)
+        assert restore(BACKUP, "app.db", place, timeout=60).version == "0001"
+    assert dump("app.db") == expected
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_open_readers_see_one_state_or_the_other(place: Path, mode: str) -> None:
+    filled(place, mode)
+    backed_up(place)
+    change("app.db", "DELETE FROM chats WHERE id > 5")
+    with closing(sqlite3.connect("app.db", isolation_level=None)) as reader:
+        count = "SELECT count(*) FROM chats"
+        reader.execute("BEGIN")
+        assert reader.execute(count).fetchone() == (5,)
+        assert said_at_refusal(BACKUP, place) == (LOCKED if mode == "delete" else "not refused")
+        assert reader.execute(count).fetchone() == (5,)
+        reader.execute("COMMIT")
+        restore(BACKUP, "app.db", place, timeout=0)
+        assert reader.execute(count).fetchone() == (20,)
+
+
+READING = """
+import sqlite3
+connection = sqlite3.connect("app.db", isolation_level=None, timeout=60)
+seen = set()
+while 20 not in seen:
+    connection.execute("BEGIN")
+    rows, first = connection.execute("SELECT count(*) FROM chats").fetchone()[0], not seen
+    seen.add(rows)
+    if first:
+        print("reading", flush=True)
+    connection.execute("SELECT count(*) FROM range a, range b, range c").fetchall()  # some milliseconds
+    connection.execute("COMMIT")
+print(sorted(seen), flush=True)
+"""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_readers_that_leave_no_gap_do_not_keep_a_restore_waiting(place: Path, mode: str) -> None:
+    filled(place, mode)
+    numbers = "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 60)"
+    change("app.db", f"CREATE TABLE range AS {numbers} SELECT i FROM n")
+    backed_up(place)
+    change("app.db", "DELETE FROM chats WHERE id > 8")
+    with child(READING) as one, child(READING) as two, child(READING) as three:
+        assert [heard(process) for process in (one, two, three)] == ["reading\n"] * 3
+        restore(BACKUP, "app.db", place, timeout=30)
+        for process in (one, two, three):
+            assert process.communicate() == ("[8, 20]\n", "")
+
+
+RESTORING = """
+import signal, sys
+from vmpilot.migrate import restore
+signal.setitimer(signal.ITIMER_REAL, float(sys.argv[2]))
+restore("app.db.0001.bak", "app.db", sys.argv[1])
+signal.setitimer(signal.ITIMER_REAL, 0)
+print("done")
+"""
+
+
+def texts(path: str) -> list[tuple[object, ...]]:
+    """Return what tells the states of a large database apart, and prove that it is sound."""
+    assert query(Path(path), "PRAGMA integrity_check") == [("ok",)]
+    return query(Path(path), "SELECT typeof(text), length(text), count(*) FROM chats GROUP BY 1, 2")
+
+
+def killed_while_restoring(place: Path, mode: str, factor: float) -> None:
+    """Kill a restore after a thousandth of a second, and always later, until it is faster."""
+    filled(place, mode, rows=4000)
+    new = texts("app.db")
+    backed_up(place)
+    change("app.db", "UPDATE chats SET text = zeroblob(2500)")
+    old, left = texts("app.db"), Path("app.db").read_bytes()
+    seconds, outcomes = 0.001, [""]
+    while outcomes[-1] == "":
+        Path("app.db").write_bytes(left)
+        with child(RESTORING, place, str(seconds)) as process:
+            outcomes.append(process.communicate()[0])
+        found = texts("app.db")
+        assert found in (old, new)
+        assert outcomes[-1] == "" or found == new
+        if os.path.exists(KEPT):
+            assert texts(KEPT) == old
+            os.remove(KEPT)
+        seconds *= factor
+    assert outcomes[1] == ""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_kill_while_restoring_leaves_one_state_or_the_other(place: Path, mode: str) -> None:
+    killed_while_restoring(place, mode, 3)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("mode", MODES)
+def test_a_kill_while_restoring_thoroughly(place: Path, mode: str) -> None:
+    killed_while_restoring(place, mode, 1.03)
