@@ -6,7 +6,7 @@ What is done to the database is decided elsewhere: no migration and no version e
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -293,20 +293,25 @@ def interruptible(session: Session, tick: Callable[[], None]) -> Iterator[None]:
         return
     caught: list[BaseException] = []
     watch = _watch(tick, caught)
-    next(watch)
-    session.connection.set_progress_handler(watch.__next__, _INSTRUCTIONS_PER_TICK)
     try:
-        yield
+        next(watch, None)
+        if not caught:
+            session.connection.set_progress_handler(watch.__next__, _INSTRUCTIONS_PER_TICK)
+            yield
     except Exception:
         if not caught:
             raise
     finally:
-        session.connection.set_progress_handler(None, 0)
+        # Closed already, where a signal kept this from being left at its end.
+        with suppress(sqlite3.ProgrammingError):
+            session.connection.set_progress_handler(None, 0)
+        # Here and not by the collector, in which what a signal raises would be lost.
+        watch.close()
     if caught:
         raise caught[0]
 
 
-def _watch(tick: Callable[[], None], caught: list[BaseException]) -> Iterator[int]:
+def _watch(tick: Callable[[], None], caught: list[BaseException]) -> Generator[int, None, None]:
     """Call `tick` at each turn and keep what is raised.
 
     A generator, because it is entered inside its `try`: so nothing that a signal raises escapes.
@@ -315,6 +320,8 @@ def _watch(tick: Callable[[], None], caught: list[BaseException]) -> Iterator[in
         while True:
             yield 0
             tick()
+    except GeneratorExit:
+        return
     except BaseException as error:
         caught.append(error)
 
