@@ -207,9 +207,9 @@ def is_busy(error: Exception) -> bool:
 
 def rollback(session: Session) -> None:
     """End the open transaction, if the error that led here has not ended it already."""
-    if in_transaction(session):
-        # What led here is what the user must hear of; closing the connection rolls back as well.
-        with suppress(*_failures(session.connection)):
+    # What led here is what the user must hear of; closing the connection rolls back as well.
+    with suppress(*_failures(session.connection)):
+        if in_transaction(session):
             session.cursor.execute("ROLLBACK")
 
 
