@@ -10,23 +10,30 @@ from types import FrameType
 
 from .cli.commands import Terminated, main
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    # One signal is enough: a second one would break into the rollback or the message.
-    # Not SIG_IGN: of one that is pending already, Python would complain on standard error.
-    signal.signal(signal.SIGINT, _ignore)
-    signal.signal(signal.SIGTERM, _ignore)
+    # One is enough: a second one would break into the rollback or the message. Blocked and not ignored:
+    # of one that is pending already, Python would complain on standard error.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
-def _ignore(number: int, frame: FrameType | None) -> None:
-    pass
-
-
 def _run() -> int:
-    # Set here, not inherited: a shell starts what it runs in the background with SIGINT ignored.
-    signal.signal(signal.SIGINT, _stop)
-    signal.signal(signal.SIGTERM, _stop)
+    try:
+        # Set here, not inherited: a shell starts what it runs in the background with SIGINT ignored.
+        for number in _SIGNALS:
+            signal.signal(number, _stop)
+        code = _answered()
+        # What comes now is too late; while the interpreter ends, it would be killed with another code.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    except KeyboardInterrupt as interrupt:  # before there was something to stop, or when all was said
+        return 143 if isinstance(interrupt, Terminated) else 130
+    return code
+
+
+def _answered() -> int:
     # The locale may be unable to say what a script or a path holds.
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
     try:
@@ -43,11 +50,4 @@ def _run() -> int:
     return code
 
 
-def _end(code: int) -> None:
-    # The interpreter sets its handlers back while it ends: a late signal would kill it, with another code.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(code)
-
-
-_end(_run())
+sys.exit(_run())
