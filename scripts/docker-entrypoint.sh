@@ -16,7 +16,7 @@ scripts=$(dirname "$(readlink -f "$0")")
 # In the background, because a shell acts on a signal only between two commands or during `wait`.
 # Standard output belongs to CMD.
 migrate() {
-    "$scripts/migrate.sh" "$@" >&2 &
+    sh "$scripts/migrate.sh" "$@" >&2 &
     wait "$!"
 }
 
@@ -37,7 +37,7 @@ case ${VMPILOT_MIGRATE:-on} in
     on) migrate upgrade head ;;
     off) ;;
     follow)
-        current=$("$scripts/migrate.sh" current)
+        current=$(sh "$scripts/migrate.sh" current)
         case $current in
             *'(unknown)') migrate downgrade head ;;
             *) migrate upgrade head ;;

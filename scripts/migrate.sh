@@ -7,7 +7,22 @@ set -eu
 
 checkout=$(dirname "$(dirname "$(readlink -f "$0")")")
 
-# The checkout alone: the caller's PYTHONPATH may hold an empty entry, which is the current directory.
-# -P keeps that directory out for the same reason: what merely lies there must not run.
-export PYTHONPATH="$checkout"
-exec python3 -P -m vmpilot.migrate "$@"
+if ! command -v python3 >/dev/null; then
+    echo 'error: python3 is missing, expected 3.11 or newer; nothing was changed' >&2
+    exit 1
+fi
+
+# What merely lies in the current directory must not run: python3 leaves that directory out, and the caller's
+# PYTHONPATH, which may hold an empty entry, is not passed on. The checkout is no entry of it either, because
+# a colon in its path would end the entry. An older python3 does not know the first rule and would break it,
+# so its number is looked at before anything is imported from a file.
+unset PYTHONPATH
+export PYTHONSAFEPATH=1
+exec python3 -c '
+import sys
+if sys.version_info < (3, 11):
+    sys.exit("error: python3 is %d.%d.%d, expected 3.11 or newer; nothing was changed" % sys.version_info[:3])
+sys.path.insert(0, sys.argv.pop(1))
+import runpy
+runpy.run_module("vmpilot.migrate", run_name="__main__", alter_sys=True)
+' "$checkout" "$@"

@@ -31,6 +31,8 @@ Which test kills which mutant. Each was made once, in a copy, and seen to die:
 | migrations missing from wheel or sdist; a runtime dependency | test_package |
 """
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("full" if config.getoption("--full") else "quick")
+    start_like_everywhere()
+
+
+def start_like_everywhere() -> None:
+    """Leave nothing of the caller's surroundings to the tests and the processes that they start."""
+    # A job in the background of a script has SIGINT ignored, and so would be what is to be interrupted.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.umask(0o022)
+    for name in [name for name in os.environ if name.startswith("VMPILOT_")]:
+        del os.environ[name]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
