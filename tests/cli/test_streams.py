@@ -43,7 +43,10 @@ def read(descriptor: int) -> str:
 
 @contextmanager
 def on_terminal(*words: str, **environment: str) -> Iterator[Terminal]:
-    master, slave = os.openpty()
+    try:
+        master, slave = os.openpty()
+    except OSError as error:  # in a container without /dev/pts
+        pytest.skip(f"no terminal here: {error}")
     try:
         with running(*words, stdout=slave, **{"TERM": "xterm", **environment}) as process:
             os.close(slave)
