@@ -625,7 +625,8 @@ def shelf() -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp())
     directory.chmod(0o755)
     yield directory
-    directory.chmod(0o755)
+    for entry in directory.iterdir():
+        entry.chmod(0o755)
     shutil.rmtree(directory)
 
 
