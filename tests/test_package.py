@@ -29,13 +29,24 @@ def files_below(*folders: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def build_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return an environment in which python can import hatchling."""
+def build_environment(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """Return an environment in which python can import hatchling; a later run finds it in pytest's cache."""
     if importlib.util.find_spec("hatchling"):
         return dict(os.environ)
-    target = tmp_path_factory.mktemp("hatchling")
+    cache = getattr(request.config, "cache", None)
+    name = f"hatchling-{sys.version_info.major}.{sys.version_info.minor}"
+    target = cache.mkdir(name) if cache else tmp_path_factory.mktemp(name)
+    environment = {**os.environ, "PYTHONPATH": str(target)}
+    find = [sys.executable, "-c", "import hatchling.build"]
+    if subprocess.run(find, env=environment, capture_output=True, check=False).returncode == 0:
+        return environment
     pip = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "--retries=0", "--target", target, "hatchling"],
+        [
+            *(sys.executable, "-m", "pip", "install", "-q", "--retries=0", "--upgrade"),
+            *("--target", target, "hatchling"),
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -43,7 +54,7 @@ def build_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
     if pip.returncode:
         reason = pip.stderr.strip().rpartition("\n")[2]
         pytest.skip(f"hatchling is not installed, and pip cannot get it: {reason}")
-    return {**os.environ, "PYTHONPATH": str(target)}
+    return environment
 
 
 @pytest.fixture(scope="module")
