@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -23,11 +23,15 @@ DEADLINE = 30.0
 Shell = list[str]
 
 
-@pytest.fixture(params=["sh", "dash", "busybox ash"])
+def shells() -> list[Shell]:
+    """Return the shells at hand, each once: on Debian sh is dash."""
+    found = {os.path.realpath(path): [name] for name in ("dash", "sh") if (path := shutil.which(name))}
+    return [*found.values(), *([["busybox", "ash"]] if shutil.which("busybox") else [])]
+
+
+@pytest.fixture(params=shells(), ids=" ".join)
 def shell(request: pytest.FixtureRequest) -> Shell:
-    command: Shell = request.param.split()
-    if not shutil.which(command[0]):
-        pytest.skip(f"{command[0]} is not installed")
+    command: Shell = request.param
     return command
 
 
@@ -36,23 +40,19 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("a checkout") / "VM Pilot"
     for folder in ("vmpilot", "migrations", "scripts"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
     return copy
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand in a directory away from the checkout, in the environment of a container's start."""
     bare = os.path.dirname(os.path.realpath(sys.executable))
     monkeypatch.setenv("PATH", f"{bare}:{os.environ['PATH']}")
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    for name in [name for name in os.environ if name.startswith("VMPILOT_")]:
-        monkeypatch.delenv(name)
     monkeypatch.setenv("VMPILOT_DATABASE", str(tmp_path / "my app.db"))
     monkeypatch.chdir(tmp_path)
-    # A shell cannot trap what it inherits as ignored, as a test run in the background would have INT.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield tmp_path
-    signal.signal(signal.SIGINT, before)
+    return tmp_path
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
@@ -62,6 +62,11 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
 def write(path: Path, text: str) -> Path:
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
+    return path
+
+
+def program(path: Path, text: str) -> Path:
+    write(path, text).chmod(0o755)
     return path
 
 
@@ -310,9 +315,12 @@ def test_a_signal_stops_the_migration(
     assert not os.path.exists("started")
 
 
+@pytest.mark.parametrize("times", [3, pytest.param(50, marks=pytest.mark.full)])
 @pytest.mark.usefixtures("endless")
-def test_control_c_in_a_terminal_reaches_script_and_migrator_at_once(entrypoint: list[str]) -> None:
-    for _ in range(10):  # the migrator gets a second signal, from the script, at any moment of its way out
+def test_control_c_in_a_terminal_reaches_script_and_migrator_at_once(
+    times: int, entrypoint: list[str]
+) -> None:
+    for _ in range(times):  # the migrator gets a second signal, from the script, at any moment of its way out
         with started(*entrypoint, "touch", "started") as process:
             wait_for_the_endless_step(process)
             os.killpg(process.pid, signal.SIGINT)
@@ -327,8 +335,7 @@ def test_control_c_in_a_terminal_reaches_script_and_migrator_at_once(entrypoint:
 @pytest.fixture
 def slow(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make python3 slow to start: it says through one pipe that it runs; another lets it go."""
-    python = write(elsewhere / "slow/python3", '#!/bin/sh\necho runs >"$0.out"\nread -r _ <"$0.in"\n')
-    python.chmod(0o755)
+    python = program(elsewhere / "slow/python3", '#!/bin/sh\necho runs >"$0.out"\nread -r _ <"$0.in"\n')
     os.mkfifo(f"{python}.out")
     os.mkfifo(f"{python}.in")
     monkeypatch.setenv("PATH", f"{python.parent}:{os.environ['PATH']}")
@@ -361,53 +368,263 @@ def test_a_signal_while_follow_looks_at_the_database_stops_it(
     assert not os.path.exists("started")
 
 
-# test.sh
+# What python3 is
 
 
-CANNOT_MAKE_ONE = "error: python3 cannot make a virtual environment; run: apt-get install python3-venv\n"
+STUB = "import sys; sys.version_info = (3, 10, 13, 'final', 0); code = sys.argv[2]; del sys.argv[1:3]; exec(code)"
 
 
-def take_ensurepip(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take from python3 what Debian ships as a package of its own."""
-    write(folder / "debian/ensurepip.py", "raise ImportError")
-    monkeypatch.setenv("PYTHONPATH", str(folder / "debian"))
+def too_old(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield numbers of releases that are too old, each with a directory whose python3 is one."""
+    stub = program(folder / "stub/python3", f'#!/bin/sh\nexec "{sys.executable}" -c "{STUB}" "$@"\n')
+    yield "3.10.13", stub.parent
+    for number in ("3.6", "3.9", "3.10"):
+        places = [
+            shutil.which(f"python{number}"),
+            *Path.home().glob(f".pyenv/versions/{number}.*/bin/python3"),
+        ]
+        for place in filter(None, places):
+            real = program(folder / f"{number}/python3", f'#!/bin/sh\nexec "{place}" "$@"\n')
+            words = run(real, "--version").stdout.split()
+            if words[1:] and words[1].startswith(f"{number}."):
+                yield words[1], real.parent
+                break
 
 
-def test_a_python_that_cannot_make_a_virtual_environment_is_told_what_to_install(
-    shell: Shell, checkout: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("script", "fate"),
+    [
+        ("migrate.sh", "; nothing was changed"),
+        ("docker-entrypoint.sh", "; nothing was changed"),
+        ("test.sh", ""),
+    ],
+)
+def test_a_python_that_is_too_old_or_missing_is_told_at_once(
+    script: str, fate: str, shell: Shell, checkout: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copy(ROOT / "pyproject.toml", checkout)
-    take_ensurepip(elsewhere, monkeypatch)
-    result = run(*shell, checkout / "scripts/test.sh")
-    assert (result.returncode, result.stdout, result.stderr) == (1, "", CANNOT_MAKE_ONE)
+    command = [*(shutil.which(shell[0]) or "", *shell[1:]), checkout / "scripts" / script, "touch", "started"]
+    write(elsewhere / "tomllib.py", "import os; os._exit(99)")
+    path = os.environ["PATH"]
+    for number, folder in too_old(elsewhere):
+        monkeypatch.setenv("PATH", f"{folder}:{path}")
+        result = run(*command)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr == f"error: python3 is {number}, expected 3.11 or newer{fate}\n"
+    (elsewhere / "few").mkdir()
+    for tool in ("sh", "dirname", "readlink"):
+        (elsewhere / "few" / tool).symlink_to(shutil.which(tool, path=path) or "")
+    monkeypatch.setenv("PATH", str(elsewhere / "few"))
+    result = run(*command)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"error: python3 is missing, expected 3.11 or newer{fate}\n"
+    assert not os.path.exists("started")
     assert not (checkout / ".venv").exists()
 
 
-def test_the_virtual_environment_is_made_once_and_again_when_it_no_longer_fits(
-    checkout: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+# How a checkout came to where it is
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_the_scripts_need_no_permission_to_be_executed(shell: Shell, checkout: Path) -> None:
+    for script in (checkout / "scripts").iterdir():
+        script.chmod(0o644)
+    assert run(*shell, checkout / "scripts/migrate.sh", "heads").stdout == f"{HEAD} (head)\n"
+    result = run(*shell, checkout / "scripts/docker-entrypoint.sh", "echo", "started")
+    assert (result.returncode, result.stdout) == (0, "started\n")
+    assert tables() == {"chats", "exchanges"}
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_checkout_may_lie_below_a_colon(shell: Shell, checkout: Path) -> None:
+    checkout = checkout.rename(checkout.with_name("VM:Pilot"))
+    assert run(*shell, checkout / "scripts/migrate.sh", "heads").stdout == f"{HEAD} (head)\n"
+    result = run(*shell, checkout / "scripts/test.sh")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"error: {checkout} has a colon, and python3 makes no virtual environment below it; move the checkout\n"
+    )
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
+@pytest.mark.usefixtures("elsewhere")
+def test_a_clone_that_turns_line_ends_into_those_of_windows_runs(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(ROOT / name, checkout)
+    for name in [
+        name for name in os.environ if name.startswith("GIT_")
+    ]:  # a hook's, which name its repository
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    shutil.copy(ROOT / ".gitattributes", checkout)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a", "-C", checkout]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "a"]):
+        subprocess.run([*git, *command], check=True, capture_output=True)
+    options = [word for name in ("core.autocrlf=true", "core.eol=crlf") for word in ("--config", name)]
+    subprocess.run(["git", "clone", "-q", *options, checkout, "clone"], check=True)
+    files = [path for path in Path("clone").rglob("*.*") if path.suffix in (".sh", ".sql", ".py", ".toml")]
+    assert len(files) > 20
+    assert [path for path in files if b"\r" in path.read_bytes()] == []
+    assert run("clone/scripts/docker-entrypoint.sh", "echo", "started").stdout == "started\n"
+    assert tables() == {"chats", "exchanges"}
+
+
+# test.sh
+
+
+MAKES = """#!/bin/sh
+case $*,${NO_ENSUREPIP-} in
+    "-c import ensurepip, venv,") ;;
+    "-c import ensurepip, venv,yes") exit 1 ;;
+    "-m venv "*)
+        echo "made" >>"$LOG"
+        mkdir -p "$3/bin"
+        cp "$0.made" "$3/bin/python" ;;
+    *) exec "REAL" "$@" ;;
+esac
+"""
+
+MADE = """#!/bin/sh
+case $* in
+    "-m pytest --version") ;;
+    "-m pytest"*)
+        shift 2
+        printf 'pytest:' && printf ' <%s>' "$@" && echo " ${PYTHONPATH-}"
+        exit "${PYTEST_CODE-0}" ;;
+    "-m pip install "*)
+        for last; do :; done
+        sed 's/^/pip: /' "$last" >>"$LOG"
+        exit "${PIP_CODE-0}" ;;
+    *) echo "$*" >>"$LOG"; exit 1 ;;
+esac
+"""
+
+
+@pytest.fixture
+def made(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """Put a python3 before the real one that makes virtual environments at once; return what tells what it did."""
+    stub = program(elsewhere / "stub/python3", MAKES.replace("REAL", sys.executable))
+    program(elsewhere / "stub/python3.made", MADE)
+    log = write(elsewhere / "log", "")
+    monkeypatch.setenv("PATH", f"{stub.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("LOG", str(log))
+
+    def done() -> list[str]:
+        lines = log.read_text().splitlines()
+        log.write_text("")
+        return lines
+
+    return done
+
+
+NEEDS = ["made", "pip: pytest >= 9", "pip: hypothesis >= 6.100"]
+
+
+def test_the_tests_get_the_arguments_and_give_their_exit_code(
+    shell: Shell, checkout: Path, made: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    monkeypatch.setenv("PYTEST_CODE", "5")
+    for expected in (NEEDS, []):
+        result = run(*shell, checkout / "scripts/test.sh", "-k", "two words", "")
+        assert (result.returncode, result.stdout, result.stderr) == (5, "pytest: <-k> <two words> <> \n", "")
+        assert made() == expected
+
+
+def test_the_virtual_environment_is_made_again_only_when_it_no_longer_fits(
+    checkout: Path, made: Callable[[], list[str]]
+) -> None:
+    project, stamp = checkout / "pyproject.toml", checkout / ".venv/made-for"
+
+    def makes() -> list[str]:
+        assert run(checkout / "scripts/test.sh").returncode == 0
+        return made()
+
+    assert makes() == NEEDS
+    project.write_text(project.read_text() + "# a remark\n")
+    assert makes() == []
+    project.write_text(project.read_text().replace("hypothesis >=", "hypothesis >"))
+    assert makes() == [*NEEDS[:2], "pip: hypothesis > 6.100"]
+    assert makes() == []
+    stamp.write_text(stamp.read_text().replace(sys.base_prefix, "/another"))
+    assert makes() != []
+    (checkout / ".venv/bin/python").unlink()
+    assert makes() != []
+    stamp.unlink()
+    assert makes() != []
+    checkout = checkout.rename(checkout.with_name("moved"))
+    assert makes() != []
+    assert makes() == []
+
+
+def test_a_virtual_environment_that_was_not_finished_is_made_again(
+    checkout: Path, made: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_CODE", "2")
+    for _ in range(2):
+        result = run(checkout / "scripts/test.sh")
+        assert (result.returncode, result.stdout, result.stderr) == (
+            *(1, ""),
+            "error: pip could not install what the tests need; the first run needs the network\n",
+        )
+        assert made() == NEEDS
+    monkeypatch.delenv("PIP_CODE")
+    assert run(checkout / "scripts/test.sh").returncode == 0
+    assert made() == NEEDS
+
+
+def test_a_python_that_cannot_make_a_virtual_environment_is_told_what_to_install(
+    shell: Shell, checkout: Path, made: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_ENSUREPIP", "yes")
+    result = run(*shell, checkout / "scripts/test.sh")
+    assert (result.returncode, result.stdout, result.stderr) == (
+        *(1, ""),
+        "error: python3 cannot make a virtual environment; run: apt-get install python3-venv\n",
+    )
+    assert made() == []
+    assert not (checkout / ".venv").exists()
+
+
+@pytest.mark.full
+def test_a_real_virtual_environment_is_made_and_used_again(checkout: Path, elsewhere: Path) -> None:
     write(checkout / "tests/test_small.py", "import vmpilot\ndef test_1(): pass\ndef test_2(): assert 0\n")
     script = checkout / "scripts/test.sh"
     first = subprocess.run([script, "-k", "test_1"], capture_output=True, text=True, check=False)
     if "No matching distribution found" in first.stderr:
         pytest.skip("pip cannot reach a package index")
-    assert first.returncode == 0
+    assert (first.returncode, first.stderr) == (0, "")
     assert "1 passed, 1 deselected" in first.stdout
-
-    # From here on, making another one is impossible, and so the message tells that it was wanted.
-    take_ensurepip(elsewhere, monkeypatch)
+    (checkout / ".venv/mark").touch()
     again = run(script)
     assert again.returncode == 1
     assert "1 failed, 1 passed" in again.stdout
-    for name in ("pyproject.toml", ".venv/made-for", ".venv/bin/python"):
-        (checkout / name).rename(checkout / "kept")
-        if name == "pyproject.toml":
-            write(checkout / name, "# changed\n")
-        assert run(script).stderr == CANNOT_MAKE_ONE
-        (checkout / "kept").rename(checkout / name)
-    assert "1 failed, 1 passed" in run(script).stdout
+    assert (checkout / ".venv/mark").exists()
+
+
+# What CI runs
+
+
+def test_ci_tells_what_is_missing_and_fails_when_the_tests_do(
+    shell: Shell,
+    checkout: Path,
+    made: Callable[[], list[str]],
+    elsewhere: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copytree(ROOT / ".ci", checkout / ".ci")
+    program(elsewhere / "stub/apt-get", "#!/bin/sh\nexit 100\n")
+    monkeypatch.setenv("PIP_CODE", "0")
+    assert run(checkout / "scripts/test.sh").returncode == 0
+    monkeypatch.setenv("PIP_CODE", "1")
+    for code in ("0", "1"):
+        monkeypatch.setenv("PYTEST_CODE", code)
+        result = run(*shell, checkout / ".ci/run", "-q")
+        assert str(result.returncode) == code
+        lines = result.stdout.splitlines()
+        assert lines[-1] == "pytest: <-q> "
+        assert all(line.startswith("missing: ") for line in lines[:-1])
+        assert {"missing: alembic", "missing: ruff", "missing: turso"} <= set(lines)
+        assert result.stderr == {"0": "", "1": "error: failed: tests\n"}[code]
 
 
 # All of them
