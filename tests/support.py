@@ -8,14 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
-from io import StringIO
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
-from typing import NamedTuple
-
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -23,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-from vmpilot.migrate import migrate
+from vmpilot.migrate import AccessError, migrate
 from vmpilot.migrate.cli.commands import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,8 +46,6 @@ def command(*arguments: str | Path, **environment: str) -> subprocess.CompletedP
     )
 
 
-class Answer(NamedTuple):
-    """What a command printed, and its exit code."""
 def change(database: str | Path, *statements: str) -> None:
     """Do to a database what no migration knows of."""
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
@@ -71,40 +61,6 @@ class Said(NamedTuple):
     err: str
 
 
-def cli(*words: str | Path) -> Answer:
-    """Run one command in this process."""
-    out, err = StringIO(), StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        try:
-            code = main([str(word) for word in words])
-        except SystemExit as leaving:  # help and wrong usage
-            code = int(leaving.code or 0)
-    return Answer(code, out.getvalue(), err.getvalue())
-
-
-def timeless(text: str) -> str:
-    """Return what a command printed with `N ms` in place of every time that it took."""
-    return re.sub(r"\b(?:\d+\.\d m?s|\d+ ms)\b", "N ms", text)
-
-
-def everything(folder: Path) -> dict[str, bytes]:
-    """Return what is in all files below a directory."""
-    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-@contextmanager
-def running(*words: str, stdout: int, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """Run a command as a process, which is dead in the end.
-
-    It is also dead after a minute, so that whoever reads what never comes does not wait for ever.
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vmpilot.migrate", *words],
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-    )
 class Watched(io.StringIO):
     """A stream that calls `act` with each piece that is written to it; a terminal, if one is wanted."""
 
@@ -174,7 +130,7 @@ def child(code: str, *arguments: str | Path, **environment: str) -> Iterator[sub
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))), **environment},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", **environment},
     )
     # Whoever reads a line that never comes would wait for ever.
     watchdog = threading.Timer(60, process.kill)
@@ -186,24 +142,6 @@ def child(code: str, *arguments: str | Path, **environment: str) -> Iterator[sub
             watchdog.cancel()
             watchdog.join()
             process.kill()
-def change(database: str | Path, *statements: str) -> None:
-    """Do to a database what no migration knows of."""
-    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        for statement in statements:
-            connection.execute(statement).fetchall()
-
-
-@contextmanager
-def without_permissions() -> Iterator[None]:
-    """Be someone whom the permissions of a file concern, by the real user id too, which os.access() asks."""
-    root = os.geteuid() == 0
-    if root:
-        os.setresuid(65534, 65534, 0)
-    try:
-        yield
-    finally:
-        if root:
-            os.setresuid(0, 0, 0)
 
 
 def heard(process: subprocess.Popen[str]) -> str:
@@ -313,3 +251,77 @@ def ever_later(act: Callable[[], object], factor: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert rung
+
+
+class Answer(NamedTuple):
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+def cli(*words: str | Path) -> Answer:
+    """Run one command in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as leaving:  # help and wrong usage
+            code = int(leaving.code or 0)
+    return Answer(code, out.getvalue(), err.getvalue())
+
+
+def timeless(text: str) -> str:
+    """Return what a command printed with `N ms` in place of every time that it took."""
+    return re.sub(r"\b(?:\d+\.\d m?s|\d+ ms)\b", "N ms", text)
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    """Return what is in all files below a directory."""
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@contextmanager
+def running(*words: str, stdout: int, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a command as a process, which is dead in the end.
+
+    It is also dead after a minute, so that whoever reads what never comes does not wait for ever.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vmpilot.migrate", *words],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )
+    watchdog = threading.Timer(60, process.kill)
+    watchdog.start()
+    with process:
+        try:
+            yield process
+        finally:
+            watchdog.cancel()
+            watchdog.join()
+            process.kill()
+
+
+@contextmanager
+def without_permissions() -> Iterator[None]:
+    """Be someone whom the permissions of a file concern, by the real user id too, which os.access() asks."""
+    root = os.geteuid() == 0
+    if root:
+        os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        if root:
+            os.setresuid(0, 0, 0)
+
+
+def facts(error: Exception) -> dict[str, object]:
+    """Return what an error carries beside its message, without what all errors carry."""
+    carried = {name: value for name, value in vars(error).items() if name != "steps"}
+    if not isinstance(error, AccessError):
+        del carried["database"]
+    return carried

@@ -4,7 +4,7 @@ import os
 import sqlite3
 
 from .migrate import migrate
-from .migrate.database.connection import located
+from .migrate.database.opening import located
 
 
 def connect(path: str | os.PathLike[str] | None = None) -> sqlite3.Connection:

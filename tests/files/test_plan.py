@@ -10,7 +10,7 @@ import pytest
 
 from vmpilot.migrate.errors import VersionError
 from vmpilot.migrate.files.directory import History, Migration, build
-from vmpilot.migrate.files.plan import Step, check_direction, head, known, number_of, plan, resolve
+from vmpilot.migrate.files.plan import Step, check_direction, head, known, number_of, resolve, steps
 
 NAMES = ("0_a.up.sql", "0001_b.up.sql", "3.up.sql", "0010_d.up.sql", "000200-e.up.sql", f"{10**31}_f.up.sql")
 HISTORIES = [build(NAMES[:size], "m") for size in range(len(NAMES) + 1)]
@@ -31,25 +31,25 @@ def test_there_are_ways_to_try() -> None:
 
 def test_a_plan_has_one_step_for_each_migration_between() -> None:
     for history, at, goal in WAYS:
-        steps = plan(history, at, goal)
-        assert len(steps) == abs(goal - at)
-        assert {step.action for step in steps} <= {"upgrade" if goal > at else "downgrade"}
+        found = steps(history, at, goal)
+        assert len(found) == abs(goal - at)
+        assert {step.action for step in found} <= {"upgrade" if goal > at else "downgrade"}
         passed = history[at:goal] or history[goal:at][::-1]
-        assert [(step.version, step.name) for step in steps] == [(it.version, it.name) for it in passed]
-        assert all(step.took == 0 for step in steps)
+        assert [(step.version, step.name) for step in found] == [(it.version, it.name) for it in passed]
+        assert all(step.took == 0 for step in found)
 
 
 def test_each_step_begins_where_the_one_before_it_ended() -> None:
     for history, at, goal in WAYS:
-        steps = plan(history, at, goal)
-        places = [version(history, at), *(step.after for step in steps)]
-        assert [step.before for step in steps] == places[:-1]
+        found = steps(history, at, goal)
+        places = [version(history, at), *(step.after for step in found)]
+        assert [step.before for step in found] == places[:-1]
         assert places[-1] == version(history, goal)
 
 
 def test_a_downgrade_mirrors_the_upgrade() -> None:
     for history, at, goal in WAYS:
-        there, back = plan(history, at, goal), plan(history, goal, at)
+        there, back = steps(history, at, goal), steps(history, goal, at)
         actions = {"upgrade": "downgrade", "downgrade": "upgrade"}
         assert back == tuple(
             Step(actions[step.action], step.version, step.name, step.after, step.before)
@@ -60,15 +60,15 @@ def test_a_downgrade_mirrors_the_upgrade() -> None:
 def test_two_plans_that_meet_are_one() -> None:
     for (history, at, goal), middle in product(WAYS, range(len(NAMES) + 1)):
         if min(at, goal) <= middle <= max(at, goal):
-            assert plan(history, at, middle) + plan(history, middle, goal) == plan(history, at, goal)
+            assert steps(history, at, middle) + steps(history, middle, goal) == steps(history, at, goal)
 
 
 def test_steps_by_name() -> None:
-    assert plan(FOUR, 1, 3) == (
+    assert steps(FOUR, 1, 3) == (
         Step("upgrade", "0002", "b", "0001", "0002"),
         Step("upgrade", "0003", "c", "0002", "0003"),
     )
-    assert plan(FOUR, 2, 0) == (
+    assert steps(FOUR, 2, 0) == (
         Step("downgrade", "0002", "b", "0002", "0001"),
         Step("downgrade", "0001", "a", "0001", "base"),
     )

@@ -467,7 +467,17 @@ def test_directives_stand_in_the_leading_comments(comment: str, place: str) -> N
         found = script(place.replace("{}", comment.replace("{}", directive)), direction)
         return found.revision, found.transactional, found.irreversible
 
-    for revision in ("57dc007f6d46", 255 * "a", "ae_1.B", "2024-01-01@head", "it's", "é😀", "heads", "+1", '"'):
+    for revision in (
+        "57dc007f6d46",
+        255 * "a",
+        "ae_1.B",
+        "2024-01-01@head",
+        "it's",
+        "é😀",
+        "heads",
+        "+1",
+        '"',
+    ):
         assert read(f"revision {revision}", "up") == (revision, True, "")
     assert read("no-transaction", "up") == ("", False, "")
     assert read("no-transaction", "down") == ("", False, "")

@@ -15,18 +15,18 @@ the package); and `timeout`: how many seconds to wait for a lock. All errors are
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from .database.connection import located
+from .database.opening import located
 from .errors import AccessError, HistoryError, MigrationError, StepError, VersionError
-from .files import directory
+from .files import directory as directories
 from .files.plan import Progress, Report, Step
 from .run import commands
 from .run.commands import Current, Entry
-from .run.planning import Wish
+from .run.planning import Request
 
 if TYPE_CHECKING:
-    from .tools.backup import restore
     from .tools.check import Health, Problem, check
     from .tools.create import create
+    from .tools.restore import restore
     from .tools.verify import verify
 
 __all__ = [
@@ -53,11 +53,11 @@ __all__ = [
 ]
 
 Database = Any
-Migrations = str | PathLike[str] | directory.Entry | None
+Migrations = str | PathLike[str] | directories.Entry | None
 
 # What lies beyond the core is imported when it is asked for: a start-up does not pay for it.
 _BEYOND = {
-    "restore": "tools.backup",
+    "restore": "tools.restore",
     "check": "tools.check",
     "Health": "tools.check",
     "Problem": "tools.check",
@@ -106,19 +106,22 @@ def stamp(
     target: str, database: Database = None, migrations: Migrations = None, *, timeout: float = 30.0
 ) -> Step:
     """Record that a database is at `target` and run nothing; works from any state."""
-    return commands.stamp(directory.located(migrations), target, located(database), timeout=timeout)
+    directory = directories.listed(directories.located(migrations))
+    return commands.stamp(directory, target, located(database), timeout=timeout).steps[0]
 
 
 def current(database: Database = None, migrations: Migrations = None, *, timeout: float = 30.0) -> Current:
     """Return where a database is; reads only."""
-    return commands.current(directory.located(migrations), located(database), timeout=timeout)
+    directory = directories.listed(directories.located(migrations))
+    return commands.current(directory, located(database), timeout=timeout)
 
 
 def history(
     database: Database = None, migrations: Migrations = None, *, timeout: float = 30.0
 ) -> tuple[Entry, ...]:
     """Return every migration as seen from a database, oldest first; reads only."""
-    return commands.history(directory.located(migrations), located(database), timeout=timeout)[1]
+    directory = directories.listed(directories.located(migrations))
+    return commands.history(directory, located(database), timeout=timeout)[1]
 
 
 def _run(
@@ -130,8 +133,7 @@ def _run(
     timeout: float,
     progress: Report | None,
 ) -> tuple[Step, ...]:
-    place = directory.located(migrations)
-    wish = Wish(action, place, directory.discover(place), target)
+    request = Request(action, directories.listed(directories.located(migrations)), target)
     where = located(database)
 
     def prelude(version: str) -> None:
@@ -140,7 +142,7 @@ def _run(
 
             take(where, version, timeout=timeout)
 
-    return commands.run(wish, where, timeout=timeout, report=progress or _silent, prelude=prelude)
+    return commands.run(request, where, timeout=timeout, report=progress or _silent, prelude=prelude).steps
 
 
 def _silent(progress: Progress) -> None:

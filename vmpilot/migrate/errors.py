@@ -5,14 +5,22 @@ No other module defines an exception, and nothing here knows how a message is sh
 A message reads `where: what[; what happened to the database][; what to do]`, on one line.
 """
 
+from typing import Any
+
 
 class MigrationError(Exception):
-    """The one class that callers catch; its text is the whole message."""
+    """The one class that callers catch; its text is the whole message.
+
+    `database` is the path of the database, None if there was none yet; `steps` are the Steps that were
+    committed before the error.
+    """
 
     kind = ""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, database: str | None = None) -> None:
         super().__init__(" ".join(message.splitlines()))
+        self.database = database
+        self.steps: tuple[Any, ...] = ()
 
 
 class HistoryError(MigrationError):
@@ -55,7 +63,3 @@ class AccessError(MigrationError):
     """The database or a file cannot be opened, locked, read or written: fix the system."""
 
     kind = "access"
-
-    def __init__(self, message: str, *, database: str = "") -> None:
-        super().__init__(message)
-        self.database = database

@@ -8,13 +8,13 @@ from argparse import Namespace
 from contextlib import suppress
 from typing import Any
 
-from ..database import tables as ledger
-from ..database.connection import located, reading, snapshot
+from ..database.opening import located
 from ..errors import MigrationError
-from ..files import directory as files
-from ..files.plan import BASE, Step
-from ..run import commands as runner
-from ..run.planning import Wish
+from ..files import directory as directories
+from ..files.directory import Directory
+from ..files.plan import BASE
+from ..run import commands
+from ..run.planning import Request
 from . import text
 from .arguments import parse
 from .text import Reply
@@ -42,16 +42,13 @@ def _interrupted(options: Namespace) -> str:
     """Return what became of the database when a signal ended the run."""
     said = "interrupted"
     with suppress(MigrationError):
-        database = located(options.database)
-        where = runner.current(_place(options), database, timeout=0.0)
-        with reading(database, 0.0) as session, snapshot(session):
-            note = ledger.unfinished(ledger.read(session.cursor, session.database).log)
+        where, unfinished = commands.left(_directory(options), located(options.database))
         at = f"{where.database} is at {where.version or BASE}"
         said = f"{where.database}: interrupted; rolled back, {at}"
         if options.command not in ("upgrade", "downgrade"):
             said = f"{where.database}: interrupted; nothing was changed"
-        elif note:
-            said = f"{where.database}: interrupted; {at}, and {note.version} will run again from its start"
+        elif unfinished:
+            said = f"{where.database}: interrupted; {at}, and {unfinished} will run again from its start"
     return said
 
 
@@ -65,9 +62,9 @@ def _downgrade(options: Namespace) -> Reply:
 
 
 def _move(options: Namespace) -> Reply:
-    place, database = _place(options), located(options.database)
-    request = Wish(options.command, place, files.discover(place), options.target)
-    _say_what_is_used(options, database, place)
+    directory, database = _directory(options), located(options.database)
+    request = Request(options.command, directory, options.target)
+    _say_what_is_used(options, database, directory.place)
     if options.sql:
         from ..tools.sql import script
 
@@ -81,21 +78,8 @@ def _move(options: Namespace) -> Reply:
             kept.extend(_back_up(database, version, options))
 
     report = text.step_reporter(options.form)
-    steps = runner.run(request, database, timeout=options.timeout, report=report, prelude=prelude)
-    before, after, at = _outcome(request, database, steps, options)
-    return text.moved(database, before, after, at, steps, kept[0] if kept else None)
-
-
-def _outcome(
-    request: Wish, database: str, steps: tuple[Step, ...], options: Namespace
-) -> tuple[str, str, str]:
-    """Return the versions before and after a run, and where the database is in words."""
-    if not steps and request.history and options.target == "head":
-        head = request.history[-1].version  # what a start-up finds; it need not look twice
-        return head, head, f"{head} (head)"
-    where = runner.current(request.place, database, timeout=options.timeout)
-    before, after = (steps[0].before, steps[-1].after) if steps else [where.version or BASE] * 2
-    return before, after, text.position(where)
+    result = commands.run(request, database, timeout=options.timeout, report=report, prelude=prelude)
+    return text.moved(result, kept[0] if kept else None)
 
 
 def _back_up(database: str, version: str, options: Namespace) -> list[str]:
@@ -108,38 +92,37 @@ def _back_up(database: str, version: str, options: Namespace) -> list[str]:
     return [path]
 
 
-def _rehearse(request: Wish, database: str, options: Namespace) -> Reply:
+def _rehearse(request: Request, database: str, options: Namespace) -> Reply:
     from ..tools.dry_run import rehearse
 
     report = text.live_reporter(options.form)
     rehearsal = rehearse(request, database, timeout=options.timeout, report=report)
     text.end_live_line(options.form)
-    return text.rehearsed(rehearsal, runner.current(request.place, database, timeout=options.timeout))
+    return text.rehearsed(rehearsal)
 
 
 def _current(options: Namespace) -> Reply:
-    place = _place(options)
-    where = runner.current(place, located(options.database), timeout=options.timeout)
-    _say_what_is_used(options, where.database, place)
+    directory, database = _directory(options), located(options.database)
+    _say_what_is_used(options, database, directory.place)
+    where = commands.current(directory, database, timeout=options.timeout)
     return text.current(where)._replace(code=int(options.check_heads and not where.at_head))
 
 
 def _history(options: Namespace) -> Reply:
-    place = _place(options)
-    where, entries = runner.history(place, located(options.database), timeout=options.timeout)
-    _say_what_is_used(options, where.database, place)
-    return text.history(where, entries)
+    directory, database = _directory(options), located(options.database)
+    _say_what_is_used(options, database, directory.place)
+    return text.history(*commands.history(directory, database, timeout=options.timeout))
 
 
 def _heads(options: Namespace) -> Reply:
-    history = files.discover(_place(options))
+    history = _directory(options).history
     return text.heads(history[-1].version if history else None)
 
 
 def _stamp(options: Namespace) -> Reply:
-    place, database = _place(options), located(options.database)
-    _say_what_is_used(options, database, place)
-    return text.stamped(database, runner.stamp(place, options.target, database, timeout=options.timeout))
+    directory, database = _directory(options), located(options.database)
+    _say_what_is_used(options, database, directory.place)
+    return text.stamped(commands.stamp(directory, options.target, database, timeout=options.timeout))
 
 
 def _create(options: Namespace) -> Reply:
@@ -171,7 +154,7 @@ def _verify(options: Namespace) -> Reply:
 
 
 def _restore(options: Namespace) -> Reply:
-    from ..tools.backup import restore
+    from ..tools.restore import restore
 
     database = located(options.database)
     return text.restored(restore(options.backup, database, _place(options), timeout=options.timeout))
@@ -191,10 +174,14 @@ _COMMANDS = {
 }
 
 
-def _place(options: Namespace) -> files.Place:
-    return files.located(options.migrations or os.environ.get("VMPILOT_MIGRATIONS") or None)
+def _directory(options: Namespace) -> Directory:
+    return directories.listed(_place(options))
 
 
-def _say_what_is_used(options: Namespace, database: str, place: files.Place) -> None:
+def _place(options: Namespace) -> directories.Place:
+    return directories.located(options.migrations or os.environ.get("VMPILOT_MIGRATIONS") or None)
+
+
+def _say_what_is_used(options: Namespace, database: str, place: directories.Place) -> None:
     if options.verbose:
         text.say(f"database: {database}\nmigrations: {place}")

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import MigrationError
 from ..files.plan import BASE, Progress, Step
-from ..run.commands import Current, Entry
+from ..run.commands import Current, Entry, Result
 
 if TYPE_CHECKING:
-    from ..tools.backup import Restored
     from ..tools.check import Health
     from ..tools.dry_run import Rehearsal, Rehearsed
+    from ..tools.restore import Restored
     from ..tools.verify import Proof, Verdict
 
 
@@ -58,25 +58,22 @@ def say(line: str) -> None:
 # --- results
 
 
-def moved(
-    database: str, before: str, after: str, at: str, steps: Sequence[Step], backup: str | None
-) -> Reply:
-    """Return what a run did; `at` is where the database is now, in words."""
-    data = _moved(database, before, after, map(_step_data, steps)) | {"backup": backup}
-    said = f"{database} is at {at}"
-    return Reply(data, [said if steps else f"{said}, nothing to do"])
+def moved(result: Result, backup: str | None) -> Reply:
+    """Return what a run did."""
+    said = f"{result.now.database} is at {position(result.now)}"
+    return Reply(
+        _result_data(result) | {"backup": backup}, [said if result.steps else f"{said}, nothing to do"]
+    )
 
 
-def stamped(database: str, step: Step) -> Reply:
+def stamped(result: Result) -> Reply:
     """Return what a stamp recorded."""
-    data = _moved(database, step.before, step.after, [_step_data(step)])
-    return Reply(data, [f"{database} is stamped {step.after}"])
+    return Reply(_result_data(result), [f"{result.now.database} is stamped {result.now.version or BASE}"])
 
 
-def rehearsed(rehearsal: "Rehearsal", where: Current) -> Reply:
-    """Return how a run went on a copy of the database, which itself is at `where`."""
-    database, steps = rehearsal.database, rehearsal.steps
-    before = where.version or BASE
+def rehearsed(rehearsal: "Rehearsal") -> Reply:
+    """Return how a run went on a copy of the database."""
+    database, steps, before = rehearsal.database, rehearsal.steps, rehearsal.before
     data = _moved(database, before, steps[-1].step.after if steps else before, map(_rehearsed_data, steps))
     copy = {"bytes": rehearsal.size, "took_ms": _milliseconds(rehearsal.seconds)}
     data |= {"dry_run": True, "copy": copy}
@@ -155,6 +152,11 @@ def position(where: Current) -> str:
     if where.version == where.head:
         return f"{where.version} (head)"
     return where.version if where.known else f"{where.version} (unknown)"
+
+
+def _result_data(result: Result) -> dict[str, Any]:
+    now = result.now
+    return _moved(now.database, result.before, now.version or BASE, map(_step_data, result.steps))
 
 
 def _moved(database: str, before: str, after: str, steps: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -304,7 +306,7 @@ def duration(milliseconds: float) -> str:
     return f"{minutes} min {seconds} s"
 
 
-_COLOURS = {"applied": "32", "pending": "33", "edited": "31", "late": "31", "unknown": "31"}
+_COLOURS = {"applied": "32", "pending": "33", "edited": "31", "other": "31", "late": "31", "unknown": "31"}
 
 
 def _table(entries: Iterable[Entry], version: str | None) -> list[str]:

@@ -14,7 +14,8 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from ..tokens import Token, folded, mentioned, plain, quoted, tokens, unquoted
-from . import tables as ledger
+from . import tables
+from .connection import Session
 
 _LABELS = {
     "table": "table {0.table}",
@@ -68,24 +69,24 @@ Contents = dict[str, _Columns]
 _Rows = list[tuple[Any, ...]]
 
 
-def snapshot(cursor: Any, *, only: Collection[str] | None = None, seen: Seen | None = None) -> Schema:
+def snapshot(session: Session, *, only: Collection[str] | None = None, seen: Seen | None = None) -> Schema:
     """Return the structure of the main database, or of the tables and views in `only` with what is theirs.
 
     Leaves out what SQLite, virtual tables and the migrator keep for themselves. Asks for nothing that has
     to compile, so a missing function or module does no harm. A dict as `seen` remembers what was read: a
     snapshot of the same SQL then costs one look at the schema table. https://www.sqlite.org/schematab.html
     """
-    objects = tuple(sorted(_objects(cursor, only)))
+    objects = tuple(sorted(_objects(session, only)))
     seen = {} if seen is None else seen
     if objects not in seen:
-        seen[objects] = frozenset(_facts(cursor, objects))
+        seen[objects] = frozenset(_facts(session, objects))
     return seen[objects]
 
 
-def _facts(cursor: Any, objects: Iterable[_Object]) -> Iterator[Fact]:
+def _facts(session: Session, objects: Iterable[_Object]) -> Iterator[Fact]:
     """Read what these objects say, all tables at once."""
     tables = [name for kind, name, _, _ in objects if kind == "table"]
-    columns, terms, keys = (_each(cursor, query, tables) for query in (_COLUMNS, _TERMS, _FOREIGN_KEYS))
+    columns, terms, keys = (_each(session, query, tables) for query in (_COLUMNS, _TERMS, _FOREIGN_KEYS))
     known = {folded(name): {folded(name)} for _, name, _, _ in objects}
     for name in tables:
         known[folded(name)].update(folded(row[0]) for row in columns[name])
@@ -102,7 +103,7 @@ def _facts(cursor: Any, objects: Iterable[_Object]) -> Iterator[Fact]:
             yield Fact(part, table, own, text, (folded(table), _RANKS[part], folded(own), meaning))
 
 
-def reach(cursor: Any, *scripts: str) -> frozenset[str]:
+def reach(session: Session, *scripts: str) -> frozenset[str]:
     """Name the tables and views whose structure or rows the scripts can change, for `snapshot(only=...)`.
 
     Triggers are followed, foreign key actions are not: a run has them off. Many of the names, which are
@@ -110,14 +111,14 @@ def reach(cursor: Any, *scripts: str) -> frozenset[str]:
     """
     names = set[str]().union(*map(mentioned, scripts))
     if names & {"sqlite_schema", "sqlite_master"}:
-        names.update(folded(table) for _, _, table, _ in _all(cursor, _OBJECTS))
+        names.update(folded(table) for _, _, table, _ in session.rows(_OBJECTS))
     if "rename" in names:  # rewrites whatever mentions the old name
-        for name in names & {folded(name) for _, name, _, _ in _select(cursor, _NAMED, names)}:
-            found = _all(cursor, _MENTIONING, (name,))
+        for name in names & {folded(name) for _, name, _, _ in _select(session, _NAMED, names)}:
+            found = session.rows(_MENTIONING, (name,))
             names.update(folded(table) for _, _, table, sql in found if name in mentioned(sql))
     new = names
     while new:
-        found = _select(cursor, _NAMED, new)
+        found = _select(session, _NAMED, new)
         new = {folded(table) for _, _, table, _ in found}
         new.update(*(mentioned(sql) for kind, _, _, sql in found if kind == "trigger"))
         new -= names
@@ -151,16 +152,16 @@ def _line(before: Fact | None, after: Fact | None) -> str:
     return "\\n".join(line.rstrip().splitlines())
 
 
-def rows(cursor: Any, schema: Schema) -> dict[str, int]:
+def rows(session: Session, schema: Schema) -> dict[str, int]:
     """Count the rows of each table; one that cannot be read is left out."""
     counts: dict[str, int] = {}
     for table in _tables(schema):
         with suppress(Exception):
-            counts[table] = _all(cursor, f"SELECT count(*) FROM main.{quoted(table)}")[0][0]
+            counts[table] = session.rows(f"SELECT count(*) FROM main.{quoted(table)}")[0][0]
     return counts
 
 
-def contents(cursor: Any, schema: Schema) -> Contents:
+def contents(session: Session, schema: Schema) -> Contents:
     """Return a hash of each value, by table and column, eight bytes each; good for `lost` in this process.
 
     A table that cannot be read has no columns.
@@ -169,7 +170,7 @@ def contents(cursor: Any, schema: Schema) -> Contents:
     for table in _tables(schema):
         found[table] = {}
         with suppress(Exception):
-            found[table] = _hashes(cursor, f"main.{quoted(table)}")
+            found[table] = _hashes(session, f"main.{quoted(table)}")
     return found
 
 
@@ -177,14 +178,13 @@ def _tables(schema: Schema) -> list[str]:
     return sorted(fact.table for fact in schema if fact.kind in ("table", "virtual table"))
 
 
-def _hashes(cursor: Any, table: str) -> _Columns:
-    cursor.execute(f"SELECT * FROM {table} LIMIT 0")
-    names = [column[0] for column in cursor.description]
+def _hashes(session: Session, table: str) -> _Columns:
+    names = session.columns(f"SELECT * FROM {table} LIMIT 0")
     # As SQL literals, because 1, 1.0, '1' and x'31' differ, and text need not be UTF-8.
     literal = "iif(typeof({0}) = 'text', 't' || hex({0}), quote({0}))"
-    cursor.execute(f"SELECT {', '.join(literal.format(quoted(name)) for name in names)} FROM {table}")
     columns = [array("q") for _ in names]
-    while chunk := cursor.fetchmany(256):
+    asked = ", ".join(literal.format(quoted(name)) for name in names)
+    for chunk in session.chunks(f"SELECT {asked} FROM {table}"):
         for column, values in zip(columns, zip(*chunk, strict=True), strict=True):
             column.extend(map(hash, values))
     return dict(zip(map(folded, names), columns, strict=True))
@@ -231,14 +231,14 @@ _NAMED = f"{_OBJECTS} WHERE tbl_name COLLATE NOCASE IN n OR name <> tbl_name AND
 _MENTIONING = f"{_OBJECTS} WHERE instr(lower(sql), ?)"
 
 
-def _objects(cursor: Any, only: Collection[str] | None) -> list[_Object]:
+def _objects(session: Session, only: Collection[str] | None) -> list[_Object]:
     owned = f"{_OBJECTS} WHERE tbl_name COLLATE NOCASE IN n"
-    found = _all(cursor, _OBJECTS) if only is None else _select(cursor, owned, only)
-    left_out = set(ledger.TABLES)
+    found = session.rows(_OBJECTS) if only is None else _select(session, owned, only)
+    left_out = set(tables.TABLES)
     virtual = {name for kind, name, _, sql in found if kind == "table" and sql.startswith("CREATE VIRTUAL")}
     if virtual:
         with suppress(Exception):  # SQLite before 3.37 cannot tell them, there they are tables like others
-            left_out.update(folded(name) for (name,) in _all(cursor, _SHADOWS))
+            left_out.update(folded(name) for (name,) in session.rows(_SHADOWS))
     return [
         ("virtual table" if name in virtual else kind, name, table, sql)
         for kind, name, table, sql in found
@@ -246,26 +246,21 @@ def _objects(cursor: Any, only: Collection[str] | None) -> list[_Object]:
     ]
 
 
-def _each(cursor: Any, query: str, names: Collection[str]) -> defaultdict[str, _Rows]:
+def _each(session: Session, query: str, names: Collection[str]) -> defaultdict[str, _Rows]:
     """Run a query for many names at once, and return the rows of each."""
     found: defaultdict[str, _Rows] = defaultdict(list)
-    for name, *row in _select(cursor, query, names):
+    for name, *row in _select(session, query, names):
         found[name].append(tuple(row))
     return found
 
 
-def _select(cursor: Any, query: str, names: Iterable[str]) -> _Rows:
+def _select(session: Session, query: str, names: Iterable[str]) -> _Rows:
     """Run a query on a table `n` of names, cut to what a statement takes: https://www.sqlite.org/limits.html"""
     rest, found = iter(names), []
     while chunk := tuple(islice(rest, 10_000)):
         marks = ", ".join(["(?)"] * len(chunk))
-        found += _all(cursor, f"WITH n (name) AS (VALUES {marks}) {query}", chunk)
+        found += session.rows(f"WITH n (name) AS (VALUES {marks}) {query}", chunk)
     return found
-
-
-def _all(cursor: Any, sql: str, parameters: tuple[str, ...] = ()) -> _Rows:
-    cursor.execute(sql, parameters)
-    return [tuple(row) for row in cursor.fetchall()]
 
 
 def _read(text: str, names: frozenset[str]) -> tuple[str, str]:

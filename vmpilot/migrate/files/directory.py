@@ -5,7 +5,8 @@ Reads names and bytes and nothing else: no database and no SQL may enter here.
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from itertools import pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -49,6 +50,22 @@ class Migration(NamedTuple):
 
 
 History = tuple[Migration, ...]
+
+
+class Directory(NamedTuple):
+    """A directory of migrations as one call sees it: listed once, and each file read at most once.
+
+    `script` returns the checked script in a file of this name; it raises what `load` raises.
+    """
+
+    place: Place
+    history: History
+    script: "Callable[[str], Script]"
+
+
+def listed(place: Place) -> Directory:
+    """List a directory; raises what `discover` raises."""
+    return Directory(place, discover(place), cache(partial(load, place)))
 
 
 def discover(place: Place) -> History:

@@ -41,7 +41,7 @@ class Progress(NamedTuple):
 Report = Callable[[Progress], None]
 
 
-def plan(history: Sequence[Migration], position: int, goal: int) -> tuple[Step, ...]:
+def steps(history: Sequence[Migration], position: int, goal: int) -> tuple[Step, ...]:
     """Return the steps from one position to another, in the order in which they run."""
     versions = [BASE, *(migration.version for migration in history)]
     if position <= goal:
@@ -60,9 +60,9 @@ def resolve(
 ) -> int:
     """Return the position that `target` names.
 
-    `target` is head, base, a version, a revision or its unmistakable beginning, +N or -N (from
-    `position`); `revisions` maps each declared revision to its migration's number. Raises
-    VersionError if there is no such position, or more than one.
+    `target` is head, base, a version, a revision, +N or -N (from `position`); `revisions` maps each
+    declared revision to its migration's number. Raises VersionError if there is no such position, or
+    more than one.
     """
     if target == "head":
         return head(history)
@@ -74,8 +74,6 @@ def resolve(
     found = {revisions[target]} if target in revisions else set()
     if (number := number_of(target)) is not None:
         found.add(number)
-    elif not found and target:
-        found = {number for name, number in revisions.items() if name.startswith(target)}
     found &= numbers.keys()  # a revision may belong to a late file
     if not found:
         raise VersionError(

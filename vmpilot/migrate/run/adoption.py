@@ -1,73 +1,61 @@
 """Whether a database that has tables but no version has the tables that the migrations would have made.
 
 `CREATE TABLE IF NOT EXISTS` over a table of another shape does nothing and says nothing. So each step
-also runs on an empty database in memory, the twin, and the tables that it creates are compared; nothing
-else is.
+also runs on a scratch database, and the tables that it creates are compared; nothing else is.
 """
 
 import re
-import sqlite3
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
-from ..database.connection import Session, interruptible, settings_kept
-from ..database.tables import TABLES
-from ..files.script import Script, statements
+from ..database.connection import Session
+from ..errors import MigrationError
+from ..files.script import Script
 from .guards import tables
+from .play import play, transaction
+
+Comparison = Callable[[Session, Script], tuple[str, ...]]
 
 _COLUMNS = 'SELECT name, type, "notnull", dflt_value, pk, hidden FROM pragma_table_xinfo(?)'
+_KIND = "SELECT type FROM sqlite_master WHERE name = ? COLLATE NOCASE AND type <> 'trigger'"
 
 
-def has_tables(cursor: Any) -> bool:
-    """Tell whether a database has tables of its own."""
-    cursor.execute(
-        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite^_%' ESCAPE '^'"
-    )
-    return not {name for (name,) in cursor.fetchall() or ()} <= TABLES.keys()
+def comparison(empty: Session, applied: Iterable[Script]) -> Comparison:
+    """Return what tells how the tables that a step creates differ from those that it makes elsewhere.
 
-
-def begin(applied: Iterable[Script]) -> Session:
-    """Return a database in memory on which these scripts have run."""
-    connection = sqlite3.connect(":memory:", isolation_level=None)
-    twin = Session(connection, connection.cursor(), ":memory:", 0.0)
-    for script in applied:
-        follow(twin, script)
-    return twin
-
-
-def follow(twin: Session, script: Script) -> None:
-    """Run a step on the twin too.
-
-    A step that cannot run there, because it needs the application's own functions or rows, ends the
-    comparison: what the steps after it would build there is not what they build elsewhere.
+    `empty` is a scratch database, on which the scripts in `applied` run first. A step that cannot run
+    there, because it needs the application's own functions or rows, ends the comparison: what the
+    steps after it would build there is not what they build elsewhere.
     """
+    comparable = all(_follow(empty, script) for script in applied)
+
+    def differences(session: Session, script: Script) -> tuple[str, ...]:
+        nonlocal comparable
+        comparable = comparable and _follow(empty, script)
+        names = tables(script, "create") if comparable else ()
+        return tuple(line for name in names for line in _difference(session, empty, name))
+
+    return differences
+
+
+def no_comparison(session: Session, script: Script) -> tuple[str, ...]:
+    """Find no difference: the tables of a database that has a version are its own affair."""
+    return ()
+
+
+def _follow(empty: Session, script: Script) -> bool:
     try:
-        with interruptible(twin, _nothing), settings_kept(twin, script.words):
-            for text in statements(script):
-                twin.cursor.execute(text).fetchall()
-    except sqlite3.Error:
-        twin.connection.close()
+        with transaction(empty, script):
+            play(empty, script)
+    except MigrationError:
+        return False
+    return True
 
 
-def _nothing() -> None:
-    pass
-
-
-def differences(cursor: Any, script: Script, twin: Session) -> tuple[str, ...]:
-    """Run a step on the twin too, and return how the tables that it creates differ from the real ones."""
-    follow(twin, script)
-    try:
-        names = tables(script, "create")
-        return tuple(line for name in names for line in _difference(cursor, twin.cursor, name))
-    except sqlite3.ProgrammingError:  # the twin is closed
-        return ()
-
-
-def _difference(cursor: Any, twin: Any, table: str) -> list[str]:
-    expected, found = _columns(twin, table), _columns(cursor, table)
+def _difference(session: Session, empty: Session, table: str) -> list[str]:
+    expected, found = _columns(empty, table), _columns(session, table)
     if not expected:  # created and dropped again by the same step
         return []
-    kind, wanted = _kind(cursor, table), _kind(twin, table)
+    kind, wanted = _kind(session, table), _kind(empty, table)
     if kind != wanted:
         return [f"{table} is a {kind}, expected a {wanted}"]
     lines = [f"no column {table}.{declared}" for key, declared in expected.items() if key not in found]
@@ -79,18 +67,13 @@ def _difference(cursor: Any, twin: Any, table: str) -> list[str]:
     return lines
 
 
-def _kind(cursor: Any, name: str) -> str:
-    cursor.execute(
-        "SELECT type FROM sqlite_master WHERE name = ? COLLATE NOCASE AND type <> 'trigger'", (name,)
-    )
-    found = cursor.fetchone()
-    return str(found[0]) if found else "missing table"
+def _kind(session: Session, name: str) -> str:
+    return session.value(_KIND, (name,)) or "missing table"
 
 
-def _columns(cursor: Any, table: str) -> dict[str, str]:
+def _columns(session: Session, table: str) -> dict[str, str]:
     """Return the columns of a table with type, NOT NULL, default and place in the primary key."""
-    cursor.execute(_COLUMNS, (table,))
-    return {name.lower(): _declared(name, *facts) for name, *facts in cursor.fetchall() or ()}
+    return {name.lower(): _declared(name, *facts) for name, *facts in session.rows(_COLUMNS, (table,))}
 
 
 def _declared(name: str, kind: str, required: int, default: str | None, key: int, hidden: int) -> str:

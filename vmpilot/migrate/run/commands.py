@@ -1,30 +1,30 @@
-"""One function per wish: run (upgrade, downgrade), stamp, current, history.
+"""One function per command of the core: run (upgrade, downgrade), stamp, current, history.
 
-Brings the other modules together in the order that keeps the database valid; what each of them
-decides is decided there, and nothing is printed.
+How a run goes, and where to read on:
+
+1. `planning.planned` reads the version without a lock (`status`) and makes a plan: tasks in order, with
+   every file on the way read and checked. Without tasks there is nothing to do, and the run ends here.
+2. `step.perform` does the tasks. For each: BEGIN IMMEDIATE, read the version again and plan again if another
+   process was faster; `play` runs the statements; `guards` (and `adoption`) look at what they left; version
+   and log are written; COMMIT. Whatever fails is rolled back, and the error says what is kept.
+3. The last plan says where the database is: that is the `Result`.
+
+Nothing is printed here, and what each part decides is decided there.
 """
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from ..database import connection as sessions
-from ..database import tables as ledger
-from ..database.connection import Session
+from ..database import tables
+from ..database.connection import Session, begin, commit, snapshot, undone
+from ..database.opening import reading, writing
 from ..database.tables import Record
-from ..files import directory as files
-from ..files.directory import History, Place
+from ..errors import MigrationError
+from ..files.directory import Directory, Migration
 from ..files.plan import BASE, Report, Step, resolve
-from .planning import (
-    Situation,
-    Wish,
-    is_edited,
-    is_reversible,
-    look,
-    passed,
-    planned,
-    revisions,
-    shown,
-)
+from . import status
+from .planning import Request, is_reversible, planned
+from .status import Status, version
 
 
 class Current(NamedTuple):
@@ -44,7 +44,7 @@ class Current(NamedTuple):
 class Entry(NamedTuple):
     """One migration as seen from a database.
 
-    `state` is applied, pending, edited, late or unknown; `applied_at` is UTC in ISO 8601;
+    `state` is applied, pending, edited, other, late or unknown; `applied_at` is UTC in ISO 8601;
     `took_ms` is in milliseconds.
     """
 
@@ -56,104 +56,136 @@ class Entry(NamedTuple):
     reversible: bool
 
 
+class Result(NamedTuple):
+    """What a run did: the version `before` it, where the database is `now`, and the steps between."""
+
+    before: str
+    now: Current
+    steps: tuple[Step, ...]
+
+
 def run(
-    wish: Wish,
+    request: Request,
     database: Any,
     *,
     timeout: float,
     report: Report,
     prelude: Callable[[str], None],
-) -> tuple[Step, ...]:
-    """Take a database to where `wish` asks; return the steps that were done, none if it was there.
+) -> Result:
+    """Take a database to where `request` asks.
 
-    A wish that is fulfilled already reads only, opens no migration file and waits for no writer.
+    A request that is fulfilled already reads only, opens no migration file and waits for no writer.
     `prelude` is called with the current version before the first step. Raises MigrationError; then
     the steps before stay, and the one that failed left nothing.
     """
-    with sessions.reading(database, timeout) as session:
-        plan = planned(wish, session)
-    if plan is None:
-        return ()
-    prelude(plan[0].steps[0].before)
-    from .step import run_on  # with all that it needs, what a start-up with nothing to do need not load
+    with reading(database, timeout) as session:
+        plan = planned(request, session)
+    before = version(plan.status)
+    if not plan.tasks:
+        return Result(before, _current(plan.status), ())
+    prelude(before)
+    from .step import perform  # with all that it needs, what a start-up with nothing to do need not load
 
-    with sessions.writing(database, timeout) as session:
-        return run_on(session, wish, *plan, report)
+    done: list[Step] = []
+    try:
+        with writing(database, timeout) as session:
+            last = perform(session, request, plan, report, done)
+    except MigrationError as error:
+        error.steps = tuple(done)
+        raise
+    return Result(before, _current(last.status), tuple(done))
 
 
-def stamp(place: Place, target: str, database: Any, *, timeout: float) -> Step:
+def stamp(directory: Directory, target: str, database: Any, *, timeout: float) -> Result:
     """Record that a database is at `target`, whatever it holds now, and run nothing.
 
     Files that were edited after they were applied count as accepted. Raises MigrationError.
     """
+    history = directory.history
+    revisions = status.revisions(directory)
+    with writing(database, timeout) as session:
+        still = "nothing was changed"
+        begin(session, still)
+        with undone(session, still):
+            tables.create(session)
+            at = status.status(session.database, tables.salvage(session), directory)
+            passed = len(history) - len(status.pending(at))
+            goal = resolve(target, history, passed, revisions, session.database)
+            name = _stamp(session, at, goal)
+            commit(session, still)
+    after = history[goal - 1].version if goal else BASE
+    head, left = history[-1].version if history else None, len(history) - goal
+    now = Current(at.database, after if goal else None, head, not left, left, True)
+    return Result(version(at), now, (Step("stamp", after, name, version(at), after),))
+
+
+def _stamp(session: Session, at: Status, goal: int) -> str:
+    """Write the version and the log for a stamp at this position; return the name of its migration."""
     from ..files.script import checksum
 
-    history = files.discover(place)
-    pairs = [(migration, files.load(place, migration.up)) for migration in history]
-    with sessions.writing(database, timeout) as session:
-        cursor, still = session.cursor, "nothing was changed"
-        sessions.begin(session, still)
-        with sessions.undone(session, still):
-            ledger.create(cursor)
-            situation = look(ledger.salvage(cursor, session.database), place, history)
-            before = situation.state.value
-            goal = resolve(
-                target, history, passed(situation, history), revisions(place, history), session.database
-            )
-            version, name, value, mark = "", "", "", ""
-            if goal:
-                migration, script = pairs[goal - 1]
-                version, name, mark = migration.version, migration.name, checksum(script)
-                value = script.revision or version
-            ledger.put(cursor, value)
-            ledger.write(cursor, Record("stamp", version, name, before, value, mark))
-            for migration, script in pairs[: max(goal - 1, 0)]:
-                if is_edited(situation.applied, migration, script):
-                    accepted = (migration.version, migration.name, value, value, checksum(script))
-                    ledger.write(cursor, Record("accept", *accepted))
-            sessions.commit(session, still)
-    return Step("stamp", version or BASE, name, shown(situation), version or BASE)
+    directory = at.directory
+    number, name, value, mark = "", "", "", ""
+    passed = directory.history[:goal]
+    if passed:
+        script = directory.script(passed[-1].up)
+        number, name, mark = passed[-1].version, passed[-1].name, checksum(script)
+        value = script.revision or number
+    tables.put(session, value)
+    tables.write(session, Record("stamp", number, name, at.recorded.value, value, mark))
+    for migration in passed[:-1]:
+        if status.is_edited(at, migration):
+            accepted = checksum(directory.script(migration.up))
+            tables.write(session, Record("accept", migration.version, migration.name, value, value, accepted))
+    return name
 
 
-def current(place: Place, database: Any, *, timeout: float) -> Current:
+def current(directory: Directory, database: Any, *, timeout: float) -> Current:
     """Return where a database is; reads only."""
-    history = files.discover(place)
-    with sessions.reading(database, timeout) as session, sessions.snapshot(session):
-        return _current(look(ledger.read(session.cursor, session.database), place, history), history, session)
+    with reading(database, timeout) as session, snapshot(session):
+        return _current(status.status(session.database, tables.read(session), directory))
 
 
-def history(place: Place, database: Any, *, timeout: float) -> tuple[Current, tuple[Entry, ...]]:
+def left(directory: Directory, database: Any) -> tuple[Current, str]:
+    """Return where an interrupted run left a database, and the version that it left unfinished, if any.
+
+    Waits for nobody; reads only.
+    """
+    with reading(database, 0.0) as session, snapshot(session):
+        at = status.status(session.database, tables.read(session), directory)
+        note = status.unfinished(at)
+        return _current(at), note.version if note else ""
+
+
+def history(directory: Directory, database: Any, *, timeout: float) -> tuple[Current, tuple[Entry, ...]]:
     """Return where a database is, and every migration as seen from it, oldest first; reads only."""
-    known = files.discover(place)
-    with sessions.reading(database, timeout) as session, sessions.snapshot(session):
-        situation = look(ledger.read(session.cursor, session.database), place, known)
-        entries = tuple(_entries(situation, place, known, session))
-        return _current(situation, known, session), entries
+    with reading(database, timeout) as session, snapshot(session):
+        at = status.status(session.database, tables.read(session), directory)
+        return _current(at), tuple(_entries(at, session))
 
 
-def _current(situation: Situation, history: History, session: Session) -> Current:
-    at = shown(situation)
+def _current(at: Status) -> Current:
+    here, history = version(at), at.directory.history
     head = history[-1].version if history else None
-    pending = len(history) - passed(situation, history)
-    known = situation.known and at in (BASE, *(migration.version for migration in history))
-    at_head = known and not pending and not situation.late
-    return Current(session.database, None if at == BASE else at, head, at_head, pending, known)
+    known = status.has_files(at)
+    pending = len(status.pending(at))
+    return Current(at.database, None if here == BASE else here, head, status.is_at_head(at), pending, known)
 
 
-def _entries(situation: Situation, place: Place, history: History, session: Session) -> Iterator[Entry]:
-    late, applied = set(situation.late), passed(situation, situation.timeline)
-    for migration in sorted({*history, *situation.timeline}):
-        record = situation.applied.records.get(migration.number)
-        state = "late" if migration in late else "pending"
-        if not migration.up:
-            state = "unknown"
-        elif migration in situation.timeline[:applied]:
-            script = files.load(place, migration.up)
-            state = "edited" if is_edited(situation.applied, migration, script) else "applied"
-        at, took = (record.at, record.took_ms) if record else (None, None)
-        took = None if record and record.action == "stamp" else took
-        yield Entry(
-            migration.version, migration.name, state, at, took, is_reversible(migration, place, session)
-        )
-    if not situation.known:
-        yield Entry(situation.state.value, "", "unknown", None, None, False)
+def _entries(at: Status, session: Session) -> Iterator[Entry]:
+    for migration in sorted({*at.directory.history, *at.timeline}):
+        yield _entry(at, migration, session)
+    if not at.known:
+        yield Entry(at.recorded.value, "", "unknown", None, None, False)
+
+
+def _entry(at: Status, migration: Migration, session: Session) -> Entry:
+    record = at.applied.get(migration.number)
+    took = record.took_ms if record and record.action != "stamp" else None
+    return Entry(
+        migration.version,
+        migration.name,
+        status.state(at, migration),
+        record.at if record else None,
+        took,
+        is_reversible(at, migration, session),
+    )

@@ -1,302 +1,182 @@
-"""A database seen from the files, and all that a run needs, read and checked before it starts.
+"""From what is asked and where a database is to a plan, with every file on the way read and checked.
 
-Reads the files and the log; nothing is written and no migration is run here.
+Nothing is written and no migration is run here: a plan is a plain value, so a preview is printing it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..database import tables as ledger
-from ..database.connection import Session, snapshot, wait
-from ..database.tables import Applied, State
-from ..errors import AccessError, HistoryError, VersionError
-from ..files import directory as files
+from ..database import tables
+from ..database.connection import UNCHANGED, Session, snapshot
+from ..errors import HistoryError, VersionError
 from ..files import plan
-from ..files.directory import History, Migration, Place
+from ..files.directory import Directory, Migration, shown
 from ..files.plan import BASE, Step
+from . import status
+from .status import Status, revisions
 
 # What reads SQL is not loaded by a start-up that opens no file.
 if TYPE_CHECKING:
     from ..files.script import Script
 
-    _Parts = tuple[tuple[Script, ...], dict[str, Script], dict[str, Script], dict[str, str]]
 
-
-class Situation(NamedTuple):
-    """A database seen from the files.
-
-    `timeline` is what steps can move along: the migrations that have files, less the late ones,
-    plus those that only the log knows. Everything up to the number `reached` counts as passed; it is
-    -1 at base. `known` tells whether it is the number of a migration in the timeline.
-    """
-
-    state: State
-    applied: Applied
-    timeline: History
-    position: int
-    reached: int
-    known: bool
-    late: History
-
-
-class Wish(NamedTuple):
+class Request(NamedTuple):
     """What is asked of a run: "upgrade" or "downgrade", with which files, to which target."""
 
     action: str
-    place: Place
-    history: History
+    directory: Directory
     target: str
 
 
-class Prepared(NamedTuple):
-    """A plan with all that it needs, read and checked: nothing can be found missing half-way.
+class Task(NamedTuple):
+    """A step with all that doing it needs, read and checked: nothing can be found missing half-way.
 
-    The next step is `steps[at]`. `value` is what alembic_version holds now, `values` what it holds
-    at each version; `applied` are the up scripts below the first step of an upgrade.
+    `script` is what is run, `down` the script that an upgrade keeps in the log; `value_before` and
+    `value_after` are what alembic_version holds.
     """
 
-    state: State
-    value: str
-    steps: tuple[Step, ...]
-    at: int
-    applied: "tuple[Script, ...]"
-    scripts: "Mapping[str, Script]"
-    downs: "Mapping[str, Script]"
-    values: Mapping[str, str]
+    step: Step
+    script: "Script"
+    down: "Script | None"
+    value_before: str
+    value_after: str
 
 
-def look(state: State, place: Place, history: History) -> Situation:
-    """Return what `state` means for these files; opens them only if their names do not tell."""
-    applied = ledger.applied(state)
-    number = _current_number(state, place, history)
-    reached = max(applied.records, default=-1) if number is None else number
-    late = tuple(
-        migration
-        for migration in history
-        if applied.floor < migration.number <= reached and migration.number not in applied.records
-    )
-    numbers = {migration.number for migration in history}
-    gone = [
-        Migration(known, record.version, record.name, "", "")
-        for known, record in applied.records.items()
-        if known not in numbers
-    ]
-    timeline = history
-    if late or gone:
-        timeline = tuple(sorted({*history, *gone} - set(late)))
-    position = sum(migration.number <= reached for migration in timeline)
-    known = number == (timeline[position - 1].number if position else -1)
-    return Situation(state, applied, timeline, position, reached, known, late)
+class Plan(NamedTuple):
+    """What is left to do, and the status that it was made from: without tasks, where the database stays.
+
+    `goal` is the number of the migration that the plan leads to, -1 for base.
+    """
+
+    status: Status
+    goal: int
+    tasks: tuple[Task, ...]
 
 
-def shown(situation: Situation) -> str:
-    """Return the current version as a person reads it: a version, base, or the unknown value itself."""
-    if not situation.known:
-        return situation.state.value
-    return situation.timeline[situation.position - 1].version if situation.position else BASE
-
-
-def passed(situation: Situation, history: History) -> int:
-    """Return how many migrations of `history` stand at or below the current version."""
-    return sum(migration.number <= situation.reached for migration in history)
-
-
-def checked(wish: Wish, state: State, database: str) -> Situation:
-    """Return the situation if `wish` can be served from it; raise VersionError or HistoryError if not."""
-    situation = look(state, wish.place, wish.history)
-    at = situation.position
-    if wish.action == "upgrade" and (not situation.known or (at and not situation.timeline[at - 1].up)):
-        raise unknown(shown(situation), wish.history, database)
-    if not situation.known:
-        raise VersionError(
-            f"cannot downgrade: {database} is at {shown(situation)}, "
-            "which has no file here and no row in its log; nothing was changed",
-            version=shown(situation),
-        )
-    if situation.late and wish.action == "upgrade":
-        first, free = situation.late[0], files.number_after(wish.history)
-        name = f"{free}_{first.name}" if first.name else free
-        file = files.shown(wish.place, first.up)
-        raise HistoryError(
-            f"{file}: never applied, and {database} is already at {shown(situation)}; nothing was changed; "
-            f"to apply it, rename its files to {name}.up.sql and {name}.down.sql",
-            file=file,
-        )
-    return situation
-
-
-def unknown(version: str, history: History, database: str) -> VersionError:
-    """Return the error that says that no file stands for the current version."""
-    told = f"{database} is at {version}, but this code knows only {plan.known(history)}; "
-    if (plan.number_of(version) or -1) > (history[-1].number if history else -1):
-        told += (
-            "it was upgraded by newer code; nothing was changed; "
-            "to take it back, run: python -m vmpilot.migrate downgrade head"
-        )
-    else:
-        told += "nothing was changed"
-    return VersionError(told, version=version)
-
-
-def _current_number(state: State, place: Place, history: History) -> int | None:
-    """Return the number behind the value of alembic_version, -1 at base, None if nothing tells it."""
-    value = state.value
-    numbers = ledger.numbered(state.log)
-    if value in numbers:
-        return numbers[value]
-    number = plan.number_of(value)
-    if any(migration.number == number for migration in history):
-        return number
-    return revisions(place, history).get(value, number)
-
-
-def revisions(place: Place, history: History) -> dict[str, int]:
-    """Return the number behind each revision that a migration declares; reads every up file."""
-    scripts = ((migration, files.load(place, migration.up)) for migration in history)
-    return _unique_revisions((migration, script) for migration, script in scripts if script.revision)
-
-
-def _unique_revisions(declared: "Iterable[tuple[Migration, Script]]") -> dict[str, int]:
-    numbers: dict[str, int] = {}
-    for migration, script in declared:
-        if script.revision in numbers:
-            raise HistoryError(
-                f"{script.file}: revision {script.revision} is declared by another migration too",
-                file=script.file,
-            )
-        numbers[script.revision] = migration.number
-    return numbers
-
-
-def goal_of(wish: Wish, situation: Situation, database: str) -> int:
-    """Return the position that the wish asks for."""
-    timeline, target = situation.timeline, wish.target
-    names: Mapping[str, int] = {}
-    plain = target in ("head", BASE) or target[:1] in ("+", "-")
-    if not plain and plan.number_of(target) not in {migration.number for migration in timeline}:
-        names = revisions(wish.place, wish.history)
-    goal = plan.resolve(target, timeline, situation.position, names, database)
-    plan.check_direction(wish.action, situation.position, goal, timeline, database)
-    return goal
-
-
-def prepare(wish: Wish, situation: Situation, number: int, session: Session) -> Prepared:
-    """Plan the way to the migration with this number, and read and check every file on it."""
-    timeline, position = situation.timeline, situation.position
-    goal = sum(migration.number <= number for migration in timeline)
-    if (goal > position) != (wish.action == "upgrade"):
-        # Another process was faster.
-        return Prepared(situation.state, situation.state.value, (), 0, (), {}, {}, {})
-    with _untouched(session.database):
-        read = _prepare_upgrade if goal > position else _prepare_downgrade
-        applied, scripts, downs, values = read(wish, situation, goal, session)
-    values |= {BASE: "", shown(situation): situation.state.value}
-    state, steps = situation.state, plan.plan(timeline, position, goal)
-    return Prepared(state, state.value, steps, 0, applied, scripts, downs, values)
-
-
-def planned(wish: Wish, session: Session) -> tuple[Prepared, int] | None:
-    """Return the plan that fulfils `wish` and the number that it leads to, None if there is nothing to do."""
-    if wish.target == "head" and _is_settled(wish.history, session):
-        return None
+def planned(request: Request, session: Session) -> Plan:
+    """Return the plan that fulfils a request; where there is nothing to do, it has no tasks."""
+    directory = request.directory
+    if request.target == "head":
+        versions = (migration.version for migration in directory.history)
+        if (value := tables.settled(session, versions)) is not None:
+            there = status.at_head(session.database, value, directory)
+            return Plan(there, there.reached, ())
     with snapshot(session):
-        situation = checked(wish, ledger.read(session.cursor, session.database), session.database)
-        goal = goal_of(wish, situation, session.database)
-        if goal == situation.position:
-            return None
-        number = situation.timeline[goal - 1].number if goal else -1
-        return prepare(wish, situation, number, session), number
+        at = _checked(request, session)
+        position = _goal(request, at)
+        goal = at.timeline[position - 1].number if position else -1
+        return _plan(request, at, goal, session)
 
 
-def _is_settled(history: History, session: Session) -> bool:
-    try:
-        wait(session, ledger.SETTLED)
-    except AccessError:
-        raise
-    except Exception as error:
-        if "no such" in str(error):  # a table is missing
-            return False
-        raise
-    return ledger.is_settled(session.cursor.fetchall(), (migration.version for migration in history))
+def planned_again(request: Request, before: Plan, session: Session) -> Plan:
+    """Return `before` if the database is as it was then; otherwise what is left to do now.
+
+    Inside the caller's transaction: nobody else can change what is planned.
+    """
+    if tables.read(session) == before.status.recorded:
+        return before
+    return _plan(request, _checked(request, session), before.goal, session)
 
 
-def _prepare_upgrade(wish: Wish, situation: Situation, goal: int, session: Session) -> "_Parts":
-    place, position = wish.place, situation.position
-    pairs = [
-        (migration, files.load(place, migration.up))
-        for migration in situation.timeline[:goal]
-        if migration.up
-    ]
-    _unique_revisions((migration, script) for migration, script in pairs if script.revision)
-    reached = situation.timeline[position - 1].number if position else -1
-    _refuse_edited(situation, [pair for pair in pairs if pair[0].number <= reached], session.database)
-    pending = [pair for pair in pairs if pair[0].number > reached]
-    scripts = {migration.version: script for migration, script in pending}
-    downs = {
-        migration.version: files.load(place, migration.down) for migration, _ in pending if migration.down
-    }
-    values = {version: script.revision or version for version, script in scripts.items()}
-    applied = tuple(script for migration, script in pairs if migration.number <= reached)
-    return applied, scripts, downs, values
+def after(done: Plan) -> Plan:
+    """Return what is left of a plan when its first task is done."""
+    task, *rest = done.tasks
+    position = done.status.position + (1 if task.step.action == "upgrade" else -1)
+    return Plan(status.moved(done.status, position, task.value_after), done.goal, tuple(rest))
 
 
-def _refuse_edited(situation: Situation, pairs: "list[tuple[Migration, Script]]", database: str) -> None:
-    edited = [script.file for migration, script in pairs if is_edited(situation.applied, migration, script)]
-    if edited:
-        raise HistoryError(
-            f"{', '.join(edited)}: edited after it was applied; write a new migration instead, or downgrade "
-            "below it and upgrade again, or accept the edit, "
-            f"run: python -m vmpilot.migrate stamp {shown(situation)}",
-            file=edited[0],
-        )
-
-
-def is_edited(applied: Applied, migration: Migration, script: "Script") -> bool:
-    """Tell whether an applied migration says something else now than when it was applied."""
-    from ..files.script import checksum
-
-    record = applied.records.get(migration.number)
-    return bool(record and record.checksum and record.checksum != checksum(script))
-
-
-def is_reversible(migration: Migration, place: Place, session: Session) -> bool:
+def is_reversible(at: Status, migration: Migration, session: Session) -> bool:
     """Tell whether `downgrade` could undo a migration."""
     try:
-        _down(place, migration, session)
+        _down(at, migration, session)
     except VersionError:
         return False
     return True
 
 
-def _prepare_downgrade(wish: Wish, situation: Situation, goal: int, session: Session) -> "_Parts":
-    undone = situation.timeline[goal : situation.position]
-    scripts = {migration.version: _down(wish.place, migration, session) for migration in reversed(undone)}
-    values = {}
-    for migration in situation.timeline[max(goal - 1, 0) : situation.position - 1]:
-        if migration.up:
-            values[migration.version] = files.load(wish.place, migration.up).revision or migration.version
-        else:
-            values[migration.version] = situation.applied.records[migration.number].to_version
-    return (), scripts, {}, values
+def _checked(request: Request, session: Session) -> Status:
+    """Return the status if the request can be served from it; raise its first problem if not."""
+    at = status.status(session.database, tables.read(session), request.directory)
+    refuse = status.refuse_upgrade if request.action == "upgrade" else status.refuse_downgrade
+    refuse(at)
+    return at
 
 
-def _down(place: Place, migration: Migration, session: Session) -> "Script":
+def _goal(request: Request, at: Status) -> int:
+    """Return the position that a request asks for."""
+    target = request.target
+    names: Mapping[str, int] = {}
+    plain = target in ("head", BASE) or target[:1] in ("+", "-")
+    if not plain and plan.number_of(target) not in {migration.number for migration in at.timeline}:
+        names = revisions(at.directory)
+    goal = plan.resolve(target, at.timeline, at.position, names, at.database)
+    plan.check_direction(request.action, at.position, goal, at.timeline, at.database)
+    return goal
+
+
+def _plan(request: Request, at: Status, goal: int, session: Session) -> Plan:
+    """Plan the way to the migration with this number, and read and check every file on it.
+
+    Where another process has gone further already, nothing is left to do.
+    """
+    position = sum(migration.number <= goal for migration in at.timeline)
+    if position == at.position or (position > at.position) != (request.action == "upgrade"):
+        return Plan(at, goal, ())
+    with _untouched(at.database):
+        tasks = _upgrades(at, position) if position > at.position else _downgrades(at, position, session)
+        return Plan(at, goal, tuple(tasks))
+
+
+def _upgrades(at: Status, position: int) -> Iterator[Task]:
+    script = at.directory.script
+    passed = tuple(migration for migration in at.timeline[:position] if migration.up)
+    revisions(at.directory._replace(history=passed))  # reads them: every file is good before the first runs
+    status.refuse_edited(at)
+    value = at.recorded.value
+    steps = plan.steps(at.timeline, at.position, position)
+    for step, migration in zip(steps, at.timeline[at.position : position], strict=True):
+        up = script(migration.up)
+        down = script(migration.down) if migration.down else None
+        following = up.revision or migration.version
+        yield Task(step, up, down, value, following)
+        value = following
+
+
+def _downgrades(at: Status, position: int, session: Session) -> Iterator[Task]:
+    value = at.recorded.value
+    undone = at.timeline[position : at.position]
+    below = [None, *at.timeline][position : at.position]
+    steps = plan.steps(at.timeline, at.position, position)
+    for step, migration, last in zip(steps, reversed(undone), reversed(below), strict=True):
+        following = _value(at, last) if last else ""
+        yield Task(step, _down(at, migration, session), None, value, following)
+        value = following
+
+
+def _value(at: Status, migration: Migration) -> str:
+    """Return what alembic_version holds when a migration is the newest one that is applied."""
+    if migration.up:
+        return at.directory.script(migration.up).revision or migration.version
+    return at.applied[migration.number].to_version
+
+
+def _down(at: Status, migration: Migration, session: Session) -> "Script":
     """Return the down script of a migration: its file's, or without files the one that the log kept."""
     refusal = f"cannot downgrade {migration.version}"
     if migration.down:
-        script = files.load(place, migration.down)
+        script = at.directory.script(migration.down)
     elif migration.up:
-        up = files.shown(place, migration.up)
+        up = shown(at.directory.place, migration.up)
         raise VersionError(
-            f"{refusal}: {up} has no {migration.up[:-7]}.down.sql beside it; nothing was changed",
+            f"{refusal}: {up} has no {migration.up[:-7]}.down.sql beside it; {UNCHANGED}",
             version=migration.version,
         )
     else:
         script = _kept_down(migration, session, refusal)
     if script.irreversible:
         raise VersionError(
-            f"{refusal}: {script.file} is irreversible: {script.irreversible}; nothing was changed",
+            f"{refusal}: {script.file} is irreversible: {script.irreversible}; {UNCHANGED}",
             version=migration.version,
         )
     return script
@@ -306,17 +186,16 @@ def _kept_down(migration: Migration, session: Session, refusal: str) -> "Script"
     from ..files.script import checksum, parse
 
     version = migration.version
-    kept = ledger.kept_down(session.cursor, version)
+    kept = tables.kept_down(session, version)
     if kept is None:
         raise VersionError(
-            f"{refusal}: no file for it, and {session.database} kept no down script; nothing was changed",
+            f"{refusal}: no file for it, and {session.database} kept no down script; {UNCHANGED}",
             version=version,
         )
-    name = f"{version}_{migration.name}" if migration.name else version
-    script = parse(f"migration_log/{name}.down.sql", kept[0].encode(), "down")
+    script = parse(f"migration_log/{status.full_name(migration)}.down.sql", kept[0].encode(), "down")
     if checksum(script) != kept[1]:
         raise VersionError(
-            f"{refusal}: the down script that {session.database} kept was changed since; nothing was changed",
+            f"{refusal}: the down script that {session.database} kept was changed since; {UNCHANGED}",
             version=version,
         )
     return script
@@ -328,6 +207,8 @@ def _untouched(database: str) -> Iterator[None]:
     try:
         yield
     except HistoryError as error:
+        if UNCHANGED in str(error):
+            raise
         raise HistoryError(
             f"{error}; {database} was not touched", file=error.file, line=error.line
         ) from error

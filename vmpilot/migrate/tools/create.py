@@ -1,4 +1,4 @@
-"""Writing the next numbered pair of migration files.
+"""Writing the next numbered pair of migration directories.
 
 Touches one directory and no database.
 """
@@ -7,21 +7,23 @@ import os
 import re
 
 from ..errors import HistoryError
-from ..files import directory as files
+from ..files import directory as directories
 
 _LONGEST = 100
 
 
-def create(name: str, migrations: "str | os.PathLike[str] | files.Entry | None" = None) -> tuple[str, str]:
+def create(
+    name: str, migrations: "str | os.PathLike[str] | directories.Entry | None" = None
+) -> tuple[str, str]:
     """Write the next pair of files, named after `name`, and return both paths.
 
     `name` is some words of ASCII letters, digits, spaces, "_" and "-"; it cannot lead out of the
     directory. Raises HistoryError if it holds anything else, or if the files cannot be written.
     """
-    place = files.located(migrations)
+    place = directories.located(migrations)
     if not isinstance(place, str):
         raise HistoryError(f"{place}: cannot write inside a package; name a directory with --migrations")
-    stem = f"{files.number_after(files.discover(place))}_{_slug(name)}"
+    stem = f"{directories.number_after(directories.discover(place))}_{_slug(name)}"
     up, down = (os.path.join(place, f"{stem}.{direction}.sql") for direction in ("up", "down"))
     _write(up, f"-- {name.strip()}: why it is needed\n")
     _write(down, f"-- undoes {stem}.up.sql\n")

@@ -4,23 +4,19 @@ The original is only read; how a step runs is decided in step, and how structure
 """
 
 import os
-import sqlite3
-from contextlib import closing
 from typing import Any, NamedTuple
 
-from ..database import connection as sessions
-from ..database import structure as schema
-from ..database import tables as ledger
-from ..database.connection import Session
+from ..database import structure, tables
+from ..database.connection import Session, interruptible, translated
+from ..database.opening import reading, scratch
 from ..errors import AccessError, MigrationError
 from ..files.plan import Progress, Report, Step
 from ..files.script import Script
-from ..run.planning import Prepared, Wish, planned
-from ..run.step import run_on
+from ..run.planning import Plan, Request, planned
+from ..run.status import version
+from ..run.step import perform
 from ..tokens import head, mentioned, quoted
-from .backup import ELSEWHERE, Copy, private_copy
-
-__all__ = ["Copy", "Rehearsal", "Rehearsed", "private_copy", "rehearse"]
+from .copying import ELSEWHERE, private_copy
 
 _WRITES = {"insert", "replace", "update", "delete"}
 _MOVES = _WRITES | {"drop", "rename", "select", "values"}
@@ -42,40 +38,41 @@ class Rehearsed(NamedTuple):
 class Rehearsal(NamedTuple):
     """A run on a copy of `size` bytes that took `seconds` to make; none is made if nothing is to do.
 
-    `error` is what the run on the database itself would raise, None if it would succeed.
+    `before` is the version of the database. `error` is what the run on the database itself would raise,
+    None if it would succeed.
     """
 
     database: str
+    before: str
     size: int
     seconds: float
     steps: tuple[Rehearsed, ...]
     error: MigrationError | None
 
 
-def rehearse(wish: Wish, database: Any, *, timeout: float, report: Report) -> Rehearsal:
-    """Do on a private copy of a database what `wish` asks; the database is only read.
+def rehearse(request: Request, database: Any, *, timeout: float, report: Report) -> Rehearsal:
+    """Do on a private copy of a database what `request` asks; the database is only read.
 
     Raises MigrationError if the run could not even begin, or not be rehearsed.
     """
-    with sessions.reading(database, timeout) as session:
-        name, plan = session.database, planned(wish, session)
-    if plan is None:
-        return Rehearsal(name, 0, 0.0, (), None)
-    with private_copy(database, timeout) as copy, closing(sqlite3.connect(copy.path)) as connection:
-        connection.isolation_level = None
-        # Under the name of the original, because the messages are about that.
-        session = Session(connection, connection.cursor(), name, timeout)
-        with sessions.translated(session):
-            if ledger.read(session.cursor, name) != plan[0].state:
-                plan = planned(wish, session)
+    with reading(database, timeout) as session:
+        name, plan = session.database, planned(request, session)
+    before = version(plan.status)
+    if not plan.tasks:
+        return Rehearsal(name, before, 0, 0.0, (), None)
+    # Under the name of the original, because the messages are about that.
+    with private_copy(database, timeout) as copy, scratch(copy.path, name, timeout) as session:
+        with translated(session):
+            if tables.read(session) != plan.status.recorded:
+                plan = planned(request, session)
         for pragma in ("synchronous = OFF", "mmap_size = 1099511627776"):
-            connection.execute(f"PRAGMA {pragma}").fetchall()
+            session.run(f"PRAGMA {pragma}")
         done: list[Rehearsed] = []
-        error = _run(session, wish, *plan, report, done) if plan else None
+        error = _run(session, request, plan, report, done) if plan.tasks else None
     if error and ("disk is full" in str(error) or "disk I/O" in str(error)):
         grown = f"{os.path.dirname(copy.path)}: no room for the changed copy of {name}: {error.__cause__}"
         raise AccessError(f"{grown}; nothing was changed{ELSEWHERE}", database=name) from error
-    return Rehearsal(name, copy.size, copy.seconds, tuple(done), error)
+    return Rehearsal(name, before, copy.size, copy.seconds, tuple(done), error)
 
 
 class _View(NamedTuple):
@@ -83,16 +80,17 @@ class _View(NamedTuple):
 
     tables: frozenset[str]
     moves: bool
-    schema: schema.Schema
+    schema: structure.Schema
     rows: dict[str, int]
 
 
 def _run(
-    session: Session, wish: Wish, prepared: Prepared, number: int, report: Report, done: list[Rehearsed]
+    session: Session, request: Request, plan: Plan, report: Report, done: list[Rehearsed]
 ) -> MigrationError | None:
     """Do the steps, and look at the copy between them, in nobody's time; return what stopped them."""
     counted: dict[str, int] = {}
-    before = _before(session, prepared, 0, counted)
+    scripts = [task.script for task in plan.tasks]
+    before = _before(session, scripts[0], counted)
 
     def observe(progress: Progress) -> None:
         nonlocal before
@@ -100,23 +98,25 @@ def _run(
             after = _after(session, before, counted)
             tables = sorted(before.rows.keys() | after.rows.keys())
             rows = tuple((table, before.rows.get(table), after.rows.get(table)) for table in tables)
-            done.append(Rehearsed(progress.step, rows, schema.difference(before.schema, after.schema)))
-            if len(done) < len(prepared.steps):
-                before = _before(session, prepared, len(done), counted)
+            changes = structure.difference(before.schema, after.schema)
+            done.append(Rehearsed(progress.step, rows, changes))
+            if len(done) < len(scripts):
+                before = _before(session, scripts[len(done)], counted)
         report(progress)
 
     try:
-        run_on(session, wish, prepared, number, observe)
+        perform(session, request, plan, observe, [])
     except MigrationError as error:
         return error
     return None
 
 
-def _before(session: Session, prepared: Prepared, at: int, counted: dict[str, int]) -> _View:
-    """Look at what the step at this place can touch."""
-    telling = _telling(prepared.scripts[prepared.steps[at].version])
-    tables = schema.reach(session.cursor, telling)
-    return _view(session, tables, not _MOVES.isdisjoint(mentioned(telling)), counted)
+def _before(session: Session, script: Script, counted: dict[str, int]) -> _View:
+    """Look at what a step can touch."""
+    telling = _telling(script)
+    return _view(
+        session, structure.reach(session, telling), not _MOVES.isdisjoint(mentioned(telling)), counted
+    )
 
 
 def _after(session: Session, before: _View, counted: dict[str, int]) -> _View:
@@ -127,10 +127,10 @@ def _after(session: Session, before: _View, counted: dict[str, int]) -> _View:
 
 
 def _view(session: Session, tables: frozenset[str], moves: bool, counted: dict[str, int]) -> _View:
-    with sessions.interruptible(session, lambda: None):
-        facts = schema.snapshot(session.cursor, only=tables)
+    with interruptible(session):
+        facts = structure.snapshot(session, only=tables)
         new = frozenset(fact for fact in facts if fact.table not in counted)
-        counted.update(schema.rows(session.cursor, new))
+        counted.update(structure.rows(session, new))
     rows = {fact.table: counted[fact.table] for fact in facts if fact.table in counted}
     return _View(tables, moves, facts, rows)
 

@@ -3,63 +3,59 @@
 Reads only. What a script cannot do, the guards and the wait for a lock, is not in it.
 """
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
-from ..database import tables as ledger
-from ..database.connection import SETTINGS, reading, setting
+from ..database import tables
+from ..database.connection import Session
+from ..database.opening import reading, scratch
+from ..database.settings import SETTINGS, setting
 from ..database.tables import Record
-from ..files.plan import Step
 from ..files.script import Script, checksum, statements
-from ..run.planning import Prepared, Wish, planned
+from ..run.planning import Request, Task, planned
 from ..tokens import head, quoted, tokens
 
 _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 
 
-def script(wish: Wish, database: Any, *, timeout: float) -> list[str]:
-    """Return the lines of a script that takes `database` to where `wish` asks; reads only.
+def script(request: Request, database: Any, *, timeout: float) -> list[str]:
+    """Return the lines of a script that takes `database` to where `request` asks; reads only.
 
     It stops at the first error, and at once where the database is not at the version that it was
     made for. Raises MigrationError.
     """
     with reading(database, timeout) as session:
-        plan = planned(wish, session)
-        if plan is None:
+        tasks = planned(request, session).tasks
+        if not tasks:
             return [f"-- {session.database}: nothing to do"]
-        missing = ledger.missing(session.cursor)
-        words = frozenset().union(*(script.words for script in plan[0].scripts.values()))
+        missing = tables.missing(session)
+        words = frozenset().union(*(task.script.words for task in tasks))
         settings = {name: setting(session, name) for name in sorted(SETTINGS & words)}
-    with closing(sqlite3.connect(":memory:")) as quoting:
-        return list(_lines(plan[0], missing, settings, session.database, quoting))
+    with scratch() as quoting:
+        return list(_lines(tasks, missing, settings, session.database, quoting))
 
 
 def _lines(
-    prepared: Prepared,
+    tasks: tuple[Task, ...],
     missing: list[str],
     settings: dict[str, str],
     database: str,
-    quoting: sqlite3.Connection,
+    quoting: Session,
 ) -> Iterator[str]:
-    first, last = prepared.steps[0], prepared.steps[-1]
+    first, last = tasks[0].step, tasks[-1].step
     yield f"-- {database!a}: from {first.before} to {last.after}; to run it: sqlite3 DATABASE < SCRIPT"
     yield ".bail on"
-    value = prepared.value
-    for step in prepared.steps:
-        after = prepared.values[step.after]
+    for task in tasks:
         yield ""
-        yield f"-- {step.action} {step.version} {step.name}".rstrip()
+        yield f"-- {task.step.action} {task.step.version} {task.step.name}".rstrip()
         yield "PRAGMA foreign_keys = OFF;"
         yield "BEGIN IMMEDIATE;"
         yield from (f"{ddl};" for ddl in missing)
         missing = []
-        yield _expectation(value, quoting)
-        yield from _step(step, prepared, value, after, quoting)
+        yield _expectation(task.value_before, quoting)
+        yield from _step(task, quoting)
         yield "COMMIT;"
-        yield from _put_back(prepared.scripts[step.version], settings)
-        value = after
+        yield from _put_back(task.script, settings)
 
 
 def _put_back(script: Script, settings: dict[str, str]) -> Iterator[str]:
@@ -71,25 +67,23 @@ def _put_back(script: Script, settings: dict[str, str]) -> Iterator[str]:
         yield from (f"DROP {kind.upper()} IF EXISTS temp.{quoted(name)};" for kind, name in drops)
 
 
-def _step(
-    step: Step, prepared: Prepared, value: str, after: str, quoting: sqlite3.Connection
-) -> Iterator[str]:
-    up_or_down, down = prepared.scripts[step.version], prepared.downs.get(step.version)
-    if not up_or_down.transactional:
+def _step(task: Task, quoting: Session) -> Iterator[str]:
+    step, value, after = task.step, task.value_before, task.value_after
+    if not task.script.transactional:
         yield _log(Record("start", step.version, step.name, value, after), None, quoting)
         yield "COMMIT;"
-    yield from map(_terminated, statements(up_or_down))
-    if not up_or_down.transactional:
+    yield from map(_terminated, statements(task.script))
+    if not task.script.transactional:
         yield "BEGIN IMMEDIATE;"
         yield _expectation(value, quoting)
     yield "DELETE FROM alembic_version;"
     if after:
         yield f"INSERT INTO alembic_version (version_num) VALUES ({_literal(after, quoting)});"
-    mark = checksum(up_or_down) if step.action == "upgrade" else ""
-    yield _log(Record(step.action, step.version, step.name, value, after, mark), down, quoting)
+    mark = checksum(task.script) if step.action == "upgrade" else ""
+    yield _log(Record(step.action, step.version, step.name, value, after, mark), task.down, quoting)
 
 
-def _expectation(value: str, quoting: sqlite3.Connection) -> str:
+def _expectation(value: str, quoting: Session) -> str:
     """Return a statement that fails unless `value` is the only row of alembic_version, or at base none."""
     rows = "(SELECT group_concat(version_num) FROM alembic_version)"
     return (
@@ -97,17 +91,16 @@ def _expectation(value: str, quoting: sqlite3.Connection) -> str:
     )
 
 
-def _log(record: Record, down: Script | None, quoting: sqlite3.Connection) -> str:
+def _log(record: Record, down: Script | None, quoting: Session) -> str:
     values = [*record[:6], down.text if down else None, checksum(down) if down else None]
     literals = [*(_literal(value, quoting) for value in values), _NOW, "0"]
-    return f"INSERT INTO migration_log ({', '.join(ledger.LOG_COLUMNS)}) VALUES ({', '.join(literals)});"
+    return f"INSERT INTO migration_log ({', '.join(tables.LOG_COLUMNS)}) VALUES ({', '.join(literals)});"
 
 
-def _literal(value: str | None, quoting: sqlite3.Connection) -> str:
+def _literal(value: str | None, quoting: Session) -> str:
     if value and "\r" in value:  # the shell drops it from the end of a line
         return f"CAST(x'{value.encode().hex()}' AS TEXT)"
-    literal: str = quoting.execute("SELECT quote(?)", (value,)).fetchone()[0]
-    return literal
+    return str(quoting.value("SELECT quote(?)", (value,)))
 
 
 def _terminated(text: str) -> str:

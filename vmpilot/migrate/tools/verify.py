@@ -4,21 +4,22 @@ Neither the database of the application nor its log is touched; how structure an
 is decided in schema.
 """
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from os import PathLike
 from typing import Any, NamedTuple
 
-from ..database import structure as schema
-from ..database.connection import Session, located, reading, rollback, settings_kept
-from ..errors import HistoryError
-from ..files import directory as files
-from ..files.directory import History, Migration, Place
-from ..files.script import Script, line, statements
+from ..database import structure
+from ..database.connection import Session, in_transaction, interruptible, rollback
+from ..database.opening import located, reading, scratch
+from ..errors import HistoryError, StepError
+from ..files import directory as directories
+from ..files.directory import Directory, History, Migration
+from ..files.script import Script
 from ..run import guards
-from ..run.planning import Wish, planned
-from .dry_run import private_copy
+from ..run.planning import Request, planned
+from ..run.play import play, transaction
+from .copying import private_copy
 
 
 class Verdict(NamedTuple):
@@ -51,68 +52,62 @@ class Proof(NamedTuple):
 
 
 class _State(NamedTuple):
-    """A private database where a migration can change it, and what went wrong on the way there."""
+    """A scratch database where a migration can change it, and what went wrong on the way there."""
 
-    schema: schema.Schema
-    contents: schema.Contents
+    schema: structure.Schema
+    contents: structure.Contents
     rows: dict[str, int]
-    survey: guards.Survey | None
+    integrity: guards.Integrity | None
     problems: tuple[str, ...] = ()
 
 
-def verify(migrations: "str | PathLike[str] | files.Entry | None" = None) -> Proof:
+def verify(migrations: "str | PathLike[str] | directories.Entry | None" = None) -> Proof:
     """Prove all migrations on an empty database in memory.
 
     Of each is told whether its up or down fails, whether the schema after the down is what it was
     before the up, whether the second up leads where the first one led, and whether rows of earlier
     migrations are changed or lost. Raises HistoryError if the files themselves break a rule.
     """
-    place = files.located(migrations)
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        return prove(place, files.discover(place), connection)
+    directory = directories.listed(directories.located(migrations))
+    with scratch() as session:
+        return _proof(session, directory, directory.history)
 
 
 def verify_on_copy(
     database: Any = None,
-    migrations: "str | PathLike[str] | files.Entry | None" = None,
+    migrations: "str | PathLike[str] | directories.Entry | None" = None,
     *,
     timeout: float = 30.0,
 ) -> Proof:
     """Prove the pending migrations on a private copy of a database, with its rows; reads only."""
-    place, where = files.located(migrations), located(database)
-    wish = Wish("upgrade", place, files.discover(place), "head")
+    directory, where = directories.listed(directories.located(migrations)), located(database)
     with reading(where, timeout) as session:
-        plan = planned(wish, session)
-    steps = {step.version for step in plan[0].steps} if plan else set()
-    pending = tuple(migration for migration in wish.history if migration.version in steps)
+        tasks = planned(Request("upgrade", directory, "head"), session).tasks
+    steps = {task.step.version for task in tasks}
+    pending = tuple(migration for migration in directory.history if migration.version in steps)
     if not pending:
         return Proof(True, ())
-    with (
-        private_copy(where, timeout) as copy,
-        closing(sqlite3.connect(copy.path, isolation_level=None)) as connection,
-    ):
-        return prove(place, pending, connection)
+    with private_copy(where, timeout) as copy, scratch(copy.path) as session:
+        return _proof(session, directory, pending)
 
 
-def prove(place: Place, pending: History, connection: sqlite3.Connection) -> Proof:
-    """Prove migrations one after the other on a private database that stands right before them."""
-    session = Session(connection, connection.cursor(), "the proof", 0.0)
+def _proof(session: Session, directory: Directory, pending: History) -> Proof:
+    """Prove migrations one after the other on a scratch database that stands right before them."""
     verdicts: list[Verdict] = []
-    survey: guards.Survey | None = None
+    integrity: guards.Integrity | None = None
     failed = ""
     for migration in pending:
-        up = files.load(place, migration.up)
-        down = files.load(place, migration.down) if migration.down else None
+        up = directory.script(migration.up)
+        down = directory.script(migration.down) if migration.down else None
         if failed:
             problem = f"{up.file}: not tried, because {failed} fails"
             verdicts.append(Verdict(migration.version, migration.name, False, (problem,)))
             continue
-        reach = schema.reach(session.cursor, up.text, down.text if down else "")
-        before = _look(session, reach, survey)
-        with _transaction(session, up):
-            first = _run(session, up, reach, before)
+        reach = structure.reach(session, up.text, down.text if down else "")
+        before = _look(session, reach, integrity)
+        first = _run(session, up, reach, before)
         verdicts.append(_verdict(session, migration, up, down, reach, before, first))
-        survey, failed = first.survey, migration.version if first.problems else ""
+        integrity, failed = first.integrity, migration.version if first.problems else ""
     return Proof(all(verdict.ok for verdict in verdicts), tuple(verdicts))
 
 
@@ -143,7 +138,7 @@ def _verdict(
             again = undone if undone.problems else _run(session, up, reach, undone)
             problems = tuple(_problems_of_down(up, down, (before, first, undone, again)))
             same += [True] if not problems and again.contents == first.contents else []
-        loses = schema.lost(first.contents, undone.contents)
+        loses = structure.lost(first.contents, undone.contents)
     return Verdict(migration.version, migration.name, not problems, problems, remarks, rows, loses)
 
 
@@ -154,45 +149,46 @@ def _problems_of_down(
     yield from undone.problems
     if undone.problems:
         return
-    if changes := schema.difference(before.schema, undone.schema):
+    if changes := structure.difference(before.schema, undone.schema):
         yield f"{down.file}: after up and down the schema is not what it was before: {', '.join(changes)}"
-    for words in schema.lost(before.contents, undone.contents):
+    for words in structure.lost(before.contents, undone.contents):
         yield f"{down.file}: after up and down, {words}"
     yield from (f"{problem}; only after the down" for problem in again.problems)
-    if not again.problems and (changes := schema.difference(first.schema, again.schema)):
+    if not again.problems and (changes := structure.difference(first.schema, again.schema)):
         told = "after the second up the schema is not what it was after the first"
         yield f"{down.file}: {told}: {', '.join(changes)}"
 
 
 def _run(session: Session, script: Script, reach: frozenset[str], before: _State) -> _State:
     """Run a script as a step would, guards included."""
-    survey = guards.survey(session.cursor, script, before.survey)
-    with settings_kept(session, script.words):
-        for index, text in enumerate(statements(script)):
-            try:
-                session.cursor.execute(text).fetchall()
-            except sqlite3.Error as error:
-                where = f"{script.file}:{line(script, index)}"
-                return before._replace(problems=(f"{where}: {error}",))
-        found, survey = guards.findings(session.cursor, script, survey)
+    with interruptible(session):
+        integrity = guards.integrity(session, script, before.integrity)
+    try:
+        with _own_transaction(session, script):
+            play(session, script)
+            with interruptible(session):
+                found, integrity = guards.findings(session, script, integrity)
+    except StepError as error:
+        return before._replace(problems=(str(error),))
     problems = tuple(f"{script.file}: {finding}" for finding in found)
-    return _look(session, reach, survey)._replace(problems=problems)
+    return _look(session, reach, integrity)._replace(problems=problems)
 
 
-def _look(session: Session, reach: frozenset[str], survey: guards.Survey | None) -> _State:
-    found = schema.snapshot(session.cursor, only=reach)
-    rows = schema.rows(session.cursor, found)
-    return _State(found, schema.contents(session.cursor, found), rows, survey)
+def _look(session: Session, reach: frozenset[str], integrity: guards.Integrity | None) -> _State:
+    with interruptible(session):
+        found = structure.snapshot(session, only=reach)
+        rows = structure.rows(session, found)
+        return _State(found, structure.contents(session, found), rows, integrity)
 
 
 @contextmanager
-def _transaction(session: Session, script: Script) -> Iterator[None]:
-    """Run what is inside in one transaction, unless the script asks for none."""
-    if script.transactional:
-        session.cursor.execute("BEGIN")
-    yield
-    if session.connection.in_transaction:
-        session.cursor.execute("COMMIT")
+def _own_transaction(session: Session, script: Script) -> Iterator[None]:
+    """Run what is inside in one transaction, unless there is one already or the script asks for none."""
+    if in_transaction(session):
+        yield
+        return
+    with transaction(session, script):
+        yield
 
 
 @contextmanager
@@ -204,14 +200,14 @@ def _taken_back(session: Session, up: Script, down: Script) -> Iterator[list[boo
     """
     same: list[bool] = []
     if up.transactional and down.transactional:
-        session.cursor.execute("BEGIN")
+        session.run("BEGIN")
         yield same
         if same:
-            session.cursor.execute("COMMIT")
+            session.run("COMMIT")
         else:
             rollback(session)
         return
-    with closing(sqlite3.connect(":memory:")) as copy:
-        session.connection.backup(copy)
+    with scratch() as copy:
+        session.connection.backup(copy.connection)
         yield same
-        copy.backup(session.connection)
+        copy.connection.backup(session.connection)

@@ -1,0 +1,290 @@
+"""From what a caller names to an open connection, and everything back as it was at the end.
+
+A path is opened here; a caller's connection is borrowed: put into autocommit mode, with plain rows and
+texts, whatever module it is of.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from typing import Any
+
+from ..errors import AccessError
+from .connection import (
+    UNCHANGED,
+    Session,
+    failures,
+    in_transaction,
+    is_sqlite3,
+    rollback,
+    translated,
+    wait,
+)
+from .settings import setting
+
+
+def located(database: Any) -> Any:
+    """Return the path that a caller means by None, a path or a `sqlite:///` URL; a connection as it is.
+
+    None is $VMPILOT_DATABASE, else `/app/data/vmpilot.db` where `/app/data` exists (a container),
+    else `~/.vmpilot/vmpilot.db`.
+    """
+    if database is None:
+        return located(os.environ.get("VMPILOT_DATABASE") or _default())
+    if not isinstance(database, str | os.PathLike):
+        return database
+    path = os.fspath(database)
+    if isinstance(path, bytes):
+        path = os.fsdecode(path)
+    path = path.removeprefix("sqlite:///")
+    if not path:
+        raise AccessError(f"the path of the database is empty; {UNCHANGED}")
+    return path
+
+
+def _default() -> str:
+    if os.path.isdir("/app/data"):
+        return "/app/data/vmpilot.db"
+    return os.path.join(os.path.expanduser("~"), ".vmpilot", "vmpilot.db")
+
+
+@contextmanager
+def reading(database: Any, timeout: float) -> Iterator[Session]:
+    """Open a path or a caller's connection to look at it.
+
+    Never writes and never creates: a missing file reads as an empty database. Raises AccessError.
+    """
+    opened = _reader(database, timeout) if isinstance(database, str) else _borrowed(database, timeout)
+    with opened as session, translated(session):
+        yield session
+
+
+@contextmanager
+def writing(database: Any, timeout: float) -> Iterator[Session]:
+    """Open a path (creating the file) or a caller's connection, with foreign keys off.
+
+    With foreign keys on, the DROP TABLE of a table rebuild deletes the rows that refer to it, and
+    inside a transaction they cannot be switched: https://www.sqlite.org/pragma.html#pragma_foreign_keys
+    Raises AccessError.
+    """
+    opened = _writer(database, timeout) if isinstance(database, str) else _borrowed(database, timeout)
+    with opened as session:
+        with translated(session):
+            keys = setting(session, "foreign_keys")
+        try:
+            with translated(session):
+                session.run("PRAGMA foreign_keys = OFF")
+            yield session
+        finally:
+            rollback(session)  # an interrupted BEGIN may have begun one all the same
+            if keys == "1":
+                with suppress(*failures(session.connection)):
+                    session.run("PRAGMA foreign_keys = ON")
+
+
+@contextmanager
+def scratch(path: str = ":memory:", database: str = ":memory:", timeout: float = 0.0) -> Iterator[Session]:
+    """Open a private database on which migrations are played: an empty one in memory, or a copy at `path`.
+
+    `database` is what messages call it. Foreign keys are off, as in a run.
+    """
+    with _closed(sqlite3.connect(path, isolation_level=None)) as (connection, cursor):
+        session = Session(connection, cursor, database, timeout)
+        session.run("PRAGMA foreign_keys = OFF")
+        yield session
+
+
+@contextmanager
+def alike(connection: Any, path: str) -> Iterator[Any]:
+    """Open a file with the module of a connection: two SQLite libraries would drop each other's locks.
+
+    https://www.sqlite.org/howtocorrupt.html#_multiple_copies_of_sqlite_linked_into_the_same_application
+    """
+    connect = sqlite3.connect if is_sqlite3(connection) else type(connection)
+    with closing(connect(path)) as other:
+        yield other
+
+
+@contextmanager
+def reading_alike(connection: Any, path: str, timeout: float) -> Iterator[Session]:
+    """Open a file to look at it with the module of a connection."""
+    with alike(connection, path) as other, reading(other, timeout) as session:
+        yield session
+
+
+def _connect(path: str, mode: str) -> sqlite3.Connection:
+    """Open a file with the parameters of a URI: https://www.sqlite.org/uri.html"""
+    quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    start = "file://" if path.startswith("/") else "file:"
+    name = ":memory:" if path == ":memory:" else f"{start}{quoted}?mode={mode}"
+    try:
+        return sqlite3.connect(name, uri=True, timeout=0, isolation_level=None)
+    except (sqlite3.Error, ValueError) as error:
+        parent = os.path.dirname(path) or "."
+        reason = str(error)
+        if os.path.isdir(path):
+            reason = "is a directory, expected a database file"
+        elif not os.path.isdir(parent):
+            reason = f"no such directory: {parent}"
+        raise AccessError(f"{path}: {reason}; {UNCHANGED}", database=path) from error
+
+
+@contextmanager
+def _closed(connection: sqlite3.Connection) -> Iterator[tuple[sqlite3.Connection, sqlite3.Cursor]]:
+    """Close a connection and its cursor: a cursor that an error keeps alive keeps the file's locks."""
+    with closing(connection), closing(connection.cursor()) as cursor:
+        yield connection, cursor
+
+
+@contextmanager
+def _writer(path: str, timeout: float) -> Iterator[Session]:
+    if path == _default():
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        except OSError as error:
+            raise AccessError(f"{path}: {error.strerror}; {UNCHANGED}", database=path) from error
+    with _closed(_connect(path, "rwc")) as (connection, cursor):
+        yield Session(connection, cursor, path, timeout)
+
+
+@contextmanager
+def _reader(path: str, timeout: float) -> Iterator[Session]:
+    """Open a file so that looking at it leaves no trace; where there is none, an empty database."""
+    opened = _connect(":memory:", "memory") if _is_missing(path) else _connect(path, _reading_mode(path))
+    with _closed(opened) as (connection, cursor):
+        yield Session(connection, cursor, path, timeout)
+
+
+def _is_missing(path: str) -> bool:
+    """Tell whether there is surely no such file; what one may not even look for is no missing file."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
+def _reading_mode(path: str) -> str:
+    """Return the URI parameters with which looking at a file leaves no trace.
+
+    Where there is a write-ahead log, a connection that may write would empty it on closing; where
+    there is none, one that may not write would leave a new one behind, and needs to write to a
+    directory to do so: https://www.sqlite.org/wal.html#read_only_databases
+    """
+    if _has_log(path):
+        return "ro"
+    directory = os.path.dirname(path) or "."
+    if os.path.isfile(path) and not (os.access(directory, os.W_OK) and os.access(path, os.W_OK)):
+        with open(path, "rb") as file:
+            if file.read(20)[18:] == b"\x02\x02":
+                return "ro&immutable=1"
+    return "rw"
+
+
+def _has_log(path: str) -> bool:
+    try:
+        return os.stat(path + "-wal").st_size > 0
+    except OSError:  # none, or another process has just removed it
+        return False
+
+
+@contextmanager
+def _borrowed(connection: Any, timeout: float) -> Iterator[Session]:
+    """Put a caller's connection into autocommit mode, and everything back as it was at the end."""
+    session = Session(connection, None, "the connection", timeout, False)
+    with translated(session):
+        usable = hasattr(connection, "cursor") and hasattr(connection, "in_transaction")
+    if not usable:
+        kind = type(connection).__name__
+        raise TypeError(f"database: expected a path, a sqlite:///PATH URL or an open connection, not {kind}")
+    with translated(session):
+        files = _files(session)
+        session = session._replace(database=files["main"] or ":memory:", cursor=_tuples(connection))
+        patience = setting(session, "busy_timeout")
+        kept: dict[str, Any] = {}
+    try:
+        with translated(session):
+            session.run("PRAGMA busy_timeout = 0")
+            _leave_transaction(session, files)
+            kept |= _plain(connection)
+        yield session
+    finally:
+        if kept:
+            rollback(session)
+        # Each on its own: what led here is what the caller must hear of.
+        with suppress(*failures(connection)):
+            session.run(f"PRAGMA busy_timeout = {patience or 0}")
+        for name, value in kept.items():
+            with suppress(*failures(connection)):
+                setattr(connection, name, value)
+
+
+def _tuples(connection: Any) -> Any:
+    """Return a cursor whose rows are tuples, whatever they are for the caller."""
+    cursor = connection.cursor()
+    if hasattr(cursor, "row_factory"):
+        cursor.row_factory = None
+    return cursor
+
+
+def _files(session: Session) -> dict[str, str]:
+    """Return the file of each database of a connection, empty for one in memory."""
+    connection = session.connection
+    texts = getattr(connection, "text_factory", str)
+    try:
+        if texts is not str:
+            connection.text_factory = str
+        found = session._replace(cursor=_tuples(connection)).rows("PRAGMA database_list")
+        return {name: file or "" for _, name, file in found}
+    finally:
+        if texts is not str:
+            connection.text_factory = texts
+
+
+def _leave_transaction(session: Session, files: Iterable[str]) -> None:
+    """End an open transaction that changed nothing; raise AccessError if it may have changed something."""
+    if not in_transaction(session):
+        return
+    if not is_sqlite3(session.connection) or any(_has_changes(session, name) for name in files):
+        raise AccessError(
+            f"{session.database}: the connection has an open transaction with changes; {UNCHANGED}; "
+            "commit or roll back first",
+            database=session.database,
+        )
+    session.connection.rollback()
+
+
+def _has_changes(session: Session, name: str) -> bool:
+    """Tell whether the open transaction has written: then the backup API finds the source busy.
+
+    So it does while another connection keeps readers out; that is waited for first.
+    https://www.sqlite.org/c3ref/backup_finish.html
+    """
+    codes: list[int] = []
+
+    def stop(code: int, remaining: int, total: int) -> None:
+        codes.append(code)
+        raise InterruptedError
+
+    wait(session, lambda: session.run(f'SELECT 1 FROM "{name}".sqlite_master LIMIT 1'))
+    with closing(sqlite3.connect(":memory:")) as copy, suppress(InterruptedError):
+        session.connection.backup(copy, pages=1, progress=stop, name=name)
+    return bool({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} & set(codes))
+
+
+def _plain(connection: Any) -> dict[str, Any]:
+    """Switch off what a module does on its own; return the attributes to put back."""
+    kept: dict[str, Any] = {}
+    plain: dict[str, Any] = {"text_factory": str, "isolation_level": None}
+    if getattr(connection, "autocommit", None) in (True, False):
+        plain = {"text_factory": str, "autocommit": True}  # Python 3.12 and newer
+    for name, value in plain.items():
+        # Some modules lack an attribute or do not let it be set; our own BEGIN serves there too.
+        with suppress(AttributeError):
+            before = getattr(connection, name)
+            setattr(connection, name, value)
+            kept[name] = before
+    return kept

@@ -1,0 +1,96 @@
+"""What a statement can leave behind on a connection: settings and TEMP objects.
+
+Which statements are run is decided elsewhere; here is told what they can change, and it is put back.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from ..tokens import quoted
+from .connection import Session
+
+# Settings of a connection that a statement can change and that neither COMMIT nor ROLLBACK puts back:
+# https://www.sqlite.org/pragma.html
+SETTINGS = frozenset(
+    (
+        "analysis_limit",
+        "automatic_index",
+        "busy_timeout",
+        "cache_size",
+        "cache_spill",
+        "case_sensitive_like",
+        "cell_size_check",
+        "checkpoint_fullfsync",
+        "count_changes",
+        "defer_foreign_keys",
+        "empty_result_callbacks",
+        "foreign_keys",
+        "full_column_names",
+        "fullfsync",
+        "ignore_check_constraints",
+        "journal_mode",
+        "journal_size_limit",
+        "legacy_alter_table",
+        "locking_mode",
+        "max_page_count",
+        "mmap_size",
+        "query_only",
+        "read_uncommitted",
+        "recursive_triggers",
+        "reverse_unordered_selects",
+        "secure_delete",
+        "short_column_names",
+        "synchronous",
+        "temp_store",
+        "threads",
+        "trusted_schema",
+        "wal_autocheckpoint",
+        "writable_schema",
+    )
+)
+
+
+def setting(session: Session, name: str) -> str:
+    """Return a setting of the connection as text that sets it, empty if this SQLite has no such setting."""
+    if name == "case_sensitive_like":  # can be written only, so its effect is looked at
+        return str(session.value("SELECT 'a' NOT LIKE 'A'"))
+    found = session.value(f"PRAGMA {name}")
+    value = "" if found is None else str(found)
+    return "fast" if name == "secure_delete" and value == "2" else value
+
+
+@contextmanager
+def settings_kept(session: Session, words: frozenset[str]) -> Iterator[None]:
+    """Put back what statements made of these words change in the connection's settings and TEMP objects."""
+    before = {name: setting(session, name) for name in sorted(SETTINGS & words)}
+    temporary = _temporary(session) if words & {"temp", "temporary"} else None
+
+    def put_back() -> None:
+        for name, value in before.items():
+            now = setting(session, name)
+            # A write-ahead log is a property of the file, all other journals are of the connection.
+            if now != value and not (name == "journal_mode" and now == "wal"):
+                session.run(f"PRAGMA {name} = {'delete' if value == 'wal' else value}")
+        if temporary is not None:
+            _drop_temporary(session, temporary)
+
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):  # the first error is the one to hear of
+            put_back()
+        raise
+    put_back()
+
+
+def _temporary(session: Session) -> list[tuple[str, str]]:
+    """Return name and kind of each TEMP object, virtual tables first: they take others with them."""
+    order = "ORDER BY sql LIKE 'CREATE VIRTUAL%' DESC"
+    found = session.rows(f"SELECT name, type FROM sqlite_temp_master WHERE type <> 'index' {order}")
+    return [(name, kind) for name, kind in found]
+
+
+def _drop_temporary(session: Session, kept: list[tuple[str, str]]) -> None:
+    for name, kind in _temporary(session):
+        if (name, kind) not in kept and not name.startswith("sqlite_"):
+            session.run(f"DROP {kind} IF EXISTS temp.{quoted(name)}")

@@ -1,0 +1,346 @@
+"""Where a database is, seen from the files, and every problem with that.
+
+The one judge: a run raises the first of these problems, `check` lists them all, `history` shows them as
+states. Nothing is written here, and no migration is run.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from ..database.connection import UNCHANGED
+from ..database.tables import Record, Recorded
+from ..errors import HistoryError, MigrationError, VersionError
+from ..files.directory import Directory, History, Migration, number_after, shown
+from ..files.plan import BASE, known, number_of
+
+# Above every number that a file name can hold: the floor of a database about which nothing was logged.
+_EVERYTHING = 10**32
+
+
+class Status(NamedTuple):
+    """A database seen from the files.
+
+    `timeline` is what steps can move along: the migrations that have files, less the late ones,
+    plus those that only the log knows; `position` counts those that are applied. Everything up to the
+    number `reached` counts as passed; it is -1 at base. `known` tells whether it is the number of a
+    migration in the timeline. `applied` are the rows of the log that tell of applied migrations.
+    """
+
+    database: str
+    directory: Directory
+    recorded: Recorded
+    timeline: History
+    position: int
+    reached: int
+    known: bool
+    applied: Mapping[int, Record]
+    late: History
+
+
+def status(database: str, recorded: Recorded, directory: Directory) -> Status:
+    """Return what the two tables mean for these files; opens the files only if their names do not tell."""
+    history = directory.history
+    applied, floor = _fold(recorded)
+    number = _current_number(recorded, directory)
+    reached = max(applied, default=-1) if number is None else number
+    late = tuple(
+        migration
+        for migration in history
+        if floor < migration.number <= reached and migration.number not in applied
+    )
+    numbers = {migration.number for migration in history}
+    gone = [
+        Migration(known, record.version, record.name, "", "")
+        for known, record in applied.items()
+        if known not in numbers
+    ]
+    timeline = history
+    if late or gone:
+        timeline = tuple(sorted({*history, *gone} - set(late)))
+    position = sum(migration.number <= reached for migration in timeline)
+    known = number == (timeline[position - 1].number if position else -1)
+    return Status(database, directory, recorded, timeline, position, reached, known, applied, late)
+
+
+def at_head(database: str, value: str, directory: Directory) -> Status:
+    """Return the status of a database about which it is known that all these files were applied."""
+    history = directory.history
+    reached = history[-1].number if history else -1
+    return Status(database, directory, Recorded(value, ()), history, len(history), reached, True, {}, ())
+
+
+def moved(before: Status, position: int, value: str) -> Status:
+    """Return the status after a step that led to this position and value."""
+    reached = before.timeline[position - 1].number if position else -1
+    recorded = before.recorded._replace(value=value)
+    return before._replace(recorded=recorded, position=position, reached=reached, known=True)
+
+
+def version(at: Status) -> str:
+    """Return the current version as a person reads it: a version, base, or the unknown value itself."""
+    if not at.known:
+        return at.recorded.value
+    return at.timeline[at.position - 1].version if at.position else BASE
+
+
+def has_files(at: Status) -> bool:
+    """Tell whether the current version is base or that of a migration with files."""
+    return at.known and (not at.position or bool(at.timeline[at.position - 1].up))
+
+
+def pending(at: Status) -> History:
+    """Return the migrations with files above the current version."""
+    return tuple(migration for migration in at.directory.history if migration.number > at.reached)
+
+
+def is_at_head(at: Status) -> bool:
+    """Tell whether everything that has files is applied, and nothing else."""
+    return has_files(at) and not pending(at) and not at.late
+
+
+def state(at: Status, migration: Migration) -> str:
+    """Return how a migration stands: applied, pending, edited, other, late or unknown."""
+    if migration in at.late:
+        return "late"
+    if not migration.up:
+        return "unknown"
+    if migration.number > at.reached:
+        return "pending"
+    if not is_edited(at, migration):
+        return "applied"
+    return "other" if _is_renamed(at, migration) else "edited"
+
+
+def is_edited(at: Status, migration: Migration) -> bool:
+    """Tell whether an applied migration says something else now than when it was applied."""
+    from ..files.script import checksum  # loads OpenSSL, which a start-up with nothing to do need not pay
+
+    record = at.applied.get(migration.number)
+    if not record or not record.checksum or not migration.up:
+        return False
+    return record.checksum != checksum(at.directory.script(migration.up))
+
+
+def _is_renamed(at: Status, migration: Migration) -> bool:
+    record = at.applied.get(migration.number)
+    return bool(record and record.name and migration.name and record.name != migration.name)
+
+
+Problems = Iterator[tuple[str, MigrationError]]
+
+
+def problems(at: Status) -> Problems:
+    """Yield all that is wrong with where a database is: a kind, and the error that says it.
+
+    The kinds are unknown, late, other, edited and unfinished.
+    """
+    if not has_files(at):
+        yield "unknown", unknown(at)
+    yield from _misplaced(at)
+    yield from _edited_files(at)
+    if note := unfinished(at):
+        yield "unfinished", _unfinished(at, note)
+
+
+def refuse_upgrade(at: Status) -> None:
+    """Raise the first problem that keeps an upgrade from being planned; opens no file but a renamed one."""
+    if not has_files(at):
+        raise unknown(at)
+    _raise_first(_misplaced(at))
+
+
+def refuse_downgrade(at: Status) -> None:
+    """Raise the problem that keeps a downgrade from being planned."""
+    if not at.known:
+        raise unknown(at)
+
+
+def refuse_edited(at: Status) -> None:
+    """Raise the first problem with the files that were applied; reads them all."""
+    _raise_first(_edited_files(at))
+
+
+def _raise_first(found: Problems) -> None:
+    for _, error in found:
+        raise error
+
+
+def _misplaced(at: Status) -> Problems:
+    """Yield what is wrong with the names of the files."""
+    for error in _late(at):
+        yield "late", error
+    for migration in at.timeline[: at.position]:
+        if _is_renamed(at, migration) and is_edited(at, migration):
+            yield "other", _other(at, migration)
+
+
+def _edited_files(at: Status) -> Problems:
+    for migration in at.timeline[: at.position]:
+        if state(at, migration) == "edited":
+            yield "edited", _edited(at, migration)
+
+
+def unknown(at: Status) -> VersionError:
+    """Return the error that says that no file stands for the current version, with the way out."""
+    history, value = at.directory.history, version(at)
+    number, newest = number_of(value), history[-1].number if history else -1
+    newer, remedy = "", "to record another version, run: python -m vmpilot.migrate stamp VERSION"
+    if number is not None and number > newest:
+        newer = "it was upgraded by newer code; "
+        if at.known:
+            remedy = "to take it back, run: python -m vmpilot.migrate downgrade head"
+    elif at.known:
+        remedy = f"put the files of {full_name(at.timeline[at.position - 1])} back"
+    elif number is None:
+        remedy = (
+            f"declare it in the up file of the migration with the same effect: -- vmpilot: revision {value}"
+        )
+    return VersionError(f"{unknown_words(at)}; {newer}{UNCHANGED}; {remedy}", version=value)
+
+
+def unknown_words(at: Status) -> str:
+    """Say that no file stands for the current version."""
+    return f"{at.database} is at {version(at)}, but this code knows only {known(at.directory.history)}"
+
+
+def unfinished(at: Status) -> Record | None:
+    """Return the note of a no-transaction file that began and was cut short, if that came last."""
+    log = at.recorded.log
+    note = log[-1] if log and log[-1].action == "start" else None
+    return note if note and note.from_version == at.recorded.value else None
+
+
+def full_name(migration: Migration | Record) -> str:
+    """Return version and name as a file name begins with them."""
+    return f"{migration.version}_{migration.name}" if migration.name else migration.version
+
+
+def revisions(directory: Directory) -> dict[str, int]:
+    """Return the number behind each revision that a migration declares; reads every up file.
+
+    Raises HistoryError for a revision that two migrations declare.
+    """
+    numbers: dict[str, int] = {}
+    for migration in directory.history:
+        script = directory.script(migration.up)
+        if script.revision in numbers:
+            raise HistoryError(
+                f"{script.file}: revision {script.revision} is declared by another migration too",
+                file=script.file,
+            )
+        if script.revision:
+            numbers[script.revision] = migration.number
+    return numbers
+
+
+def _current_number(recorded: Recorded, directory: Directory) -> int | None:
+    """Return the number behind the value of alembic_version, -1 at base, None if nothing tells it."""
+    numbers = _numbered(recorded.log)
+    if recorded.value in numbers:
+        return numbers[recorded.value]
+    number = number_of(recorded.value)
+    if any(migration.number == number for migration in directory.history):
+        return number
+    return revisions(directory).get(recorded.value, number)
+
+
+# --- the wording of problems
+
+
+def _late(at: Status) -> Iterator[HistoryError]:
+    free = number_after(at.directory.history)
+    for further, migration in enumerate(at.late):
+        name = full_name(migration._replace(version=str(int(free) + further).zfill(len(free))))
+        file = shown(at.directory.place, migration.up)
+        yield HistoryError(
+            f"{file}: never applied, and {at.database} is already at {version(at)}; {UNCHANGED}; "
+            f"to apply it, rename its files to {name}.up.sql and {name}.down.sql",
+            file=file,
+        )
+
+
+def _edited(at: Status, migration: Migration) -> HistoryError:
+    file = shown(at.directory.place, migration.up)
+    accept = (
+        f", or accept the edit, run: python -m vmpilot.migrate stamp {version(at)}" if has_files(at) else ""
+    )
+    return HistoryError(
+        f"{file}: edited after it was applied; {UNCHANGED}; write a new migration instead, "
+        f"or downgrade below it and upgrade again{accept}",
+        file=file,
+    )
+
+
+def _other(at: Status, migration: Migration) -> HistoryError:
+    file = shown(at.directory.place, migration.up)
+    record = at.applied[migration.number]
+    return HistoryError(
+        f"{file}: {migration.version} is applied as {record.name}, but the files have "
+        f"{full_name(migration)}; {UNCHANGED}; give this one the next free number, "
+        f"{number_after(at.directory.history)}, and put {full_name(record)} back",
+        file=file,
+    )
+
+
+def _unfinished(at: Status, note: Record) -> VersionError:
+    before = at.timeline[at.position - 2].version if at.position > 1 else BASE
+    remedy = "upgrade" if int(note.version) > at.reached else f"downgrade {before}"
+    return VersionError(
+        f"{at.database}: {full_name(note)} began outside a transaction at {note.at} and was cut short; "
+        f"to run it again from its start, run: python -m vmpilot.migrate {remedy}",
+        version=note.version,
+    )
+
+
+# --- the fold of the log
+
+
+def _fold(recorded: Recorded) -> tuple[Mapping[int, Record], int]:
+    """Return the row of the log for each number that is applied now, and the floor below which none tells.
+
+    Where a row does not continue from the one before it, or the log not to the current value (real
+    Alembic was here), alembic_version is trusted.
+    """
+    numbers = _numbered(recorded.log)
+    applied: dict[int, Record] = {}
+    floor, value = -1, ""
+    for record in recorded.log:
+        if record.action in ("start", "adopt"):  # moved nothing
+            continue
+        number = int(record.version or -1)
+        if record.from_version != value:
+            floor = _number(record.from_version, numbers, number - 1)
+            applied = _up_to(floor, applied)
+        if record.action == "upgrade":
+            applied[number] = record
+        elif record.action == "downgrade":
+            applied.pop(number, None)
+            floor = min(floor, number - 1)
+        elif record.action == "accept":
+            applied[number] = applied.get(number, record)._replace(checksum=record.checksum)
+        elif record.action == "stamp":
+            floor, applied = number, _up_to(number, applied)
+            if record.version:
+                applied[number] = record
+        value = record.to_version
+    if recorded.value != value:
+        floor = _number(recorded.value, numbers, _EVERYTHING)
+        applied = _up_to(floor, applied)
+    return applied, floor
+
+
+def _numbered(log: Iterable[Record]) -> dict[str, int]:
+    """Return the number behind each value of alembic_version that the log mentions; base is -1."""
+    arrivals = (
+        (record.to_version, record.version) for record in log if record.action in ("upgrade", "stamp")
+    )
+    return {value: int(version or -1) for value, version in arrivals} | {"": -1}
+
+
+def _up_to(number: int, applied: dict[int, Record]) -> dict[int, Record]:
+    return {known: record for known, record in applied.items() if known <= number}
+
+
+def _number(value: str, numbers: Mapping[str, int], otherwise: int) -> int:
+    number = number_of(value)
+    return numbers.get(value, otherwise if number is None else number)

@@ -1,0 +1,174 @@
+"""Putting a backup back, after checking that it is a sound one of this database."""
+
+import os
+import shutil
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from ..database import tables
+from ..database.connection import (
+    UNCHANGED,
+    Session,
+    interruptible,
+    is_sqlite3,
+    is_wreck,
+    snapshot,
+    translated,
+)
+from ..database.opening import located, reading, writing
+from ..database.tables import NOTHING
+from ..errors import AccessError, MigrationError, VersionError
+from ..files import directory as directories
+from ..files.directory import Directory
+from ..files.plan import BASE
+from ..run import guards, status
+from ..run.status import Status
+from .copying import (
+    asked,
+    check_sound,
+    copy,
+    named,
+    refused,
+    separate,
+    silent,
+    size,
+    synced,
+    temporary,
+    told,
+    transfer,
+)
+
+
+class Restored(NamedTuple):
+    """What a restore did.
+
+    `version` is where the database is now, None at base; `kept` is the copy of what it held before,
+    None if it held nothing.
+    """
+
+    database: str
+    backup: str
+    version: str | None
+    kept: str | None
+
+
+def restore(
+    backup: str | os.PathLike[str],
+    database: Any = None,
+    migrations: "str | os.PathLike[str] | directories.Entry | None" = None,
+    *,
+    timeout: float = 30.0,
+) -> Restored:
+    """Put a backup back, after keeping what the database holds now as `<database>.before-restore.bak`.
+
+    Open connections see one state or the other. A database in WAL mode stays in it, any other gets the
+    journal mode of the backup. Raises AccessError for what is no sound backup of this database, and
+    VersionError for one of a version that the migration files do not know.
+    """
+    directory = directories.listed(directories.located(migrations))
+    path, where = os.fsdecode(backup), located(database)
+    if not isinstance(where, str) and not is_sqlite3(where):
+        raise TypeError(f"database: expected a path or a connection of sqlite3, not {type(where).__name__}")
+    if not os.path.exists(path):
+        raise refused(path, "no such file")
+    if isinstance(where, str) and os.path.exists(where) and os.path.samefile(path, where):
+        raise refused(path, "the database itself, expected a backup of it")
+    with reading(path, timeout) as source, snapshot(source):
+        if not size(source):
+            raise refused(path, "empty, expected a database")
+        with interruptible(source):
+            check_sound(source, path)
+        version = _checked_version(source, directory, where, timeout)
+        kept = _keep(where, timeout)
+        try:
+            name = _put(source, where, timeout)
+        except AccessError as error:
+            if not is_wreck(error.__cause__):
+                raise
+            # SQLite writes to nothing but a database or an empty file; what this one held is kept.
+            os.truncate(where, 0)
+            name = _put(source, where, timeout)
+    return Restored(name, path, None if version == BASE else version, kept)
+
+
+def _checked_version(source: Session, directory: Directory, where: Any, timeout: float) -> str:
+    """Return the version of a backup; raise MigrationError if it is none of these migrations' databases."""
+    at = status.status(source.database, tables.read(source), directory)
+    if not status.has_files(at):
+        told = f"{status.unknown_words(at)}; {UNCHANGED}"
+        raise VersionError(told, version=status.version(at))
+    if at.recorded == NOTHING:
+        foreign = _foreign_tables(source, directory, where, timeout)
+    else:
+        foreign = _foreign_migrations(at)
+    if foreign:
+        raise refused(source.database, f"a database of another project, with {foreign}")
+    return status.version(at)
+
+
+def _foreign_tables(source: Session, directory: Directory, where: Any, timeout: float) -> str:
+    """Name the tables of a database without a version if none is known here: it may be an old one of ours."""
+    found = tables.names(source)
+    scripts = [directory.script(migration.up) for migration in directory.history]
+    known = {table for script in scripts for table in guards.tables(script, "create")}
+    with suppress(MigrationError), reading(where, timeout) as session:
+        known |= tables.names(session)
+    if {name.lower() for name in known} & {name.lower() for name in found}:
+        return ""
+    return "the tables " + ", ".join(sorted(found)) if found else ""
+
+
+def _foreign_migrations(at: Status) -> str:
+    """Name the migrations that were applied if each has another name and other statements here."""
+    applied = at.timeline[: at.position]
+    if any(status.state(at, migration) != "other" for migration in applied):
+        return ""
+    names = [status.full_name(at.applied[migration.number]) for migration in applied]
+    return "the migrations " + ", ".join(names) if names else ""
+
+
+def _keep(database: Any, timeout: float) -> str | None:
+    """Copy what a database holds, sound or not, to `<database>.before-restore.bak`; return that path."""
+    try:
+        with separate(database, timeout) as session:
+            if not size(session):
+                return None
+            with temporary(session.database) as path:
+                copy(session, path, silent, "")
+                return _kept(path, session.database)
+    except AccessError as error:
+        if not is_wreck(error.__cause__):
+            raise
+        wreck = str(error.database)
+    with temporary(wreck) as path, told(os.path.dirname(wreck) or "."):
+        shutil.copyfile(wreck, path)
+        return _kept(path, wreck)
+
+
+def _kept(path: str, database: str) -> str:
+    with synced(path):
+        pass
+    return named(path, database, "before-restore")
+
+
+def _put(source: Session, where: Any, timeout: float) -> str:
+    """Replace what a database holds by what `source` holds, in one transaction; return its name."""
+    created = isinstance(where, str) and not os.path.exists(where)
+    with writing(where, timeout) as session, translated(session):
+        if created:
+            os.chmod(where, os.stat(source.database).st_mode & 0o777)
+        # While SQLite itself waits for the last readers, it lets no new ones in.
+        asked(session, "PRAGMA busy_timeout = 100")
+        size(session)
+        # A write-ahead log is bound to its page size.
+        resized = asked(session, "PRAGMA journal_mode") == "wal" and (
+            asked(session, "PRAGMA page_size") != asked(source, "PRAGMA page_size")
+        )
+        if resized:
+            asked(session, "PRAGMA journal_mode = DELETE")
+        try:
+            transfer(source, session.connection, session, silent)
+        finally:
+            if resized:
+                asked(session, "PRAGMA journal_mode = WAL")
+        return session.database
