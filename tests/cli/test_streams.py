@@ -45,8 +45,8 @@ def read(descriptor: int) -> str:
 def on_terminal(*words: str, **environment: str) -> Iterator[Terminal]:
     try:
         master, slave = os.openpty()
-    except OSError as error:  # in a container without /dev/pts
-        pytest.skip(f"no terminal here: {error}")
+    except OSError as error:
+        pytest.skip(f"no pseudo-terminal here: {error}")
     try:
         with running(*words, stdout=slave, **{"TERM": "xterm", **environment}) as process:
             os.close(slave)
