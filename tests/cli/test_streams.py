@@ -147,6 +147,13 @@ def test_a_reader_that_has_gone_is_no_crash_and_stops_no_run(three: Path, line: 
     assert (code, version) == READ_BY_NOBODY[line]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_run_whose_output_finds_no_room_is_not_stopped_half_way(three: Path) -> None:
+    with open("/dev/full", "w") as full, running("upgrade", stdout=full.fileno()) as process:
+        assert process.wait() != 0
+    assert query(Path("app.db"), "SELECT version_num FROM alembic_version") == [("0003",)]
+
+
 def test_help_that_nobody_reads_is_no_crash() -> None:
     reader, writer = os.pipe()
     os.close(reader)

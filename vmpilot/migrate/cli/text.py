@@ -44,15 +44,21 @@ def show(reply: Reply, form: str) -> int:
             print(line)
     if reply.error:
         end_live_line(form)
-        with suppress(BrokenPipeError):  # that nobody reads the result is no reason to keep the error back
-            sys.stdout.flush()
+        _flush()
         say(f"error: {reply.error}")
     return reply.code
 
 
 def say(line: str) -> None:
-    """Print a message, which is no result."""
-    print(line, file=sys.stderr, flush=True)
+    """Print a message, which is no result: where standard error is closed, nowhere."""
+    if sys.stderr:
+        print(line, file=sys.stderr, flush=True)
+
+
+def _flush() -> None:
+    with suppress(OSError):  # that nobody reads the result is no reason to keep the error back
+        if sys.stdout:
+            sys.stdout.flush()
 
 
 # --- results
@@ -231,7 +237,7 @@ def _rows_lines(verdict: "Verdict") -> list[str]:
 def tell(line: str, form: str) -> None:
     """Print at once, in place of the live line, what is done for good."""
     if form == "text":
-        with suppress(BrokenPipeError):  # that nobody reads on is no reason to stop half-way
+        with suppress(OSError):  # that nobody reads on is no reason to stop half-way
             end_live_line(form)
             print(line, flush=True)
 
@@ -280,7 +286,11 @@ _ERASE = "\r\x1b[K"
 
 
 def _is_live(form: str) -> bool:
-    return form == "text" and sys.stdout.isatty()
+    return form == "text" and _is_terminal()
+
+
+def _is_terminal() -> bool:
+    return bool(sys.stdout and sys.stdout.isatty())
 
 
 def _clock(seconds: float) -> str:
@@ -327,7 +337,7 @@ def _table(entries: Iterable[Entry], version: str | None) -> list[str]:
 
 def _is_coloured() -> bool:
     """Tell whether standard output shows colours: https://no-color.org"""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return _is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _local(moment: str | None) -> str:
