@@ -163,15 +163,16 @@ def test_help_that_nobody_reads_is_no_crash() -> None:
         assert process.stderr.read() == ""  # its exit code is argparse's own, and differs by version
 
 
-def test_an_error_is_told_where_the_reader_of_the_result_has_gone(three: Path) -> None:
+@pytest.mark.parametrize(("line", "more"), [("upgrade", ""), ("upgrade --dry-run", "; this was a rehearsal")])
+def test_an_error_is_told_where_the_reader_of_the_result_has_gone(three: Path, line: str, more: str) -> None:
     write(three, "0002_at", "CREATE TABEL x;")
     reader, writer = os.pipe()
     os.close(reader)
-    with running("upgrade", stdout=writer) as process:
+    with running(*line.split(), stdout=writer) as process:
         os.close(writer)
         assert process.stderr
         said = 'migrations/0002_at.up.sql:1: near "TABEL": syntax error; rolled back, app.db is still at 0001'
-        assert process.stderr.read() == f"error: {said}\n"
+        assert process.stderr.read() == f"error: {said}{more}\n"
         assert process.wait() == 1
 
 

@@ -39,26 +39,27 @@ def show(reply: Reply, form: str) -> int:
 
         print(json.dumps(reply.data))
         return reply.code
-    if form == "text":
-        for line in reply.lines:
-            print(line)
-    if reply.error:
+    lines = reply.lines if form == "text" else ()
+    if not reply.error:
+        _print(lines)
+        return reply.code
+    with suppress(OSError):  # that nobody reads the result is no reason to keep the error back
         end_live_line(form)
-        _flush()
-        say(f"error: {reply.error}")
+        _print(lines)
+        print(end="", flush=True)
+    say(f"error: {reply.error}")
     return reply.code
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
 
 
 def say(line: str) -> None:
     """Print a message, which is no result: where standard error is closed, nowhere."""
     if sys.stderr:
         print(line, file=sys.stderr, flush=True)
-
-
-def _flush() -> None:
-    with suppress(OSError):  # that nobody reads the result is no reason to keep the error back
-        if sys.stdout:
-            sys.stdout.flush()
 
 
 # --- results
