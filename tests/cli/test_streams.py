@@ -59,12 +59,17 @@ def on_terminal(*words: str, **environment: str) -> Iterator[Terminal]:
 
 
 def test_history_is_coloured_on_a_terminal(three: Path) -> None:
-    command("upgrade", "2")
+    write(three, "0004_last", "SELECT 1;")
+    command("upgrade", "3")
     (three / "0001_notes.up.sql").write_text("CREATE TABLE other (a);")
+    write(three, "0000_late", "SELECT 1;")
+    for path in three.glob("0003*"):
+        path.unlink()
     plain = command("history").stdout
     green, yellow, red, end = "\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[0m"
-    head, first, second, third = plain.splitlines()
-    coloured = [head, red + first + end, green + second + end, yellow + third + end]
+    head, late, edited, applied, unknown, pending = plain.splitlines()
+    bad = [red + line + end for line in (late, edited, unknown)]
+    coloured = [head, *bad[:2], green + applied + end, bad[2], yellow + pending + end]
     for environment, expected in (
         ({}, coloured),
         ({"NO_COLOR": ""}, coloured),  # https://no-color.org: present and not empty
@@ -95,6 +100,21 @@ def test_a_live_line_on_a_terminal(migrations: Path) -> None:
             terminal.process.stderr.read() == "error: app.db: interrupted; rolled back, app.db is at 0001\n"
         )
     assert query(Path("app.db"), "SELECT version_num FROM alembic_version") == [("0001",)]
+
+
+def test_a_live_line_is_erased_before_the_next_line(three: Path) -> None:
+    command("upgrade", "1")
+    with on_terminal("upgrade", "2", "--dry-run") as terminal:
+        rehearsed = timeless(terminal.rest())
+    assert rehearsed.startswith("\r\x1b[K0002 at: statement 1 of 1, N ms\r\x1b[K")
+    assert "\r\x1b[Kcopied app.db: " in rehearsed
+    with on_terminal("upgrade", "2", "--backup") as terminal:
+        backed_up = terminal.rest()
+    assert re.match(r"(\r\x1b\[Kbackup: \d+ %)+\r\x1b\[Kbacked up to app\.db\.0001\.", backed_up)
+    write(three, "0003_index", "CREATE TABEL x;")
+    with on_terminal("upgrade") as terminal:
+        assert timeless(terminal.rest()).endswith("0003 index: statement 1 of 1, N ms\r\x1b[K")
+        assert terminal.process.wait() == 1
 
 
 def test_json_and_quiet_print_no_progress(three: Path) -> None:
