@@ -59,7 +59,7 @@ _NAMED = rf"{_WORD}|{_STRING}|{_DOUBLE}|{_NAME}"
 _GAP = rf"(?![{_INSIDE}]){_TRIVIA}"
 _TARGET = re.compile(
     rf"{_TRIVIA}(insert|replace|update|delete){_GAP}(?:or{_GAP}{_WORD}{_TRIVIA})?(?:(?:into|from){_GAP})?"
-    rf"({_NAMED})(?:{_TRIVIA}\.{_TRIVIA}({_NAMED}))?",
+    rf"(?!(?:or|into|from)(?![{_INSIDE}]))({_NAMED})(?:{_TRIVIA}\.{_TRIVIA}({_NAMED}))?",
     re.IGNORECASE,
 )
 
