@@ -400,6 +400,7 @@ def test_layout_letter_case_and_quotes_do_not_matter() -> None:
         " CHECK\n(chat_id <> -- )\n'A --'),n VARCHAR( 10))",
     )
     same("CREATE TABLE t ([a`b] CHECK (`a``b` > 1))", 'CREATE TABLE t ("a`b" CHECK ("a`b" > 1))')
+    same("CREATE TABLE t (a CHECK (a<>-1||.5e+3))", "CREATE TABLE t (A CHECK(A <> - 1 /**/ || .5E+3))")
     tables = "CREATE TABLE t (a, b)"
     same((tables, "CREATE INDEX i ON t (a, b)"), (tables, 'create index "I"on[T]( "A" asc,b) -- end'))
     same(
@@ -855,6 +856,7 @@ def test_nothing_changes_beyond_reach(statements: list[str]) -> None:
         ("-- a\nSELECT ('b'), 'c'", set()),
         ("INSERT INTO c VALUES ('a', \"b\")", {"b", "c"}),
         ("DELETE FROM main.'c'", {"c"}),
+        ("DELETE FROM /* 'a' */ main -- b\n . 'c'", {"c"}),
         ("DROP INDEX i", {"e"}),
         ("INSERT INTO v VALUES (1, 1)", {"v", "d", "e"}),
         ("ALTER TABLE a RENAME TO z", {"a", "b"}),
