@@ -315,7 +315,7 @@ def test_a_signal_stops_the_migration(
     assert not os.path.exists("started")
 
 
-@pytest.mark.parametrize("times", [3, pytest.param(50, marks=pytest.mark.full)])
+@pytest.mark.parametrize("times", [3, pytest.param(30, marks=pytest.mark.full)])
 @pytest.mark.usefixtures("endless")
 def test_control_c_in_a_terminal_reaches_script_and_migrator_at_once(
     times: int, entrypoint: list[str]
@@ -592,7 +592,7 @@ def test_a_real_virtual_environment_is_made_and_used_again(checkout: Path, elsew
     first = subprocess.run([script, "-k", "test_1"], capture_output=True, text=True, check=False)
     if "No matching distribution found" in first.stderr:
         pytest.skip("pip cannot reach a package index")
-    assert (first.returncode, first.stderr) == (0, "")
+    assert first.returncode == 0, first.stderr
     assert "1 passed, 1 deselected" in first.stdout
     (checkout / ".venv/mark").touch()
     again = run(script)
