@@ -26,7 +26,7 @@ Which test kills which mutant. Each was made once, in a copy, and seen to die:
 | no snapshot for a check; a missing function is drift; extras are drift | test_health |
 | backup written in place, unchecked, with a wide mode; restore keeps nothing | test_backup |
 | rehearsal copy left behind; original opened for writing; copy named in a message | test_rehearsal |
-| no `exec` or no `-P` in migrate.sh; a trap, the wait or the exit code missing in docker-entrypoint.sh | test_scripts |
+| no `exec`, no PYTHONSAFEPATH or a PYTHONPATH in migrate.sh; a trap, the wait or the exit code missing in docker-entrypoint.sh | test_scripts |
 | an import that points right; a module that a no-op must not load | test_imports |
 | migrations missing from wheel or sdist; a runtime dependency | test_package |
 """
