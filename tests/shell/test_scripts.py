@@ -547,8 +547,9 @@ def test_the_virtual_environment_is_made_again_only_when_it_no_longer_fits(
     assert makes() == []
     stamp.write_text(stamp.read_text().replace(sys.base_prefix, "/another"))
     assert makes() != []
-    (checkout / ".venv/bin/python").unlink()
+    (checkout / ".venv/bin/python").rename(checkout / ".venv/bin/left_behind")
     assert makes() != []
+    assert os.listdir(checkout / ".venv/bin") == ["python"]
     stamp.unlink()
     assert makes() != []
     checkout = checkout.rename(checkout.with_name("moved"))
