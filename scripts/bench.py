@@ -29,10 +29,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from vmpilot.migrate import check, migrate, verify  # noqa: E402
-from vmpilot.migrate.backup import take  # noqa: E402
-from vmpilot.migrate.files import discover  # noqa: E402
-from vmpilot.migrate.prepare import Wish  # noqa: E402
-from vmpilot.migrate.rehearsal import rehearse  # noqa: E402
+from vmpilot.migrate.files.directory import listed  # noqa: E402
+from vmpilot.migrate.run.planning import Request  # noqa: E402
+from vmpilot.migrate.tools.backup import take  # noqa: E402
+from vmpilot.migrate.tools.dry_run import rehearse  # noqa: E402
 
 MEBIBYTE = 1 << 20
 
@@ -398,7 +398,7 @@ def rehearsals(bench: Bench) -> Iterator[Row]:
     shutil.copytree(write_load(bench.folder, bench.megabytes), directory)
     (directory / "0002_index.up.sql").write_text("CREATE INDEX load_by_name ON load (name);\n")
     (directory / "0002_index.down.sql").write_text("DROP INDEX load_by_name;\n")
-    wish = Wish("upgrade", str(directory), discover(str(directory)), "head")
+    request = Request("upgrade", listed(str(directory)), "head")
 
     def copy_and_run() -> None:
         bare_backup(database, copy)
@@ -407,7 +407,7 @@ def rehearsals(bench: Bench) -> Iterator[Row]:
 
     ours, floor = in_turn(
         bench.rounds,
-        partial(seconds, partial(rehearse, wish, database, timeout=1, report=id)),
+        partial(seconds, partial(rehearse, request, database, timeout=1, report=id)),
         partial(seconds, copy_and_run),
     )
     yield Row("rehearsal", f"{bench.megabytes} MB", ours, floor, 1.3, "copy and run")

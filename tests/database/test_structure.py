@@ -16,23 +16,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmpilot.migrate.database import structure as schema
-from vmpilot.migrate.database import tables as ledger
+from vmpilot.migrate.database import tables
+from vmpilot.migrate.database.connection import Session
 from vmpilot.migrate.database.structure import Contents, Schema
 
 
 @contextmanager
-def built(*statements: str, at: Path | str = ":memory:") -> Iterator[sqlite3.Cursor]:
+def built(*statements: str, at: Path | str = ":memory:") -> Iterator[Session]:
     """Open a database in which these statements have run."""
     with closing(sqlite3.connect(at, isolation_level=None)) as connection:
-        cursor = connection.cursor()
+        session = Session(connection, connection.cursor(), str(at), 0.0)
         for statement in statements:
-            cursor.execute(statement)
-        yield cursor
+            session.run(statement)
+        yield session
 
 
 def seen(*statements: str) -> Schema:
-    with built(*statements) as cursor:
-        return schema.snapshot(cursor)
+    with built(*statements) as session:
+        return schema.snapshot(session)
 
 
 def differ(before: str | tuple[str, ...], after: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -121,34 +122,34 @@ def test_what_sqlite_virtual_tables_and_the_migrator_keep_is_left_out() -> None:
     plain = "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, a UNIQUE REFERENCES p)"
     with built(
         plain, "CREATE VIRTUAL TABLE f USING fts5(a)", "CREATE VIRTUAL TABLE r USING rtree(id, a, b)"
-    ) as cursor:
-        cursor.execute("INSERT INTO t (a) VALUES (1)")
-        cursor.execute("CREATE INDEX i ON t (a)")
-        cursor.execute("ANALYZE")
-        before = schema.snapshot(cursor)
+    ) as session:
+        session.run("INSERT INTO t (a) VALUES (1)")
+        session.run("CREATE INDEX i ON t (a)")
+        session.run("ANALYZE")
+        before = schema.snapshot(session)
         assert sorted({fact.table for fact in before}) == ["f", "r", "t"]
-        for table in ledger.TABLES.values():
-            cursor.execute(table)
-        cursor.execute("CREATE INDEX extra ON migration_log (name)")
-        cursor.execute("CREATE TEMP TABLE t (other REFERENCES q)")
-        assert schema.snapshot(cursor) == before
-        assert schema.rows(cursor, before) == {"f": 0, "r": 0, "t": 1}
+        for table in tables.TABLES.values():
+            session.run(table)
+        session.run("CREATE INDEX extra ON migration_log (name)")
+        session.run("CREATE TEMP TABLE t (other REFERENCES q)")
+        assert schema.snapshot(session) == before
+        assert schema.rows(session, before) == {"f": 0, "r": 0, "t": 1}
 
 
 def test_before_sqlite_3_37_shadow_tables_are_tables() -> None:
     def refuse(action: int, name: str | None, *_: str | None) -> int:
         return sqlite3.SQLITE_DENY if name == "table_list" else sqlite3.SQLITE_OK
 
-    with built("CREATE VIRTUAL TABLE f USING rtree(id, a, b)") as cursor:
-        cursor.connection.set_authorizer(refuse)
-        found = {fact.table for fact in schema.snapshot(cursor)}
+    with built("CREATE VIRTUAL TABLE f USING rtree(id, a, b)") as session:
+        session.connection.set_authorizer(refuse)
+        found = {fact.table for fact in schema.snapshot(session)}
     assert found == {"f", "f_node", "f_parent", "f_rowid"}
 
 
 def test_what_cannot_be_compiled_or_read_is_still_described(database: Path) -> None:
-    with built(at=database) as cursor:
-        cursor.connection.create_function("ours", 1, lambda value: value, deterministic=True)
-        cursor.connection.create_collation("sorted", lambda a, b: (a > b) - (a < b))
+    with built(at=database) as session:
+        session.connection.create_function("ours", 1, lambda value: value, deterministic=True)
+        session.connection.create_collation("sorted", lambda a, b: (a > b) - (a < b))
         for statement in (
             "CREATE TABLE t (a COLLATE sorted UNIQUE, b AS (ours(a)), CHECK (ours(a) > 0))",
             "CREATE INDEX i ON t (ours(a)) WHERE ours(a) > 1",
@@ -156,12 +157,12 @@ def test_what_cannot_be_compiled_or_read_is_still_described(database: Path) -> N
             "CREATE VIEW w AS SELECT * FROM gone",
             "CREATE TRIGGER g AFTER INSERT ON t BEGIN INSERT INTO gone VALUES (ours(new.a)); END",
         ):
-            cursor.execute(statement)
-    with built("PRAGMA writable_schema = ON", at=database) as cursor:
+            session.run(statement)
+    with built("PRAGMA writable_schema = ON", at=database) as session:
         lost_module = ("table", "m", "m", 0, "CREATE VIRTUAL TABLE m USING no_such_module(a)")
-        cursor.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", lost_module)
-        cursor.execute("PRAGMA writable_schema = RESET")
-        now = schema.snapshot(cursor)
+        session.run("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", lost_module)
+        session.run("PRAGMA writable_schema = RESET")
+        now = schema.snapshot(session)
         assert sorted((fact.kind, fact.name, fact.text) for fact in now) == [
             ("check", "", "(ours(a) > 0)"),
             ("column", "a", "COLLATE sorted"),
@@ -174,43 +175,20 @@ def test_what_cannot_be_compiled_or_read_is_still_described(database: Path) -> N
             ("view", "w", "AS SELECT * FROM gone"),
             ("virtual table", "m", "USING no_such_module(a)"),
         ]
-        assert schema.rows(cursor, now) == {}
-        assert schema.contents(cursor, now) == {"m": {}, "t": {}}
+        assert schema.rows(session, now) == {}
+        assert schema.contents(session, now) == {"m": {}, "t": {}}
 
 
 def test_the_number_of_statements_does_not_grow_with_the_number_of_tables() -> None:
     def count(tables: int) -> int:
         traced: list[str] = []
         parts = ("id INTEGER PRIMARY KEY", "a TEXT UNIQUE", "b REFERENCES t0 (a)")
-        with built(*(f"CREATE TABLE t{number} ({', '.join(parts)})" for number in range(tables))) as cursor:
-            cursor.connection.set_trace_callback(traced.append)
-            assert len(schema.snapshot(cursor)) == 6 * tables
+        with built(*(f"CREATE TABLE t{number} ({', '.join(parts)})" for number in range(tables))) as session:
+            session.connection.set_trace_callback(traced.append)
+            assert len(schema.snapshot(session)) == 6 * tables
         return len([statement for statement in traced if not statement.startswith("--")])
 
     assert count(300) == count(3) == 4
-
-
-def test_what_was_seen_is_not_read_again() -> None:
-    traced: list[str] = []
-    seen: schema.Seen = {}
-    with built(*EVERYTHING) as cursor:
-        first = schema.snapshot(cursor, seen=seen)
-        cursor.connection.set_trace_callback(traced.append)
-        assert schema.snapshot(cursor, seen=seen) is first
-        looks = [statement for statement in traced if not statement.startswith("--")]
-        assert [look.split(" FROM ")[1].split()[0] for look in looks] == [
-            "main.sqlite_schema",
-            "pragma_table_list",
-        ]
-        cursor.execute("DROP VIEW totals")
-        for statement in (EVERYTHING[4], EVERYTHING[6]):  # the same, in another order
-            cursor.execute(statement)
-        assert schema.snapshot(cursor, seen=seen) is first
-        cursor.execute("DROP INDEX by_cost")
-        cursor.execute(EVERYTHING[0].replace("chats", "CHATS2"))
-        second = schema.snapshot(cursor, seen=seen)
-        assert second == schema.snapshot(cursor) != first
-        assert schema.snapshot(cursor, seen=seen, only=["chats2"]) == schema.snapshot(cursor, only=["chats2"])
 
 
 # --- what differs
@@ -498,12 +476,12 @@ def test_strings_in_double_quotes_that_alter_table_mends_are_what_they_were() ->
         'CREATE VIEW v AS SELECT "a", "x" AS "y z" FROM t',
         'CREATE TRIGGER g AFTER INSERT ON t BEGIN UPDATE t SET b = "new" WHERE "a" = new.a; END',
     )
-    with built(*statements) as cursor:
-        before, sql = schema.snapshot(cursor), "SELECT sql FROM sqlite_schema WHERE name IN ('v', 'g')"
-        old = cursor.execute(sql).fetchall()
-        cursor.execute("ALTER TABLE t DROP COLUMN d")
-        assert cursor.execute(sql).fetchall() != old
-        assert schema.difference(before, schema.snapshot(cursor)) == ("- column t.d",)
+    with built(*statements) as session:
+        before, sql = schema.snapshot(session), "SELECT sql FROM sqlite_schema WHERE name IN ('v', 'g')"
+        old = session.rows(sql)
+        session.run("ALTER TABLE t DROP COLUMN d")
+        assert session.rows(sql) != old
+        assert schema.difference(before, schema.snapshot(session)) == ("- column t.d",)
 
 
 # --- any table, written in any way
@@ -650,11 +628,11 @@ def test_each_drawn_change_is_reported_as_exactly_its_lines(
 
 def kept(before: tuple[str, ...], *changes: str) -> tuple[str, ...]:
     """Return what is said of the rows of `before` after these changes."""
-    with built(*before) as cursor:
-        old = schema.contents(cursor, schema.snapshot(cursor))
+    with built(*before) as session:
+        old = schema.contents(session, schema.snapshot(session))
         for change in changes:
-            cursor.execute(change)
-        return schema.lost(old, schema.contents(cursor, schema.snapshot(cursor)))
+            session.run(change)
+        return schema.lost(old, schema.contents(session, schema.snapshot(session)))
 
 
 CHATS = (
@@ -767,15 +745,15 @@ def test_equal_rows_count_each() -> None:
 
 
 def test_rows_are_counted_by_table_and_by_name() -> None:
-    with built(*CHATS, 'CREATE TABLE "a ""b"" c" (x)', "CREATE VIRTUAL TABLE f USING fts5(x)") as cursor:
-        cursor.execute("INSERT INTO f VALUES ('one'), ('two')")
-        cursor.execute("CREATE TEMP TABLE chats (x)")
-        now = schema.snapshot(cursor)
-        assert schema.rows(cursor, now) == {"Chats": 4, 'a "b" c': 0, "f": 2}
-        assert set(schema.contents(cursor, now)["Chats"]) == {"id", "title", "size"}
-        old = schema.contents(cursor, now)
-        cursor.execute("DELETE FROM f WHERE x = 'one'")
-        assert schema.lost(old, schema.contents(cursor, now)) == ("table f: 1 of 2 rows changed or lost",)
+    with built(*CHATS, 'CREATE TABLE "a ""b"" c" (x)', "CREATE VIRTUAL TABLE f USING fts5(x)") as session:
+        session.run("INSERT INTO f VALUES ('one'), ('two')")
+        session.run("CREATE TEMP TABLE chats (x)")
+        now = schema.snapshot(session)
+        assert schema.rows(session, now) == {"Chats": 4, 'a "b" c': 0, "f": 2}
+        assert set(schema.contents(session, now)["Chats"]) == {"id", "title", "size"}
+        old = schema.contents(session, now)
+        session.run("DELETE FROM f WHERE x = 'one'")
+        assert schema.lost(old, schema.contents(session, now)) == ("table f: 1 of 2 rows changed or lost",)
 
 
 # --- what a script can reach
@@ -833,17 +811,17 @@ SCRIPTS = (
 
 @given(st.lists(st.sampled_from(SCRIPTS), max_size=4))
 def test_nothing_changes_beyond_reach(statements: list[str]) -> None:
-    def look(cursor: Any, names: frozenset[str] | None) -> tuple[Schema, Contents]:
-        found = schema.snapshot(cursor, only=names)
-        return found, schema.contents(cursor, found)
+    def look(session: Any, names: frozenset[str] | None) -> tuple[Schema, Contents]:
+        found = schema.snapshot(session, only=names)
+        return found, schema.contents(session, found)
 
-    with built(*WORLD) as cursor:
-        names = schema.reach(cursor, *statements)
-        whole, part = look(cursor, None), look(cursor, names)
+    with built(*WORLD) as session:
+        names = schema.reach(session, *statements)
+        whole, part = look(session, None), look(session, names)
         for statement in statements:
             with suppress(sqlite3.Error):
-                cursor.execute(statement)
-        whole_now, part_now = look(cursor, None), look(cursor, names)
+                session.run(statement)
+        whole_now, part_now = look(session, None), look(session, names)
     assert part[0] <= whole[0]
     assert schema.difference(part[0], part_now[0]) == schema.difference(whole[0], whole_now[0])
     assert schema.lost(part[1], part_now[1]) == schema.lost(whole[1], whole_now[1])
@@ -866,9 +844,9 @@ def test_nothing_changes_beyond_reach(statements: list[str]) -> None:
     ],
 )
 def test_reach_is_no_wider_than_needed(script: str, tables: set[str]) -> None:
-    with built(*WORLD) as cursor:
-        everything = {fact.key[0] for fact in schema.snapshot(cursor)}
-        assert schema.reach(cursor, script) & everything == tables
+    with built(*WORLD) as session:
+        everything = {fact.key[0] for fact in schema.snapshot(session)}
+        assert schema.reach(session, script) & everything == tables
 
 
 def test_what_stands_in_strings_and_comments_is_not_reached_however_long() -> None:
@@ -876,14 +854,14 @@ def test_what_stands_in_strings_and_comments_is_not_reached_however_long() -> No
     script = (
         f"INSERT INTO t VALUES (1, '{noise}', x'0a') -- {noise}\n; /* {noise} */ DELETE FROM u -- {noise}"
     )
-    with built("CREATE TABLE t (a)") as cursor:
-        assert schema.reach(cursor, script) == {"insert", "into", "t", "values", "delete", "from", "u"}
+    with built("CREATE TABLE t (a)") as session:
+        assert schema.reach(session, script) == {"insert", "into", "t", "values", "delete", "from", "u"}
 
 
 def test_any_number_of_names_can_be_reached() -> None:
     script = "SELECT " + ", ".join(f"n{number}" for number in range(12_000)) + " FROM t"
-    with built("CREATE TABLE t (a)") as cursor:
-        cursor.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 10_000)
-        names = schema.reach(cursor, script)
+    with built("CREATE TABLE t (a)") as session:
+        session.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 10_000)
+        names = schema.reach(session, script)
         assert len(names) == 12_003
-        assert schema.snapshot(cursor, only=names) == schema.snapshot(cursor)
+        assert schema.snapshot(session, only=names) == schema.snapshot(session)

@@ -63,27 +63,21 @@ class Fact(NamedTuple):
 
 Schema = frozenset[Fact]
 _Object = tuple[str, str, str, str]  # kind, name, table, SQL
-Seen = dict[tuple[_Object, ...], Schema]
 _Columns = dict[str, "array[int]"]
 Contents = dict[str, _Columns]
 _Rows = list[tuple[Any, ...]]
 
 
-def snapshot(session: Session, *, only: Collection[str] | None = None, seen: Seen | None = None) -> Schema:
+def snapshot(session: Session, *, only: Collection[str] | None = None) -> Schema:
     """Return the structure of the main database, or of the tables and views in `only` with what is theirs.
 
     Leaves out what SQLite, virtual tables and the migrator keep for themselves. Asks for nothing that has
-    to compile, so a missing function or module does no harm. A dict as `seen` remembers what was read: a
-    snapshot of the same SQL then costs one look at the schema table. https://www.sqlite.org/schematab.html
+    to compile, so a missing function or module does no harm. https://www.sqlite.org/schematab.html
     """
-    objects = tuple(sorted(_objects(session, only)))
-    seen = {} if seen is None else seen
-    if objects not in seen:
-        seen[objects] = frozenset(_facts(session, objects))
-    return seen[objects]
+    return frozenset(_facts(session, sorted(_objects(session, only))))
 
 
-def _facts(session: Session, objects: Iterable[_Object]) -> Iterator[Fact]:
+def _facts(session: Session, objects: Collection[_Object]) -> Iterator[Fact]:
     """Read what these objects say, all tables at once."""
     tables = [name for kind, name, _, _ in objects if kind == "table"]
     columns, terms, keys = (_each(session, query, tables) for query in (_COLUMNS, _TERMS, _FOREIGN_KEYS))
