@@ -270,7 +270,7 @@ def _problem(name: str, value: str, direction: str, repeated: bool, late: bool) 
         return f'"{name}" comes too late; directives stand before the first statement'
     if repeated:
         return f'"{name}" is given twice'
-    if name == "revision" and not _is_revision(value):
+    if name == "revision" and not is_revision(value):
         return f'"{value}" is not a revision; expected up to 255 printable characters without a space'
     if name == "irreversible" and not value:
         return '"irreversible" needs a reason behind it'
@@ -279,6 +279,7 @@ def _problem(name: str, value: str, direction: str, repeated: bool, late: bool) 
     return ""
 
 
-def _is_revision(value: str) -> bool:
+def is_revision(value: str) -> bool:
+    """Tell whether a text can be a revision: what Alembic takes on SQLite."""
     named = 0 < len(value) < 256 and value.lower() not in ("head", "base")
     return named and value.isprintable() and " " not in value

@@ -182,6 +182,8 @@ def _edited_files(at: Status) -> Problems:
 
 def unknown(at: Status) -> VersionError:
     """Return the error that says that no file stands for the current version, with the way out."""
+    from ..files.script import is_revision
+
     history, value = at.directory.history, version(at)
     number, newest = number_of(value), history[-1].number if history else -1
     newer, remedy = "", "to record another version, run: python -m vmpilot.migrate stamp VERSION"
@@ -191,10 +193,8 @@ def unknown(at: Status) -> VersionError:
             remedy = "to take it back, run: python -m vmpilot.migrate downgrade head"
     elif at.known:
         remedy = f"put the files of {full_name(at.timeline[at.position - 1])} back"
-    elif number is None:
-        remedy = (
-            f"declare it in the up file of the migration with the same effect: -- vmpilot: revision {value}"
-        )
+    elif number is None and is_revision(value):
+        remedy = f"declare it in the up file with the same effect: -- vmpilot: revision {value}"
     return VersionError(f"{unknown_words(at)}; {newer}{UNCHANGED}; {remedy}", version=value)
 
 
