@@ -3,6 +3,10 @@
 import io
 import os
 import re
+import json
+import os
+import select
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -17,6 +21,11 @@ import pytest
 
 from vmpilot.migrate import AccessError, migrate
 from vmpilot.migrate.cli.commands import main
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -303,6 +312,118 @@ def running(*words: str, stdout: int, **environment: str) -> Iterator[subprocess
         finally:
             watchdog.cancel()
             watchdog.join()
+# --- promises: databases, processes and locks
+
+OUTSIDE = "-- vmpilot: no-transaction\n"
+LONGEST = 60.0  # seconds after which a test that waits in vain fails
+
+
+def in_memory() -> str | None:
+    """Return a directory whose files are in memory, with room for some; None where there is none."""
+    place = "/dev/shm"
+    if os.access(place, os.W_OK) and shutil.disk_usage(place).free > 200_000_000:
+        return place
+    return None
+
+
+def numbers(last: object, columns: str = "i") -> str:
+    """Return a query with a row for each number from 1 to `last`."""
+    more = f"SELECT i + 1 FROM n WHERE i < {last}"
+    return f"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL {more}) SELECT {columns} FROM n"
+
+
+def laid(database: Path, journal: str, sql: str = "") -> None:
+    """Make a database with a journal of this kind, without waiting for the disk."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute(f"PRAGMA journal_mode = {journal}").fetchall()
+        connection.executescript(sql)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Poll until a condition holds; fail when it takes too long."""
+    deadline = time.monotonic() + LONGEST
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+class Child(NamedTuple):
+    """A forked process and the pipe in which it answers."""
+
+    process: int
+    answers: int
+
+
+def forked(work: Callable[[], object]) -> Child:
+    """Start work in a process of its own, which answers with what it returns."""
+    answers, answer = os.pipe()
+    process = os.fork()
+    if not process:
+        code = 1
+        try:
+            os.close(answers)
+            os.write(answer, json.dumps(work()).encode())
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(answer)
+    return Child(process, answers)
+
+
+def ended(child: Child) -> tuple[int, Any]:
+    """Return the exit code of a child and its answer, None if it gave none; fail if it takes too long."""
+    with open(child.answers, "rb") as file:
+        if not (is_there := select.select([file], [], [], LONGEST)[0]):
+            os.kill(child.process, signal.SIGKILL)
+        data = file.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child.process, 0)[1])
+    assert is_there
+    return code, json.loads(data) if data else None
+
+
+def versions(work: Callable[[], Any]) -> list[str]:
+    """Return the versions of the steps that some work did, or its error."""
+    try:
+        return [step.version for step in work()]
+    except BaseException as error:
+        return [f"{type(error).__name__}: {error}"]
+
+
+def race(works: Sequence[Callable[[], Any]]) -> list[list[str]]:
+    """Start all at once, each in a process of its own, and return what each did."""
+    gate, go = os.pipe()
+
+    def runner(work: Callable[[], Any]) -> Callable[[], object]:
+        def run() -> object:
+            os.close(go)
+            os.read(gate, 1)
+            return versions(work)
+
+        return run
+
+    children = [forked(runner(work)) for work in works]
+    os.close(gate)
+    os.close(go)  # all of them see the end of the pipe at once
+    outcomes = [ended(child) for child in children]
+    assert [code for code, _ in outcomes] == [0] * len(works)
+    return [answer for _, answer in outcomes]
+
+
+@contextmanager
+def running(*arguments: str | Path, **options: Any) -> Iterator["subprocess.Popen[str]"]:
+    """Run Python with these arguments; at the end the process is gone, whatever happened."""
+    with subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        **options,
+    ) as process:
+        try:
+            yield process
+        finally:
             process.kill()
 
 
@@ -325,3 +446,15 @@ def facts(error: Exception) -> dict[str, object]:
     if not isinstance(error, AccessError):
         del carried["database"]
     return carried
+def held(database: Path, *statements: str) -> Iterator[None]:
+    """Let another process execute statements and keep its connection, and what it has locked."""
+    hold = (
+        "import sqlite3, sys\nconnection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "for statement in sys.argv[2:]: connection.execute(statement).fetchall()\n"
+        "print('held', flush=True)\ninput()\nconnection.close()\nprint('gone', flush=True)"
+    )
+    with running("-c", hold, database, *statements, stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield
+        assert process.communicate("\n", timeout=LONGEST) == ("gone\n", "")

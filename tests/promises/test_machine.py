@@ -29,6 +29,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from support import in_memory
 
 from vmpilot.migrate import (
     AccessError,
@@ -174,7 +175,7 @@ class Histories(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.mkdtemp()
+        self.folder = tempfile.mkdtemp(dir=in_memory())
         self.place = Path(self.folder, "migrations")
         self.place.mkdir()
         self.path = os.path.join(self.folder, "app.db")
