@@ -4,28 +4,26 @@ As a command with exit code and message; in the library with the exception that 
 on a caller's connection with a progress handler, with StepError.
 """
 
+import contextlib
 import json
 import os
+import random
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
-from itertools import cycle
+from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
+from types import FrameType
 
 import pytest
-from support import ROOT, query, write
+from support import LONGEST, OUTSIDE, laid, numbers, query, running, until, write
 
 from vmpilot.migrate import AccessError, Progress, StepError, current, migrate
 
 ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 LONG = ENDLESS.replace("FROM n)", "FROM n WHERE i < 30000000)")
-OUTSIDE = "-- vmpilot: no-transaction\n"
-LONGEST = 30.0
 SIGNALS = pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 
 
@@ -33,14 +31,6 @@ def endless(migrations: Path, kind: str = "", statement: str = ENDLESS) -> None:
     """Write a quick migration and one that never ends, or not soon."""
     write(migrations, "0001_quick", "CREATE TABLE t (a);")
     write(migrations, "0002_endless", f"{kind}CREATE TABLE IF NOT EXISTS u (a);\nINSERT INTO u {statement};")
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Poll until a condition holds; fail when it takes too long."""
-    deadline = time.monotonic() + LONGEST
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def is_written(database: Path) -> bool:
@@ -54,22 +44,6 @@ def is_written(database: Path) -> bool:
     except sqlite3.OperationalError as error:
         return str(error) == "database is locked"
     return False
-
-
-@contextmanager
-def running(*arguments: str | Path) -> Iterator["subprocess.Popen[str]"]:
-    """Run Python with these arguments; at the end the process is gone, whatever happened."""
-    with subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def started(
@@ -106,14 +80,11 @@ def test_a_signal_stops_a_long_statement(
     migrations: Path, database: Path, number: int, code: int, mode: str
 ) -> None:
     endless(migrations)
-    with closing(sqlite3.connect(database)) as connection:
-        connection.execute(f"PRAGMA journal_mode = {mode}").fetchall()
+    laid(database, mode)
     with started(database, migrations) as process:
         until(lambda: is_written(database))
-        sent = time.monotonic()
         process.send_signal(number)
         output, errors = process.communicate(timeout=LONGEST)
-        assert time.monotonic() - sent < 10
     assert errors == f"error: {database}: interrupted; rolled back, {database} is at 0001\n"
     (line,) = output.splitlines()
     assert line.startswith("applied 0001 quick (")
@@ -157,24 +128,38 @@ def test_a_signal_stops_waiting_for_a_lock(migrations: Path, database: Path, num
     is_whole(database, [])
 
 
+def is_deaf(process: "subprocess.Popen[str]") -> bool:
+    """Tell whether the first signal has been served, after which a process lets none come.
+
+    https://man7.org/linux/man-pages/man5/proc_pid_status.5.html
+    """
+    _, _, blocked = Path(f"/proc/{process.pid}/status").read_text().partition("SigBlk:")
+    return bool(int(blocked.split()[0], 16) & 1 << (signal.SIGINT - 1))
+
+
 @SIGNALS
-def test_a_second_signal_does_not_spoil_the_end(
-    migrations: Path, database: Path, number: int, code: int
+@pytest.mark.parametrize("others", ["the same", "both"])
+def test_signals_after_the_first_do_not_spoil_the_end(
+    migrations: Path, database: Path, number: int, code: int, others: str
 ) -> None:
     endless(migrations)
+    chance = random.Random(7)
     with started(database, migrations) as process:
         until(lambda: is_written(database))
         process.send_signal(number)
-        deadline = time.monotonic() + LONGEST
-        for other in cycle([signal.SIGTERM, signal.SIGINT]):  # without a pause: one hits the wrong moment
-            if process.poll() is not None:
-                break
-            assert time.monotonic() < deadline
-            process.send_signal(other)
+        if others == "both":  # of two that come at the same moment, Python chooses
+            until(lambda: process.poll() is not None or is_deaf(process))
+        for _ in range(200):
+            process.send_signal(
+                number if others == "the same" else chance.choice([signal.SIGINT, signal.SIGTERM])
+            )
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(chance.choice([0, 0.0001, 0.001]) * chance.random())
         _, errors = process.communicate(timeout=LONGEST)
-    # Of two that are pending at once, Python chooses.
-    assert process.returncode in (130, 143)
-    assert errors == f"error: {database}: interrupted; rolled back, {database} is at 0001\n"
+    assert (process.returncode, errors) == (
+        code,
+        f"error: {database}: interrupted; rolled back, {database} is at 0001\n",
+    )
     is_whole(database, [("t",)])
 
 
@@ -190,7 +175,8 @@ def test_a_signal_stops_the_comparison_of_an_adopted_database(migrations: Path, 
         connection.executescript("CREATE TABLE own (a); CREATE TABLE t (a);")
     with started(database, migrations) as process:
         until(lambda: is_written(database))
-        until(lambda: seconds_of(process) > 1)  # far more than the statement takes on this database
+        before = seconds_of(process)
+        until(lambda: seconds_of(process) > before + 0.3)  # the statement takes far less on this database
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=LONGEST)
     assert process.returncode == 130
@@ -210,20 +196,15 @@ class Stopped(BaseException):
 def stop(number, frame):
     raise {raised}
 
+def report(progress):
+    if progress.step.version == "0002" and progress.statement == 1:  # in the endless one
+        print("there", flush=True)
+
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGTERM, stop)
 before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-reports = []
-
-def note(progress):
-    # The first report may come before the endless statement, the second only from inside of it.
-    if (progress.step.version, progress.statement) == ("0002", 1):
-        reports.append(progress)
-        if len(reports) == 2:
-            print("endless", flush=True)
-
 try:
-    migrate(*sys.argv[1:], progress=note)
+    migrate(*sys.argv[1:], progress=report)
 except BaseException as error:
     print(json.dumps([type(error).__name__, str(error)]))
 assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
@@ -245,11 +226,11 @@ def test_what_a_signal_raises_comes_out_of_the_library(
 ) -> None:
     endless(migrations, kind)
     with running("-c", LIBRARY.format(raised=raised), database, migrations) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "endless\n"
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n"
         process.send_signal(number)
         output, errors = process.communicate(timeout=LONGEST)
-    assert (json.loads(output), errors, process.returncode) == (expected, "", 0)
+    assert (json.loads(output.splitlines()[-1]), errors, process.returncode) == (expected, "", 0)
     is_whole(database, [("t",), ("u",)] if kind else [("t",)])
     assert current(database, migrations).version == "0001"
 
@@ -283,32 +264,132 @@ def test_an_interrupt_during_the_guards_comes_out_and_nothing_is_committed(
         migrations,
         "0001_base",
         f"CREATE TABLE parent (id INTEGER PRIMARY KEY);\nCREATE TABLE child ({keys});\n"
-        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) "
-        f"INSERT INTO child SELECT {', '.join(['1'] * 20)} FROM n;\nINSERT INTO parent VALUES (1);",
+        f"INSERT INTO child {numbers(300000, ', '.join(['1'] * 20))};\nINSERT INTO parent VALUES (1), (2);",
     )
     migrate(database, migrations)
-    write(migrations, "0002_more", "CREATE TABLE t (a);\nCREATE TABLE u (a);")
-    seen: list[tuple[int, bool]] = []
+    write(migrations, "0002_less", "DELETE FROM parent WHERE id = 2;\nCREATE TABLE t (a);")
 
     def report(progress: Progress) -> None:
-        seen.append((progress.statement, progress.done))
-        if progress.elapsed:
-            os.kill(os.getpid(), signal.SIGINT)
+        if progress.statement == progress.statements and not progress.done:  # what is left are the guards
+            signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         migrate(database, migrations, progress=report)
-    assert seen == [(0, False), (2, False)] or seen == [(0, False), (0, False)]
     is_whole(database, [])
+    assert query(database, "SELECT id FROM parent") == [(1,), (2,)]
     assert current(database, migrations).version == "0001"
+
+
+class Stopped(BaseException):
+    pass
+
+
+TAKEN_FOR_ANOTHER = pytest.mark.xfail(reason="an Exception between two statements becomes a StepError")
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # a file that is left open is left to the collector
+@pytest.mark.parametrize(
+    ("error", "step"),
+    [
+        (Stopped, 29),
+        pytest.param(Stopped, 1, marks=pytest.mark.full),
+        pytest.param(Enough, 1, marks=[pytest.mark.full, TAKEN_FOR_ANOTHER]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["", OUTSIDE], ids=["inside", "outside"])
+def test_what_is_raised_at_any_line_comes_out_alone(
+    tmp_path: Path,
+    migrations: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    error: type[BaseException],
+    step: int,
+) -> None:
+    """What a signal handler raises is raised between two lines, wherever a run has come to."""
+    write(migrations, "0001_t", "CREATE TABLE t (a PRIMARY KEY);")
+    up = (
+        f"{kind}CREATE TABLE IF NOT EXISTS u (a REFERENCES t);\nPRAGMA recursive_triggers = ON;\n"
+        f"CREATE VIEW IF NOT EXISTS v AS SELECT * FROM u;\nINSERT INTO u SELECT NULL WHERE ({numbers(60000, 'count(*)')});"
+    )
+    write(migrations, "0002_u", up)
+    unheard: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unheard.append)
+    last, passed, database = 1, 0, tmp_path / "app.db"
+
+    def at_line(frame: FrameType, event: str, argument: object) -> object:
+        nonlocal passed
+        passed += event == "line"
+        if passed == last and event == "line":
+            raise error
+        return at_line
+
+    def at_call(frame: FrameType, event: str, argument: object) -> object:
+        file = frame.f_code.co_filename
+        return at_line if "/vmpilot/" in file or file == contextlib.__file__ else None
+
+    migrate(tmp_path / "first.db", migrations)  # so that all is imported
+    reached = set()
+    tracing = sys.gettrace()
+    outcome = "stopped"
+    while outcome:
+        passed, outcome = 0, ""
+        sys.settrace(at_call)
+        try:
+            migrate(database, migrations)
+        except error:
+            outcome = "stopped"
+        finally:
+            sys.settrace(tracing)
+        assert (last, outcome) == (last, "stopped" if passed >= last else "")
+        assert (last, unheard) == (last, [])
+        reached.add(current(database, migrations).version)
+        with closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+        for path in tmp_path.glob("app.db*"):
+            path.unlink()
+        last += step
+    assert reached == {None, "0001", "0002"}
 
 
 # --- a caller's connection
 
 
-@pytest.fixture
-def connection(database: Path) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(database, isolation_level=None, check_same_thread=False)) as opened:
-        yield opened
+def test_progress_is_reported_on_a_callers_connection_too(
+    migrations: Path, database: Path, connection: sqlite3.Connection
+) -> None:
+    write(migrations, "0001_t", "CREATE TABLE t (a);")
+    write(migrations, "0002_u", f"{OUTSIDE}CREATE TABLE IF NOT EXISTS u (a);\nANALYZE;")
+    seen = []
+    steps = migrate(connection, migrations, progress=seen.append)
+    # While a statement runs is told on a connection of our own only.
+    assert [(it.step.version, it.statement, it.statements, it.done) for it in seen if not it.statement] == [
+        ("0001", 0, 1, False),
+        ("0001", 0, 0, True),
+        ("0002", 0, 2, False),
+        ("0002", 0, 0, True),
+    ]
+    assert [it.step for it in seen if it.done] == [*steps]
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_what_progress_raises_leaves_a_callers_connection_as_it_came(
+    migrations: Path, database: Path, connection: sqlite3.Connection, done: bool
+) -> None:
+    write(migrations, "0001_t", "PRAGMA recursive_triggers = ON;\nCREATE TABLE t (a);")
+    write(migrations, "0002_u", "CREATE TABLE u (a);")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+    def report(progress: Progress) -> None:
+        if progress.done == done:
+            raise Enough
+
+    with pytest.raises(Enough):
+        migrate(connection, migrations, progress=report)
+    assert not connection.in_transaction
+    for name, value in (("foreign_keys", 1), ("busy_timeout", 5000), ("recursive_triggers", 0)):
+        assert connection.execute(f"PRAGMA {name}").fetchone() == (value,)
+    is_whole(database, [("t",)] if done else [])
+    assert current(connection, migrations).version == ("0001" if done else None)
 
 
 def test_a_callers_progress_handler_stays_and_stops_a_step(
@@ -415,6 +496,6 @@ def test_an_interrupt_at_any_tick_leaves_whole_steps_and_the_connection_as_it_ca
         assert query(database, "PRAGMA integrity_check") == [("ok",)]
         database.unlink()
         tick += step
-        step = 1 + tick // 60
+        step = 1 + tick // 20
     assert outcomes >= {"StepError", "base", "0001", "0002"}
     assert tick > 10
