@@ -4,17 +4,15 @@ On success and on failure, inside a transaction and outside one; the caller's ow
 """
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import query, write
+from support import OUTSIDE, laid, numbers, query, write
 
 from vmpilot.migrate import StepError, migrate
 
-OUTSIDE = "-- vmpilot: no-transaction\n"
 INSIDE = "-- inside a transaction\n"
 # Each with a value that it does not have by default.
 SETTINGS = {
@@ -51,7 +49,7 @@ SETTINGS = {
 # Those that SQLite lets be changed outside a transaction only.
 SETTINGS_OUTSIDE = {
     "foreign_keys": "1",
-    "synchronous": "0",
+    "synchronous": "1",
     "temp_store": "2",
     "journal_mode": "MEMORY",
 }
@@ -73,12 +71,6 @@ def value_of(connection: sqlite3.Connection, name: str) -> Any:
     if name == "case_sensitive_like":  # it can be written only, so its effect is looked at
         return connection.execute("SELECT 'a' LIKE 'A'").fetchone()
     return connection.execute(f"PRAGMA {name}").fetchone()
-
-
-@pytest.fixture
-def connection(database: Path) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(database, isolation_level=None)) as opened:
-        yield opened
 
 
 def spied(connection: sqlite3.Connection, name: str) -> list[Any]:
@@ -154,14 +146,34 @@ def test_a_setting_of_the_caller_is_put_back_and_not_the_default(
     assert value_of(connection, "cache_size") == (333,)
 
 
-def test_a_write_ahead_log_that_a_step_asks_for_stays(
-    migrations: Path, database: Path, connection: sqlite3.Connection
+@pytest.mark.parametrize(
+    ("file", "before", "asked", "after"),
+    [
+        ("DELETE", "DELETE", "WAL", "wal"),
+        ("WAL", "WAL", "DELETE", "delete"),
+        ("WAL", "WAL", "TRUNCATE", "delete"),
+        ("DELETE", "PERSIST", "DELETE", "persist"),
+        ("DELETE", "PERSIST", "WAL", "wal"),
+    ],
+)
+def test_a_journal_of_the_file_stays_and_one_of_the_connection_is_put_back(
+    migrations: Path,
+    database: Path,
+    connection: sqlite3.Connection,
+    file: str,
+    before: str,
+    asked: str,
+    after: str,
 ) -> None:
-    write(migrations, "0001_wal", f"{OUTSIDE}PRAGMA journal_mode = WAL;")
+    laid(database, file)
+    connection.execute(f"PRAGMA journal_mode = {before}").fetchall()
+    seen = spied(connection, "journal_mode")
+    write(migrations, "0001_ask", f"{OUTSIDE}PRAGMA journal_mode={asked};\nSELECT look();")
     write(migrations, "0002_t", "CREATE TABLE t (a);")
     assert len(migrate(connection, migrations)) == 2
-    assert value_of(connection, "journal_mode") == ("wal",)
-    assert query(database, "PRAGMA journal_mode") == [("wal",)]
+    assert seen == [(asked.lower(),)]
+    assert value_of(connection, "journal_mode") == (after,)
+    assert query(database, "PRAGMA journal_mode") == [("wal" if asked == "WAL" else "delete",)]
 
 
 def test_an_exclusive_lock_that_a_step_asks_for_is_given_up(
@@ -270,10 +282,7 @@ def test_a_temporary_object_of_the_caller_that_a_failing_step_drops_comes_back(
 def test_a_large_temporary_table_is_dropped_after_an_interrupt(
     migrations: Path, connection: sqlite3.Connection
 ) -> None:
-    numbers = (
-        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) SELECT i FROM n"
-    )
-    write(migrations, "0001_temp", f"{OUTSIDE}CREATE TEMP TABLE big AS {numbers};\nSELECT stop();")
+    write(migrations, "0001_temp", f"{OUTSIDE}CREATE TEMP TABLE big AS {numbers(20000)};\nSELECT stop();")
 
     def stop() -> None:
         connection.interrupt()
