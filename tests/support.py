@@ -1,6 +1,5 @@
 """What tests of several rooms use: writing migrations, asking a database, running the command."""
 
-import io
 import os
 import re
 import json
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from watched import Watched
 
 from vmpilot.migrate import AccessError, migrate
 from vmpilot.migrate.cli.commands import main
@@ -68,23 +68,6 @@ class Said(NamedTuple):
     code: int
     out: str
     err: str
-
-
-class Watched(io.StringIO):
-    """A stream that calls `act` with each piece that is written to it; a terminal, if one is wanted."""
-
-    def __init__(self, act: Callable[[str], object], terminal: bool) -> None:
-        super().__init__()
-        self.act, self.terminal = act, terminal
-
-    def isatty(self) -> bool:
-        return self.terminal
-
-    def write(self, text: str) -> int:
-        written = super().write(text)
-        if text.strip():
-            self.act(text)
-        return written
 
 
 def in_process(

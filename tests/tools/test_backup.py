@@ -364,7 +364,7 @@ def test_an_error_of_the_system_does_not_show_the_temporary_name(place: Path) ->
 
 TAKING = """
 import sys
-from support import Watched
+from watched import Watched
 from vmpilot.migrate.cli.commands import main
 
 def live(text):

@@ -363,7 +363,7 @@ def test_a_file_system_that_takes_no_more(chats: Path, temporary: Path) -> None:
 # On a terminal, the line about a step that goes on is written again and again.
 REHEARSING = """
 import runpy, sys
-from support import Watched
+from watched import Watched
 
 def live(text):
     if text.count("0004") and not text.endswith(" 0.0 s"):
