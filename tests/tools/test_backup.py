@@ -362,8 +362,9 @@ def test_an_error_of_the_system_does_not_show_the_temporary_name(place: Path) ->
 
 # --- interrupted
 
+# What a shell starts in the background ignores Ctrl-C, and so would this process.
 TAKING = """
-import sys
+import signal, sys
 from watched import Watched
 from vmpilot.migrate.cli.commands import main
 
@@ -373,6 +374,7 @@ def live(text):
         sys.__stdout__.flush()
         sys.stdin.readline()
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.stdout = Watched(live, True)
 sys.exit(main(["upgrade", "--backup", "-d", "app.db", "--migrations", sys.argv[1]]))
 """
