@@ -167,6 +167,20 @@ def test_rows_are_counted_wherever_a_step_can_move_them(migrations: Path, sql: s
     assert [row for row in unmoved if len({*row.partition(": ")[2].split(" -> ")}) > 1] == []
 
 
+def test_rows_are_counted_anew_when_a_name_passes_on(migrations: Path) -> None:
+    tables = "CREATE TABLE one AS SELECT 1 AS a; CREATE TABLE two AS SELECT 1 AS a UNION SELECT 2;"
+    write(migrations, "0001_tables", tables)
+    migrate("app.db", migrations)
+    write(migrations, "0002_drop", "DROP TABLE one")
+    write(migrations, "0003_rename", "ALTER TABLE two RENAME TO one")
+    write(migrations, "0004_create", "CREATE TABLE two (a)")
+    assert [step[3] for step in steps(rehearsed())] == [
+        ["one: 1 -> None"],
+        ["one: None -> 2", "two: 2 -> None"],
+        ["two: None -> 0"],
+    ]
+
+
 @in_both_modes
 def test_the_original_is_not_changed_by_a_byte(chats: Path) -> None:
     os.chmod("app.db", 0o444)
