@@ -282,10 +282,14 @@ def test_a_database_of_another_project_is_refused(place: Path, tmp_path: Path) -
     assert refusal("their.db", place) == f"their.db: {words} migrations 0001_orders, 0002_items"
     # Of ours is what has one statement or one name in common: a file may be edited or renamed.
     costs = (place / "0002_costs.up.sql").read_text()
+    os.rename(place / "0002_costs.up.sql", place / "0002_items.up.sql")
+    os.rename(place / "0002_costs.down.sql", place / "0002_items.down.sql")
+    assert restore("their.db", "new.db", place).version == "0002"
     write(theirs, "0003_costs", costs)
     migrate("their.db", theirs)
-    write(place, "0003_renamed", costs)
-    write(place, "0002_costs", "CREATE TABLE other (a);")
+    os.rename(place / "0002_items.up.sql", place / "0003_renamed.up.sql")
+    os.rename(place / "0002_items.down.sql", place / "0003_renamed.down.sql")
+    write(place, "0002_other", "CREATE TABLE other (a);")
     assert restore("their.db", "new.db", place).version == "0003"
 
 

@@ -84,7 +84,8 @@ CASES: dict[str, tuple[tuple[tuple[str, str, str | None], ...], tuple[str, ...]]
             ("4", "CREATE TABLE u (a);", "DROP TABLE u;\nDELETE FROM t;"),
             ("5", "CREATE INDEX i ON t (b);\nUPDATE t SET b = 3;", "DROP INDEX i;\nUPDATE t SET b = 2;"),
             ("6", f"{NO_TRANSACTION}CREATE TABLE v (a);", f"{NO_TRANSACTION}DELETE FROM t;\nDROP TABLE v;"),
-            ("7", "UPDATE t SET b = 4;", "UPDATE t SET b = 3;"),
+            ("7", "CREATE TABLE w (a);", "DROP TABLE w;\nDELETE FROM t;"),
+            ("8", "UPDATE t SET b = 4;", "UPDATE t SET b = 3;"),
         ),
         (
             "FAIL  1",
@@ -97,8 +98,18 @@ CASES: dict[str, tuple[tuple[tuple[str, str, str | None], ...], tuple[str, ...]]
             "ok    5",
             "FAIL  6",
             "down.sql: after up and down, table t: 1 of 1 rows changed or lost",
-            "ok    7",
+            "FAIL  7",
+            "down.sql: after up and down, table t: 1 of 1 rows changed or lost",
+            "ok    8",
         ),
+    ),
+    "a row that a down leaves is there once for the next": (
+        (
+            ("1", T, "DROP TABLE t;"),
+            ("2", "INSERT INTO t VALUES (1);", "SELECT 1;"),
+            ("3", "CREATE UNIQUE INDEX i ON t (a);", "DROP INDEX i;"),
+        ),
+        ("ok    1", "ok    2", "ok    3"),
     ),
     "an up that fails, and what stands on it": (
         (
