@@ -886,9 +886,9 @@ except KeyboardInterrupt:
     print("interrupted")
 """
 ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT max(x) FROM c"
-# A CHECK that takes its time lets quick_check take many seconds.
-SLOW = "CREATE TABLE c (a CHECK (length(hex(zeroblob(30000 + a % 2))) > 9))"
-ROWS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 300000) INSERT INTO c SELECT x FROM n"
+# A CHECK that takes its time lets quick_check take many minutes.
+SLOW = "CREATE TABLE c (a CHECK (length(hex(zeroblob(100000 + a % 2))) > 9))"
+ROWS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 400000) INSERT INTO c SELECT x FROM n"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Real files, locks, processes and signals; a copy is compared with its database b
 
 import os
 import re
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
@@ -243,11 +244,12 @@ def test_a_backup_that_may_not_be_read_is_refused(place: Path) -> None:
     filled(place)
     backed_up(place)
     os.chmod(BACKUP, 0)
+    shutil.copytree(place, "migrations")  # what stands higher up only its owner may enter
     with nobody():
-        said = said_at_refusal(BACKUP, place)
+        said = said_at_refusal(BACKUP, Path("migrations"))
     assert said.startswith(f"{BACKUP}: ")
     assert said.endswith("; nothing was changed")
-    assert names() == ["app.db", BACKUP]
+    assert names() == ["app.db", BACKUP, "migrations"]
 
 
 def test_a_version_that_the_files_do_not_know_is_refused(place: Path) -> None:

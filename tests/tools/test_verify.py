@@ -111,6 +111,14 @@ CASES: dict[str, tuple[tuple[tuple[str, str, str | None], ...], tuple[str, ...]]
         ),
         ("ok    1", "ok    2", "ok    3"),
     ),
+    "settings of one file do not reach the next": (
+        (
+            ("1", f"{T}\nCREATE VIEW v AS SELECT a FROM t;", "DROP VIEW v;\nDROP TABLE t;"),
+            ("2", "PRAGMA legacy_alter_table = ON;\nCREATE TABLE u (a);", "DROP TABLE u;"),
+            ("3", "ALTER TABLE t RENAME TO w;", "ALTER TABLE w RENAME TO t;"),
+        ),
+        ("ok    1", "ok    2", "ok    3"),
+    ),
     "an up that fails, and what stands on it": (
         (
             ("1", "CREATE TABLE a (x);", "SELECT 1;"),
