@@ -28,8 +28,6 @@ RUN = "run: python -m vmpilot.migrate"
 UPGRADE = f"{RUN} upgrade"
 MEND = f"mend it or put a backup back, {RUN} restore BACKUP"
 WHERE = ("-d", "app.db", "--migrations", "migrations")
-# What a file outside of a transaction left half-way is told as.
-UNFINISHED = "pending"
 
 
 @pytest.fixture(autouse=True)
@@ -120,9 +118,9 @@ TWO_ROWS = (
     "app.db: alembic_version holds 2 rows ('0002', '0001'), expected one text; nothing was changed; "
     f"to set the version, {RUN} stamp VERSION"
 )
-EDITED = "edited after it was applied; write a new migration instead, or downgrade below it and upgrade again"
+EDITED = "edited after it was applied; nothing was changed; write a new migration instead, or downgrade below it and upgrade again"
 ACCEPT = f"{EDITED}, or accept the edit, {RUN} stamp 0002"
-LATE = "never applied, and app.db is already at 0009; to apply it, rename its files to"
+LATE = "never applied, and app.db is already at 0009; nothing was changed; to apply it, rename its files to"
 UNCOMPARED = "remark: app.db: schema not compared:"
 DRIFT = "drift: app.db: schema is not as {} made it: {}; undo this by hand, or make it a migration"
 MINE = "mend or delete these rows"
@@ -173,7 +171,11 @@ CASES = {
     ),
     "a revision of another project": Case(
         TWO,
-        (f"unknown: app.db is at abc, {UNKNOWN}; nothing was changed", f"{UNCOMPARED} no file for abc"),
+        (
+            f"unknown: app.db is at abc, {UNKNOWN}; nothing was changed; declare it in the up file of the "
+            "migration with the same effect: -- vmpilot: revision abc",
+            f"{UNCOMPARED} no file for abc",
+        ),
         target=None,
         sql=(
             "CREATE TABLE alembic_version (version_num VARCHAR(32))",
@@ -207,12 +209,26 @@ CASES = {
     ),
     "edited, at a version that nobody knows": Case(
         TWO,
-        (NEWER, f"edited: migrations/0001_chats.up.sql: {EDITED}", f"{UNCOMPARED} no file for 0007"),
+        (
+            f"{NEWER.rpartition('; ')[0]}; to record another version, {RUN} stamp VERSION",
+            f"edited: migrations/0001_chats.up.sql: {EDITED}",
+            f"{UNCOMPARED} no file for 0007",
+        ),
         sql=("UPDATE alembic_version SET version_num = '0007'",),
         later={"0001_chats": "CREATE TABLE chats (id)"},
     ),
     "edited, but only in looks": Case(
         TWO, later={"0002_costs": f"-- the same\n{COSTS.replace(' ', '  ')};;\r\n"}
+    ),
+    "another migration under an applied number": Case(
+        {"0001_a": "CREATE TABLE a (x)", "0002_b": "CREATE TABLE b (x)"},
+        (
+            "other: migrations/0002_z.up.sql: 0002 is applied as b, but the files have 0002_z; nothing was "
+            "changed; give this one the next free number, 0003, and put 0002_b back",
+            DRIFT.format("0002", "- table z"),
+            f"{OTHERS} table b",
+        ),
+        later={"0002_b": None, "0002_z": "CREATE TABLE z (x)"},
     ),
     "late": Case(
         {"0001_a": "", "0009_b": ""},
@@ -407,7 +423,7 @@ def test_an_upgrade_that_was_cut_short_is_told(two: Path) -> None:
         migrate("app.db", two)
     assert checked() == (
         f"pending: app.db: 1 migration pending (0003_vacuum); {UPGRADE}",
-        f"{UNFINISHED}: app.db: 0003_vacuum {cut_short()}, {UPGRADE}",
+        f"unfinished: app.db: 0003_vacuum {cut_short()}, {UPGRADE}",
     )
     write(two, "0003_vacuum", f"{NO_TRANSACTION}VACUUM;")
     migrate("app.db", two)
@@ -430,7 +446,7 @@ def test_a_downgrade_that_was_cut_short_is_told(migrations: Path, number: int, b
     migrate("app.db", migrations)
     with pytest.raises(MigrationError):
         downgrade("app.db", migrations, backup=False)
-    assert checked() == (f"{UNFINISHED}: app.db: {number:04} {cut_short()}, {RUN} downgrade {before}",)
+    assert checked() == (f"unfinished: app.db: {number:04} {cut_short()}, {RUN} downgrade {before}",)
     stamp("head", "app.db", migrations)
     assert checked() == ()
 
