@@ -435,7 +435,14 @@ HINT = 'to run this file outside a transaction, begin it with "-- vmpilot: no-tr
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
-        ("PRAGMA main.journal_mode = WAL", "cannot change into wal mode from within a transaction"),
+        (
+            "CREATE TABLE w (a); PRAGMA journal_mode=wal",
+            "cannot change into wal mode from within a transaction",
+        ),
+        (
+            "CREATE TABLE w (a); PRAGMA main . journal_mode('WAL')",
+            "cannot change into wal mode from within a transaction",
+        ),
         ("VACUUM", "cannot VACUUM from within a transaction"),
         ("PRAGMA journal_mode = WAL", "cannot change into wal mode from within a transaction"),
         ("PRAGMA synchronous = OFF", "Safety level may not be changed inside a transaction"),
