@@ -427,6 +427,18 @@ def test_what_is_applied_follows_from_the_log_and_the_value(
         assert ("P" in letters) >= ("P" in expected)
 
 
+@pytest.mark.parametrize(
+    "column", ["version", "name", "from_version", "to_version", "checksum", "at", "took_ms"]
+)
+def test_a_row_that_was_not_written_here_is_passed_over(column: str, database: Path) -> None:
+    migrate(database, "migrations")
+    change(database, f"UPDATE migration_log SET {column} = x'30303031' WHERE version = '0002'")
+    assert states(database) == "AAA"
+    told = [(entry.applied_at is None, entry.took_ms is None) for entry in history(database, "migrations")]
+    assert told == [(False, False), (True, True), (False, False)]
+    assert ran(downgrade(database, "migrations", target="base", backup=False)) == ["0003", "0002", "0001"]
+
+
 def test_the_first_file_that_comes_too_late_is_named(database: Path, migrations: Path) -> None:
     write(migrations, "0004_four", "CREATE TABLE four (a);")
     for direction in ("up", "down"):
