@@ -614,12 +614,14 @@ def test_a_read_only_file_with_something_pending(
         monkeypatch.chdir(folder)
         change("app.db", f"PRAGMA journal_mode = {journal}")
         os.chmod("app.db", 0o444)
-        os.chmod(folder, 0o555)
-        with without_permissions():
-            unsound(upgrade, READ_ONLY)
-            assert migrate("app.db", "migrations", target="1") == ()
-            assert current("app.db", "migrations").pending == 1
-        os.chmod(folder, 0o755)
+        os.chmod(folder, 0o555)  # a log beside the file would be left there
+        try:
+            with without_permissions():
+                unsound(upgrade, READ_ONLY)
+                assert migrate("app.db", "migrations", target="1") == ()
+                assert current("app.db", "migrations").pending == 1
+        finally:
+            os.chmod(folder, 0o755)
 
 
 def test_a_connection_that_may_only_read() -> None:
