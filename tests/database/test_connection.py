@@ -120,11 +120,50 @@ def migrated_and_handed_back(connection: Any, migrations: Path) -> None:
     assert [tuple(row) for row in cursor.fetchall()] in ([(2, "y")], [(2, b"y")], [(2, "Y")])
 
 
+# --- paths
+
+
+class Bytes:
+    """A path that is made of bytes."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __fspath__(self) -> bytes:
+        return self.path.encode()
+
+
+@pytest.mark.parametrize("name", ["app.db", "a#b.db", "a%41.db", "ä b'\"`;&.db"])
+@pytest.mark.parametrize(
+    "spelled",
+    [str, Path, Bytes, "sqlite:///{}".format, None],
+    ids=["str", "Path", "bytes", "url", "variable"],
+)
+def test_a_database_is_the_file_that_is_named(
+    name: str, spelled: Callable[[str], Any] | None, migrations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(migrations, "0001_t", "CREATE TABLE t (a);")
+    monkeypatch.chdir(migrations.parent)
+    monkeypatch.setenv("VMPILOT_DATABASE", f"sqlite:///{name}")
+    assert len(migrate(spelled(name) if spelled else None, "migrations")) == 1
+    assert current(name, "migrations").version == "0001"
+    assert {path.name for path in Path().iterdir()} == {"migrations", name}
+
+
 # --- connections of sqlite3
 
 
 def dictionary(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> dict[str, Any]:
     return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "tuples": {},
+    "Row": {"row_factory": sqlite3.Row},
+    "dict": {"row_factory": dictionary},
+    "scalar": {"row_factory": lambda cursor, row: row[0]},
+    "bytes": {"text_factory": bytes},
+}
 
 
 class Cursor(sqlite3.Cursor):
@@ -167,7 +206,6 @@ def with_autocommit(autocommit: bool, **options: Any) -> Callable[[Path], sqlite
 
 newer = pytest.mark.skipif(sys.version_info < (3, 12), reason="autocommit came with Python 3.12")
 CONNECTIONS = [
-    pytest.param(sqlite3.connect, id="plain"),
     *(
         pytest.param(configured(isolation_level=level), id=f"isolation {level!r}")
         for level in (None, "DEFERRED", "IMMEDIATE", "EXCLUSIVE", "")
@@ -178,10 +216,7 @@ CONNECTIONS = [
         id="autocommit and rows",
         marks=newer,
     ),
-    pytest.param(configured(row_factory=sqlite3.Row), id="Row"),
-    pytest.param(configured(row_factory=dictionary), id="dict rows"),
-    pytest.param(configured(row_factory=lambda cursor, row: row[0]), id="scalar rows"),
-    pytest.param(configured(text_factory=bytes), id="bytes"),
+    *(pytest.param(configured(**attributes), id=kind) for kind, attributes in KINDS.items()),
     pytest.param(configured(text_factory=lambda data: data.decode("latin-1").upper()), id="own texts"),
     pytest.param(lambda database: sqlite3.connect(":memory:"), id="memory"),
     pytest.param(lambda database: sqlite3.connect(""), id="temporary file"),
@@ -228,31 +263,18 @@ def test_a_connection_is_migrated_and_handed_back_as_it_came(
         migrated_and_handed_back(connection, migrations)
 
 
-@pytest.mark.parametrize(
-    "connect",
-    [
-        pytest.param(configured(row_factory=dictionary), id="dict rows"),
-        pytest.param(configured(row_factory=lambda cursor, row: row[0]), id="scalar rows"),
-        pytest.param(configured(text_factory=bytes), id="bytes"),
-    ],
-)
-def test_messages_name_the_file_whatever_rows_and_texts_are(
-    migrations: Path, database: Path, connect: Callable[[Path], sqlite3.Connection]
+@pytest.mark.parametrize("kind", ["dict", "scalar", "bytes", "memory"])
+def test_messages_name_the_database_whatever_rows_and_texts_are(
+    kind: str, migrations: Path, database: Path
 ) -> None:
     write(migrations, "0001_bad", "oops;")
-    with closing(connect(database)) as connection, pytest.raises(StepError) as caught:
+    where = ":memory:" if kind == "memory" else str(database)
+    with closing(sqlite3.connect(where)) as connection, pytest.raises(StepError) as caught:
+        for name, value in KINDS.get(kind, {}).items():
+            setattr(connection, name, value)
         migrate(connection, migrations)
     assert str(caught.value) == (
-        f'{migrations}/0001_bad.up.sql:1: near "oops": syntax error; rolled back, {database} is still at base'
-    )
-
-
-def test_messages_name_what_has_no_file(migrations: Path) -> None:
-    write(migrations, "0001_bad", "oops;")
-    with closing(sqlite3.connect(":memory:")) as connection, pytest.raises(StepError) as caught:
-        migrate(connection, migrations)
-    assert str(caught.value) == (
-        f'{migrations}/0001_bad.up.sql:1: near "oops": syntax error; rolled back, :memory: is still at base'
+        f'{migrations}/0001_bad.up.sql:1: near "oops": syntax error; rolled back, {where} is still at base'
     )
 
 
@@ -308,6 +330,17 @@ def test_the_callers_trace_and_attached_databases_stay(
     ]
 
 
+def test_the_callers_progress_handler_stays(migrations: Path, database: Path) -> None:
+    family(migrations)
+    ticks: list[int] = []
+    with closing(sqlite3.connect(database)) as connection:
+        connection.set_progress_handler(lambda: ticks.append(1), 1)
+        migrate(connection, migrations)
+        before = len(ticks)
+        connection.execute("SELECT count(*) FROM parent").fetchall()
+        assert len(ticks) > before > 0
+
+
 def test_total_changes_only_grow(migrations: Path, database: Path) -> None:
     family(migrations)
     with closing(sqlite3.connect(database)) as connection:
@@ -337,13 +370,6 @@ def test_a_half_read_cursor_of_the_caller_goes_on(migrations: Path, database: Pa
 # --- open transactions
 
 OPEN = "the connection has an open transaction with changes; nothing was changed; commit or roll back first"
-KINDS: dict[str, dict[str, Any]] = {
-    "tuples": {},
-    "Row": {"row_factory": sqlite3.Row},
-    "dict": {"row_factory": dictionary},
-    "scalar": {"row_factory": lambda cursor, row: row[0]},
-    "bytes": {"text_factory": bytes},
-}
 CHANGES = (
     "INSERT INTO own VALUES (1)",
     "CREATE TABLE more (a)",
