@@ -324,10 +324,7 @@ def test_the_callers_trace_and_attached_databases_stay(
     assert query(database, "SELECT count(*) FROM child") == [(1,)]
     assert [
         name for (name,) in query(tmp_path / "other.db", "SELECT name FROM sqlite_master ORDER BY name")
-    ] == [
-        "child",
-        "migration_log",
-    ]
+    ] == ["child", "migration_log"]
 
 
 def test_the_callers_progress_handler_stays(migrations: Path, database: Path) -> None:

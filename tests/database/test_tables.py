@@ -210,8 +210,7 @@ garbage = st.one_of(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # it only reads their files
 @given(
-    values=st.lists(garbage | st.none(), max_size=2),
-    rows=st.lists(st.tuples(*10 * [garbage]), max_size=4),
+    values=st.lists(garbage | st.none(), max_size=2), rows=st.lists(st.tuples(*10 * [garbage]), max_size=4)
 )
 def test_whatever_the_tables_hold_only_our_errors_come_out(
     values: list[object], rows: list[tuple[object, ...]]

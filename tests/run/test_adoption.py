@@ -113,16 +113,8 @@ CASES = {
         "t is a view, expected a table",
     ),
     # What is written otherwise
-    "letters": (
-        WANTED,
-        'create table "T" (A text, b integer not null default 1, C, primary key (A, C))',
-        "",
-    ),
-    "order": (
-        WANTED,
-        "CREATE TABLE t (c, b INTEGER DEFAULT 1 NOT NULL, a TEXT, PRIMARY KEY (a, c))",
-        "",
-    ),
+    "letters": (WANTED, 'create table "T" (A text, b integer not null default 1, C, primary key (A, C))', ""),
+    "order": (WANTED, "CREATE TABLE t (c, b INTEGER DEFAULT 1 NOT NULL, a TEXT, PRIMARY KEY (a, c))", ""),
     "constraints": (
         WANTED,
         "CREATE TABLE t (a TEXT UNIQUE, b INTEGER NOT NULL DEFAULT 1 CHECK (b), c, PRIMARY KEY (a, c))",

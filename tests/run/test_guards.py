@@ -230,17 +230,9 @@ DANGLING = {
             ("unrelated", "INSERT INTO child (id, x, y) VALUES (-1, 2, 2), (7, NULL, 7);", ""),
             ("repaired", "INSERT INTO pair (a, b) VALUES (1, 2);", ""),
             ("rebuilt", rebuilt("child", f"(id, y, x, {key})"), ""),
-            (
-                "one more",
-                "INSERT INTO child (id, x, y) VALUES (6, 1, 2);",
-                orphans("a row", parent="pair"),
-            ),
+            ("one more", "INSERT INTO child (id, x, y) VALUES (6, 1, 2);", orphans("a row", parent="pair")),
             ("old for new", "UPDATE child SET y = 3 WHERE id = 4;", orphans("a row", parent="pair")),
-            (
-                "old for new behind",
-                "UPDATE child SET x = 3 WHERE id = 5;",
-                orphans("a row", parent="pair"),
-            ),
+            ("old for new behind", "UPDATE child SET x = 3 WHERE id = 5;", orphans("a row", parent="pair")),
         )
     },
     # Parents that cannot be looked up
@@ -255,9 +247,7 @@ DANGLING = {
         orphans("row 1", "row 2"),
     ),
     "unique now, which brings old rows to light": Case(
-        OTHER,
-        NOT_UNIQUE + "INSERT INTO child VALUES (1);",
-        "CREATE UNIQUE INDEX parent_id ON parent (id);",
+        OTHER, NOT_UNIQUE + "INSERT INTO child VALUES (1);", "CREATE UNIQUE INDEX parent_id ON parent (id);"
     ),
     "a second mismatch": Case(
         OTHER,
