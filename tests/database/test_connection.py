@@ -545,8 +545,8 @@ class OddError(Exception):
 class OddCursor:
     """What OddConnection gives for a cursor."""
 
-    def __init__(self, cursor: sqlite3.Cursor, lacking: tuple[str, ...]) -> None:
-        self.inner, self.lacking = cursor, lacking
+    def __init__(self, cursor: sqlite3.Cursor, lacking: tuple[str, ...], refusals: list[Exception]) -> None:
+        self.inner, self.lacking, self.refusals = cursor, lacking, refusals
 
     @property
     def description(self) -> Any:
@@ -555,6 +555,8 @@ class OddCursor:
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> "OddCursor":
         if "data_version" in self.lacking and "data_version" in sql:
             sql = "SELECT 1 WHERE 0"
+        if self.refusals and sql.startswith("BEGIN IMMEDIATE"):
+            raise self.refusals.pop()
         try:
             self.inner.execute(sql, parameters)
         except sqlite3.Error as error:
@@ -582,12 +584,13 @@ class OddConnection:
 
     rows: fetchall() returns None where there are none; codes: errors are of a class of its own, without
     SQLite's code; data_version: the pragma answers nothing; backup: there is no such method; attributes:
-    isolation_level cannot be set; factories: there is no text_factory.
+    isolation_level cannot be set; factories: there is no text_factory. The `refusals` are raised by BEGIN
+    IMMEDIATE, the last one first.
     """
 
-    def __init__(self, database: Path, lacking: tuple[str, ...]) -> None:
+    def __init__(self, database: Path, lacking: tuple[str, ...], refusals: Sequence[Exception] = ()) -> None:
         self.inner = sqlite3.connect(database)
-        self.lacking = lacking
+        self.lacking, self.refusals = lacking, list(refusals)
         self.Error: type[Exception] = OddError if "codes" in lacking else sqlite3.Error
         if "backup" not in lacking:
             self.backup = self.inner.backup
@@ -611,7 +614,7 @@ class OddConnection:
             super().__setattr__(name, value)
 
     def cursor(self) -> OddCursor:
-        return OddCursor(self.inner.cursor(), self.lacking)
+        return OddCursor(self.inner.cursor(), self.lacking, self.refusals)
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> OddCursor:
         return self.cursor().execute(sql, parameters)
@@ -738,6 +741,40 @@ def test_a_lock_of_another_module_is_waited_for(migrations: Path, database: Path
         process.stdin.flush()
         assert process.stdout.readline() == "gone\n"
     assert len(migrate(foreign, migrations)) == 2
+
+
+def coded(words: str, code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError(words)
+    error.sqlite_errorcode = code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "waited"),
+    [
+        (coded("database is locked", sqlite3.SQLITE_BUSY), True),
+        (coded("database is locked", sqlite3.SQLITE_BUSY_RECOVERY), True),
+        (coded("locking protocol", sqlite3.SQLITE_PROTOCOL), True),
+        (coded("database table is locked", sqlite3.SQLITE_LOCKED_SHAREDCACHE), True),
+        (coded("database table is locked", sqlite3.SQLITE_LOCKED), False),  # no waiting ends that
+        (coded("disk I/O error", sqlite3.SQLITE_IOERR), False),
+        (OddError("database is locked"), True),
+        (OddError("locking protocol"), True),
+        (OddError("disk I/O error"), False),
+    ],
+)
+def test_a_lock_is_told_from_other_errors(
+    error: Exception, waited: bool, migrations: Path, database: Path
+) -> None:
+    family(migrations)
+    lacking = ("codes",) if isinstance(error, OddError) else ()
+    with closing(OddConnection(database, lacking, [error] * 3)) as connection:
+        if waited:
+            assert len(migrate(connection, migrations)) == 2
+            return
+        with pytest.raises(AccessError) as caught:
+            migrate(connection, migrations)
+        assert str(caught.value) == f"{database}: {error}; nothing was changed"
 
 
 def test_another_process_may_be_faster_than_another_module(
