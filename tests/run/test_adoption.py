@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support import query, write
+from support import change, query, write
 
 from vmpilot.migrate import Progress, Step, StepError, current, migrate, stamp
 
@@ -159,6 +159,15 @@ def test_a_table_that_a_later_step_rebuilds_passes(migrations: Path, database: P
     write(migrations, "0002_t", CASES["rebuilt"][0])
     made(database, "CREATE TABLE t (b TEXT); INSERT INTO t VALUES ('x');")
     assert versions(migrate(database, migrations)) == ["0001", "0002"]
+
+
+def test_what_others_add_to_a_table_between_two_steps_makes_none(migrations: Path, database: Path) -> None:
+    write(migrations, "0001_t", T)
+    write(migrations, "0002_t", "ALTER TABLE t ADD COLUMN b TEXT;")
+    made(database, "CREATE TABLE t (a TEXT);")
+    migrate(database, migrations, target="0001")
+    change(database, "ALTER TABLE t ADD COLUMN own TEXT")
+    assert versions(migrate(database, migrations)) == ["0002"]
 
 
 def test_the_applications_own_functions_end_no_adoption(migrations: Path, database: Path) -> None:

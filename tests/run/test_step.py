@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support import change, query, write
 
-from vmpilot.migrate import AccessError, Progress, Step, downgrade, history, migrate
+from vmpilot.migrate import AccessError, Progress, Step, current, downgrade, history, migrate
 
 ALONE = "-- vmpilot: no-transaction\n"
 
@@ -79,14 +79,22 @@ def test_what_others_did_between_two_steps_is_planned_for(
     assert migrate(database, "migrations") == ()
 
 
+def test_a_run_never_turns_back_when_others_went_further(database: Path) -> None:
+    report = once(done("0001"), lambda: migrate("app.db", "migrations"))
+    assert ran(migrate(database, "migrations", target="2", progress=report)) == ["0001"]
+    assert current(database, "migrations").at_head
+    report = once(done("0003"), lambda: downgrade("app.db", "migrations", target="base", backup=False))
+    steps = downgrade(database, "migrations", target="1", backup=False, progress=report)
+    assert ran(steps) == ["0003"]
+    assert current(database, "migrations").version is None
+
+
 def test_what_others_did_between_two_steps_down_is_planned_for(database: Path) -> None:
     migrate(database, "migrations")
     report = once(done("0003"), lambda: downgrade("app.db", "migrations", backup=False))
-    assert ran(downgrade(database, "migrations", target="base", backup=False, progress=report)) == [
-        "0003",
-        "0001",
-    ]
-    assert query(database, "SELECT version_num FROM alembic_version") == []
+    steps = downgrade(database, "migrations", target="base", backup=False, progress=report)
+    assert ran(steps) == ["0003", "0001"]
+    assert current(database, "migrations").version is None
 
 
 def test_a_file_without_a_transaction_that_another_process_ran_is_not_begun(
