@@ -185,6 +185,18 @@ def test_a_database_in_memory_has_no_write_ahead_log_to_refuse(migrations: Path)
         assert len(migrate(connection, "migrations")) == 3
 
 
+@pytest.mark.parametrize(
+    ("before", "asked", "after"), [("WAL", "DELETE", "delete"), ("DELETE", "WAL", "wal")]
+)
+def test_a_write_ahead_log_is_a_property_of_the_file_that_a_step_can_change(
+    before: str, asked: str, after: str, database: Path, migrations: Path
+) -> None:
+    change(database, f"PRAGMA journal_mode = {before}")
+    write(migrations, "0002_step", f"{ALONE}PRAGMA journal_mode = {asked};")
+    assert len(migrate(database, "migrations")) == 3
+    assert query(database, "PRAGMA journal_mode") == [(after,)]
+
+
 @pytest.mark.parametrize("stored", [None, "abc"])
 def test_the_log_holds_what_each_step_took(stored: str | None, database: Path, migrations: Path) -> None:
     if stored:
