@@ -391,6 +391,14 @@ def test_an_entry_that_is_no_file_is_named_beside_the_others(here: Path) -> None
     )
 
 
+def test_what_is_no_file_is_named_in_order() -> None:
+    with pytest.raises(HistoryError) as caught:
+        build(["0001_one.up.sql"], "m", {"0003.up.sql": "a directory", "0002.up.sql": "a special file"})
+    assert str(caught.value) == (
+        "m/0002.up.sql: a special file, expected a file; m/0003.up.sql: a directory, expected a file"
+    )
+
+
 def test_a_link_to_nothing_that_is_no_migration_is_left_alone(here: Path) -> None:
     (here / "notes").symlink_to("notes")
     (here / ".#0001_one.up.sql").symlink_to("user@host.1234")  # what Emacs leaves beside a file that it edits

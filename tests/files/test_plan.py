@@ -97,7 +97,7 @@ def test_steps_are_counted_from_where_the_database_is() -> None:
     assert resolve("-0", FOUR, 2, {}, "app.db") == 2
 
 
-REVISIONS = {"57dc007f6d46": 1, "57dd00000000": 2, "ae1027a6acf": 3, "12": 2}
+REVISIONS = {"57dc007f6d46": 1, "57dd00000000": 2, "ae1027a6acf": 3, "12": 2, "ae": 1}
 
 
 @pytest.mark.parametrize(("target", "position"), [*REVISIONS.items(), ("0004", 4), ("4", 4)])
