@@ -197,6 +197,13 @@ def test_a_write_ahead_log_is_a_property_of_the_file_that_a_step_can_change(
     assert query(database, "PRAGMA journal_mode") == [(after,)]
 
 
+def test_a_temporary_virtual_table_goes_with_the_tables_that_it_owns(migrations: Path) -> None:
+    write(migrations, "0002_step", "CREATE VIRTUAL TABLE temp.words USING fts5 (a);")
+    with closing(sqlite3.connect(":memory:")) as connection:
+        assert len(migrate(connection, "migrations")) == 3
+        assert connection.execute("SELECT name FROM sqlite_temp_master").fetchall() == []
+
+
 @pytest.mark.parametrize("stored", [None, "abc"])
 def test_the_log_holds_what_each_step_took(stored: str | None, database: Path, migrations: Path) -> None:
     if stored:
