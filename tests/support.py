@@ -1,9 +1,8 @@
 """What tests of several rooms use: writing migrations, asking a database, running the command."""
 
-import os
-import re
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -11,21 +10,17 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from watched import Watched
 
 from vmpilot.migrate import AccessError, migrate
 from vmpilot.migrate.cli.commands import main
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -82,7 +77,10 @@ def in_process(
     """
     out, err = Watched(live or (lambda text: None), live is not None), Watched(told, False)
     with redirect_stdout(out), redirect_stderr(err):
-        code = main([str(argument) for argument in arguments])
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as leaving:  # help and wrong usage
+            code = int(leaving.code or 0)
     return Said(code, out.getvalue(), err.getvalue())
 
 
@@ -245,25 +243,6 @@ def ever_later(act: Callable[[], object], factor: float) -> Iterator[None]:
     assert rung
 
 
-class Answer(NamedTuple):
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-
-def cli(*words: str | Path) -> Answer:
-    """Run one command in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        try:
-            code = main([str(word) for word in words])
-        except SystemExit as leaving:  # help and wrong usage
-            code = int(leaving.code or 0)
-    return Answer(code, out.getvalue(), err.getvalue())
-
-
 def timeless(text: str) -> str:
     """Return what a command printed with `N ms` in place of every time that it took."""
     return re.sub(r"\b(?:\d+\.\d m?s|\d+ ms)\b", "N ms", text)
@@ -275,7 +254,7 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 
 @contextmanager
-def running(*words: str, stdout: int, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def running_command(*words: str, stdout: int, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """Run a command as a process, which is dead in the end.
 
     It is also dead after a minute, so that whoever reads what never comes does not wait for ever.
@@ -295,6 +274,8 @@ def running(*words: str, stdout: int, **environment: str) -> Iterator[subprocess
         finally:
             watchdog.cancel()
             watchdog.join()
+
+
 # --- promises: databases, processes and locks
 
 OUTSIDE = "-- vmpilot: no-transaction\n"
@@ -410,25 +391,15 @@ def running(*arguments: str | Path, **options: Any) -> Iterator["subprocess.Pope
             process.kill()
 
 
-@contextmanager
-def without_permissions() -> Iterator[None]:
-    """Be someone whom the permissions of a file concern, by the real user id too, which os.access() asks."""
-    root = os.geteuid() == 0
-    if root:
-        os.setresuid(65534, 65534, 0)
-    try:
-        yield
-    finally:
-        if root:
-            os.setresuid(0, 0, 0)
-
-
 def facts(error: Exception) -> dict[str, object]:
     """Return what an error carries beside its message, without what all errors carry."""
     carried = {name: value for name, value in vars(error).items() if name != "steps"}
     if not isinstance(error, AccessError):
         del carried["database"]
     return carried
+
+
+@contextmanager
 def held(database: Path, *statements: str) -> Iterator[None]:
     """Let another process execute statements and keep its connection, and what it has locked."""
     hold = (

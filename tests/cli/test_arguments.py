@@ -5,7 +5,7 @@ from pathlib import Path
 from shutil import copy
 
 import pytest
-from support import ROOT, cli, timeless
+from support import ROOT, in_process, timeless
 
 import vmpilot
 
@@ -29,24 +29,24 @@ def test_options_stand_before_or_after_the_command(three: Path) -> None:
             [words[0], *options, *extra, *words[1:]],
             [*extra, *options[:4], words[0], *options[4:], *words[1:]],
         ):
-            answers.add(re.sub(r" +N ms", "", timeless("\n".join(map(str, cli(*arguments))))))
+            answers.add(re.sub(r" +N ms", "", timeless("\n".join(map(str, in_process(*arguments))))))
             if Path("kept.db").exists():
                 copy("kept.db", "other.db")
             else:
                 Path("other.db").unlink()
         assert len(answers) == 1, answers
-        assert cli(*words, *options, *extra).code == 0
+        assert in_process(*words, *options, *extra).code == 0
     assert not Path("app.db").exists()
 
 
 def test_version() -> None:
     for words in (["--version"], ["current", "--version"], ["--version", "stamp"]):
-        assert cli(*words) == (0, f"vmpilot {vmpilot.__version__}\n", "")
+        assert in_process(*words) == (0, f"vmpilot {vmpilot.__version__}\n", "")
 
 
 def test_every_command_is_in_the_help() -> None:
     for words in (["--help"], ["-h"], ["--json", "--help"]):
-        answer = cli(*words)
+        answer = in_process(*words)
         assert (answer.code, answer.err) == (0, "")
         table = answer.out.partition("\ncommands ")[2].partition("\n\n")[0]
         lines = table.splitlines()[1:]
@@ -57,7 +57,7 @@ def test_every_command_is_in_the_help() -> None:
 def test_every_command_has_help() -> None:
     for name in COMMANDS:
         for words in ([name, "--help"], ["-h", name]):
-            answer = cli(*words)
+            answer = in_process(*words)
             assert (answer.code, answer.err) == (0, "")
             shown = set(re.findall(r"--[a-z-]+", answer.out))
             assert shown >= {"--database", "--migrations", "--timeout", "--json", "--quiet", "--verbose"}
@@ -66,7 +66,7 @@ def test_every_command_has_help() -> None:
 @pytest.fixture
 def words() -> set[str]:
     """All commands and all their options."""
-    shown = "".join(cli(name, "--help").out for name in COMMANDS)
+    shown = "".join(in_process(name, "--help").out for name in COMMANDS)
     return COMMANDS | {*re.findall(r"--[a-z]+(?:-[a-z]+)*", shown)} - {"--help", "--message", "--version"}
 
 
@@ -108,7 +108,7 @@ def test_every_command_and_option_is_in_a_transcript(words: set[str]) -> None:
     ],
 )
 def test_wrong_usage(three: Path, line: str, message: str) -> None:
-    answer = cli(*line.split())
+    answer = in_process(*line.split())
     assert (answer.code, answer.out) == (2, "")
     usage, _, said = answer.err.rstrip("\n").rpartition("\n")
     assert usage.startswith("usage: python -m vmpilot.migrate ")

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
-from support import cli, everything, query, running, timeless, write
+from support import everything, in_process, query, running_command, timeless, write
 
 from vmpilot import migrate as api
 
@@ -29,13 +29,13 @@ READING = [
 @pytest.mark.parametrize("line", READING)
 def test_looking_creates_and_changes_nothing(three: Path, line: str, tmp_path: Path) -> None:
     before = everything(tmp_path)
-    cli(*line.split())
+    in_process(*line.split())
     assert everything(tmp_path) == before
     for version in ("2", "head"):
-        cli("upgrade", version)
+        in_process("upgrade", version)
         before = everything(tmp_path)
         for options in ((), ("--json",), ("--quiet",)):
-            answer = cli(*line.split(), *options)
+            answer = in_process(*line.split(), *options)
             assert answer.code == (0 if line != "check" or version == "head" else 1), answer
         assert everything(tmp_path) == before
 
@@ -47,10 +47,10 @@ def test_the_default_database_is_made_by_a_run_alone(three: Path, monkeypatch: p
     home.mkdir()
     expected = f"{home}/.vmpilot/vmpilot.db"
     for line in READING:
-        cli(*line.split())
+        in_process(*line.split())
         assert list(home.iterdir()) == [], line
-    assert json.loads(cli("current", "--json").out)["database"] == expected
-    assert timeless(cli("upgrade", "1").out) == f"applied 0001 notes (N ms)\n{expected} is at 0001\n"
+    assert json.loads(in_process("current", "--json").out)["database"] == expected
+    assert timeless(in_process("upgrade", "1").out) == f"applied 0001 notes (N ms)\n{expected} is at 0001\n"
     assert query(Path(expected), "SELECT version_num FROM alembic_version") == [("57dc007f6d46",)]
 
 
@@ -58,7 +58,7 @@ def test_the_default_database_is_made_by_a_run_alone(three: Path, monkeypatch: p
 def test_a_name_that_no_shell_passes_on_is_refused(three: Path, tmp_path: Path, name: str) -> None:
     before = everything(tmp_path)
     for words in (["create", name], ["revision", "-m", name]):
-        answer = cli(*words)
+        answer = in_process(*words)
         assert (answer.code, answer.out) == (1, "")
         assert answer.err.startswith("error: ") and answer.err.endswith("; nothing was written\n")
         assert answer.err.isascii() and answer.err.count("\n") == 1
@@ -66,10 +66,10 @@ def test_a_name_that_no_shell_passes_on_is_refused(three: Path, tmp_path: Path, 
 
 
 def test_check_waits_for_another_process(three: Path) -> None:
-    with running("check", "--wait", "60", stdout=subprocess.PIPE) as process:
+    with running_command("check", "--wait", "60", stdout=subprocess.PIPE) as process:
         assert process.stdout and process.stderr
         assert "0003" in process.stderr.readline()
-        cli("upgrade")
+        in_process("upgrade")
         assert process.stdout.read() == "app.db is at head and sound\n"
         assert process.wait() == 0
 
@@ -100,7 +100,7 @@ class Agreement(RuleBasedStateMachine):
 
     def both(self, words: list[str], call: Callable[[], Any]) -> tuple[Any, Any]:
         """Return what each answers as a value; of an error, the message."""
-        code, out, err = cli(*words, "--json", "-d", self.mine, "--migrations", self.files)
+        code, out, err = in_process(*words, "--json", "-d", self.mine, "--migrations", self.files)
         assert err == ""
         said = json.loads(out.replace("cli.db", "api.db"))
         try:

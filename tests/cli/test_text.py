@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import cli, write
+from support import in_process, write
 
 from vmpilot.migrate.cli.text import duration
 
 
 def from_json(*words: str, code: int = 0) -> Any:
     """Return the one object that a command answers with; what it says of times is checked and left out."""
-    answer = cli(*words, "--json")
+    answer = in_process(*words, "--json")
     assert (answer.code, answer.err) == (code, "")
     assert answer.out.count("\n") == 1
     return json.loads(answer.out, object_hook=timeless)
@@ -75,7 +75,7 @@ def test_runs(three: Path) -> None:
 
 
 def test_backups(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cli("upgrade", "1")
+    in_process("upgrade", "1")
     for value in ("", "0"):
         monkeypatch.setenv("VMPILOT_MIGRATE_BACKUP", value)
         assert from_json("upgrade")["backup"] is None
@@ -94,16 +94,16 @@ def test_where_a_database_is(three: Path) -> None:
     base = {"database": "app.db", "version": None, "head": "0003", "at_head": False, "pending": 3}
     assert_holds(from_json("current"), base)
     assert from_json("heads") == from_json("heads", "--quiet") == {"head": "0003"}
-    cli("upgrade", "2")
+    in_process("upgrade", "2")
     at = {"database": "app.db", "version": "0002", "head": "0003", "at_head": False, "pending": 1}
     assert_holds(from_json("current"), at)
     assert_holds(from_json("current", "--check-heads", code=1), at)
-    cli("upgrade")
+    in_process("upgrade")
     assert_holds(from_json("current", "--check-heads"), {"version": "0003", "at_head": True, "pending": 0})
 
 
 def test_history(three: Path) -> None:
-    cli("upgrade", "2")
+    in_process("upgrade", "2")
     write(three, "0002_at", "ALTER TABLE notes ADD at INTEGER;", None)
     write(three, "0003_index", "CREATE INDEX by_at ON notes (at);", "-- vmpilot: irreversible no way back")
     entries = [
@@ -116,14 +116,14 @@ def test_history(three: Path) -> None:
     assert from_json("status") == from_json("history")
     when = [
         (entry["applied_at"], entry["took_ms"])
-        for entry in json.loads(cli("history", "--json").out)["migrations"]
+        for entry in json.loads(in_process("history", "--json").out)["migrations"]
     ]
     assert all(at and took > 0 for at, took in when[:2])
     assert when[2] == (None, None)
 
 
 def test_rehearsals(three: Path) -> None:
-    cli("upgrade", "2")
+    in_process("upgrade", "2")
     rows = {"table": "notes", "before": 1}
     expected = moved(
         "0002",
@@ -142,11 +142,11 @@ def test_rehearsals(three: Path) -> None:
 
 
 def test_checks(three: Path) -> None:
-    cli("upgrade", "2")
-    pending = cli("check").out.removeprefix("pending: ").rstrip("\n")
+    in_process("upgrade", "2")
+    pending = in_process("check").out.removeprefix("pending: ").rstrip("\n")
     problems = [{"kind": "pending", "message": pending}]
     assert_holds(from_json("check", code=1), {"database": "app.db", "ok": False, "problems": problems})
-    cli("upgrade")
+    in_process("upgrade")
     assert_holds(from_json("check"), {"database": "app.db", "ok": True, "problems": []})
     with closing(sqlite3.connect("app.db")) as connection:
         connection.execute("DROP INDEX by_at")
@@ -158,10 +158,10 @@ def test_proofs(three: Path) -> None:
     proof = from_json("verify", code=1)
     told = [(entry["version"], entry["name"], entry["ok"]) for entry in proof["migrations"]]
     assert (proof["ok"], told[:2]) == (False, [("0001", "notes", True), ("0002", "at", False)])
-    lines = [line.strip() for line in cli("verify").out.splitlines()]
+    lines = [line.strip() for line in in_process("verify").out.splitlines()]
     assert [*proof["migrations"][0]["problems"], *proof["migrations"][1]["problems"]] == lines[2:4]
     write(three, "0002_at", "ALTER TABLE notes ADD at TEXT;", "ALTER TABLE notes DROP at;")
-    cli("upgrade", "2")
+    in_process("upgrade", "2")
     proven = {"ok": True, "migrations": [{"version": "0003", "name": "index", "ok": True, "problems": []}]}
     assert_holds(from_json("verify", "--on-copy"), proven)
 
@@ -171,7 +171,7 @@ def test_new_files_and_scripts(three: Path) -> None:
         "up": "migrations/0004_next.up.sql",
         "down": "migrations/0004_next.down.sql",
     }
-    assert from_json("upgrade", "--sql")["sql"] + "\n" == cli("upgrade", "--sql").out
+    assert from_json("upgrade", "--sql")["sql"] + "\n" == in_process("upgrade", "--sql").out
 
 
 @pytest.mark.parametrize(
@@ -194,11 +194,11 @@ def test_new_files_and_scripts(three: Path) -> None:
 def test_failures(migrations: Path, up: str, line: str, facts: dict[str, object]) -> None:
     write(migrations, "0001_first", "CREATE TABLE first (a);")
     write(migrations, "0002_x", up)
-    cli("upgrade", "1")
+    in_process("upgrade", "1")
     error = from_json(*line.split(), code=1)["error"]
     assert_holds(error, facts)
     for options in ((), ("--quiet",), ("--verbose",)):
-        answer = cli(*line.split(), *options)
+        answer = in_process(*line.split(), *options)
         assert (answer.code, answer.out) == (1, "")
         assert answer.err.endswith(f"error: {error['message']}\n")
 

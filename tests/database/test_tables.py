@@ -633,8 +633,8 @@ def test_a_kept_script_may_say_that_there_is_no_way_back(
 def test_what_was_never_logged_or_only_stamped_cannot_be_taken_back(database: Path, older: Path) -> None:
     change(database, ALEMBIC_DDL, "INSERT INTO alembic_version VALUES ('0003')")
     assert no_way_back(older) == (
-        "cannot downgrade: app.db is at 0003, which has no file here and no row in its log; "
-        "nothing was changed"
+        "app.db is at 0003, but this code knows only base to 0001; it was upgraded by newer code; "
+        "nothing was changed; to record another version, run: python -m vmpilot.migrate stamp VERSION"
     )
     stamp("0003", database, "migrations")
     assert no_way_back(older) == f"cannot downgrade 0003: {NONE}; nothing was changed"

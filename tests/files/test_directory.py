@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import without_permissions, write
+from support import nobody, write
 
 from vmpilot.migrate.errors import AccessError, HistoryError
 from vmpilot.migrate.files.directory import Migration, Place, build, discover, load, located, number_after
@@ -433,12 +433,12 @@ def test_what_may_not_be_read_is_refused(here: Path) -> None:
     here.parent.chmod(0o755)
     here.chmod(0o755)
     (here / "0001_one.up.sql").chmod(0)
-    with without_permissions():
+    with nobody():
         assert discover("migrations") == ONE
         message = refused("migrations", "0001_one.up.sql")
     assert message == "migrations/0001_one.up.sql: permission denied"
     here.chmod(0)
-    with without_permissions():
+    with nobody():
         message = refused("migrations")
     here.chmod(0o755)
     assert message == "migrations: permission denied"

@@ -284,16 +284,13 @@ class Stopped(BaseException):
     pass
 
 
-TAKEN_FOR_ANOTHER = pytest.mark.xfail(reason="an Exception between two statements becomes a StepError")
-
-
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # a file that is left open is left to the collector
 @pytest.mark.parametrize(
     ("error", "step"),
     [
         (Stopped, 29),
         pytest.param(Stopped, 1, marks=pytest.mark.full),
-        pytest.param(Enough, 1, marks=[pytest.mark.full, TAKEN_FOR_ANOTHER]),
+        pytest.param(Enough, 1, marks=pytest.mark.full),
     ],
 )
 @pytest.mark.parametrize("kind", ["", OUTSIDE], ids=["inside", "outside"])

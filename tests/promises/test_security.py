@@ -105,7 +105,8 @@ def test_a_version_in_the_database_is_compared_and_not_executed(migrations: Path
     with pytest.raises(VersionError) as caught:
         migrate(database, migrations)
     assert str(caught.value) == (
-        f"{database} is at {INJECTION}, but this code knows only base to 0001; nothing was changed"
+        f"{database} is at {INJECTION}, but this code knows only base to 0001; nothing was changed; "
+        "to record another version, run: python -m vmpilot.migrate stamp VERSION"
     )
     assert database.read_bytes() == before
     stamp("0001", database, migrations)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support import change, query, without_permissions, write
+from support import change, nobody, query, write
 
 from vmpilot.migrate import (
     AccessError,
@@ -193,18 +193,18 @@ def test_a_directory_that_is_none(name: str, migrations: Path) -> None:
 
 def test_files_that_were_edited_after_they_were_applied(migrations: Path) -> None:
     ways = (
-        "edited after it was applied; write a new migration instead, or downgrade below it and upgrade "
-        "again, or accept the edit, run: python -m vmpilot.migrate stamp"
+        "edited after it was applied; nothing was changed; write a new migration instead, or downgrade "
+        "below it and upgrade again, or accept the edit, run: python -m vmpilot.migrate stamp"
     )
-    one, two = "migrations/0001_one.up.sql", "migrations/0002_two.up.sql"
+    one = "migrations/0001_one.up.sql"
     write(migrations, "0001_one", "CREATE TABLE one (b);")
-    refused(upgrade, HistoryError, f"{one}: {ways} 0001; {UNTOUCHED}", file=one, line=0)
+    refused(upgrade, HistoryError, f"{one}: {ways} 0001", file=one, line=0)
     write(migrations, "0001_one", ONE)
     upgrade()
     for name in ("0001_one", "0002_two"):
         write(migrations, name, "SELECT 1;")
     write(migrations, "0003_three", "")
-    refused(upgrade, HistoryError, f"{one}, {two}: {ways} 0002; {UNTOUCHED}", file=one)
+    refused(upgrade, HistoryError, f"{one}: {ways} 0002", file=one)
     stamp("0002", "app.db", "migrations")
     assert len(migrate("app.db", "migrations")) == 1
 
@@ -246,24 +246,57 @@ NEWER = (
 )
 
 
+STAMP = "to record another version, run: python -m vmpilot.migrate stamp VERSION"
+
+
 @pytest.mark.parametrize(
     ("value", "fate"),
     [
-        *((value, "nothing was changed") for value in ("57dc007f6d46", "0000", "x", "²", "9" * 33)),
-        *((value, NEWER) for value in ("0003", "20261122093000", "9" * 32)),
+        *(
+            (
+                value,
+                "nothing was changed; "
+                f"declare it in the up file with the same effect: -- vmpilot: revision {value}",
+            )
+            for value in ("57dc007f6d46", "x", "²", "9" * 33)
+        ),
+        *((value, f"nothing was changed; {STAMP}") for value in ("0000", "a b", "a\tb")),
+        *(
+            (value, f"it was upgraded by newer code; nothing was changed; {STAMP}")
+            for value in ("0003", "20261122093000", "9" * 32)
+        ),
     ],
 )
 def test_a_version_that_nothing_knows(value: str, fate: str) -> None:
     change("app.db", f"UPDATE alembic_version SET version_num = '{value}'")
     message = f"app.db is at {value}, but this code knows only base to 0002; {fate}"
-    refused(upgrade, VersionError, message, version=value)
-    message = (
-        f"cannot downgrade: app.db is at {value}, which has no file here and no row in its log; "
-        "nothing was changed"
-    )
-    refused(COMMANDS["downgrade"], VersionError, message, version=value)
+    for name in ("upgrade", "downgrade"):
+        refused(COMMANDS[name], VersionError, message, version=value)
     assert current("app.db", "migrations").version == value
     assert history("app.db", "migrations")[-1][:3] == (value, "", "unknown")
+
+
+def test_an_applied_migration_whose_files_were_renamed(migrations: Path) -> None:
+    upgrade()
+    remove(migrations, "0002_two")
+    write(migrations, "0005_two", "CREATE TABLE two (a);", "DROP TABLE two;")
+    message = (
+        "app.db is at 0002, but this code knows only base to 0005; nothing was changed; "
+        "put the files of 0002_two back"
+    )
+    refused(upgrade, VersionError, message, kind="version", version="0002")
+
+
+def test_another_migration_under_an_applied_number(migrations: Path) -> None:
+    upgrade()
+    remove(migrations, "0002_two")
+    write(migrations, "0002_tags", "CREATE TABLE tags (a);", "DROP TABLE tags;")
+    write(migrations, "0003_three", "")
+    message = (
+        "migrations/0002_tags.up.sql: 0002 is applied as two, but the files have 0002_tags; nothing was changed; "
+        "give this one the next free number, 0004, and put 0002_two back"
+    )
+    refused(upgrade, HistoryError, message, file="migrations/0002_tags.up.sql")
 
 
 @pytest.mark.parametrize(
@@ -616,7 +649,7 @@ def test_a_read_only_file_with_something_pending(
         os.chmod("app.db", 0o444)
         os.chmod(folder, 0o555)  # a log beside the file would be left there
         try:
-            with without_permissions():
+            with nobody():
                 unsound(upgrade, READ_ONLY)
                 assert migrate("app.db", "migrations", target="1") == ()
                 assert current("app.db", "migrations").pending == 1

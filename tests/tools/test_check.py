@@ -172,8 +172,8 @@ CASES = {
     "a revision of another project": Case(
         TWO,
         (
-            f"unknown: app.db is at abc, {UNKNOWN}; nothing was changed; declare it in the up file of the "
-            "migration with the same effect: -- vmpilot: revision abc",
+            f"unknown: app.db is at abc, {UNKNOWN}; nothing was changed; declare it in the up file with "
+            "the same effect: -- vmpilot: revision abc",
             f"{UNCOMPARED} no file for abc",
         ),
         target=None,

@@ -239,7 +239,6 @@ def test_what_is_no_sound_backup_is_refused(place: Path) -> None:
     assert re.fullmatch("spoilt.bak: quick_check found: .+", refusal("spoilt.bak", place))
 
 
-@pytest.mark.xfail(raises=PermissionError, reason="an error of the system that is not translated")
 def test_a_backup_that_may_not_be_read_is_refused(place: Path) -> None:
     filled(place)
     backed_up(place)

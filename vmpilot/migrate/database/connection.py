@@ -34,6 +34,15 @@ class Session(NamedTuple):
     timeout: float
     ours: bool = True
 
+    @property
+    def failures(self) -> tuple[type[Exception], ...]:
+        """Return the errors that mean that a statement failed.
+
+        Nothing else: what a signal handler or a callback of the caller raises is passed on as it is.
+        """
+        own = getattr(self.connection, "Error", None)
+        return (sqlite3.Error, sqlite3.Warning, MemoryError, OverflowError, own) if own else (Exception,)
+
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """Return all rows of a statement, as tuples.
 
@@ -113,10 +122,10 @@ def refusal(session: Session, sql: str) -> str:
     """
     try:
         session.cursor.execute(f"EXPLAIN {sql} -- {time.perf_counter_ns()}")
-        with suppress(Exception):
+        with suppress(*session.failures):
             session.cursor.fetchall()
         session.run("SELECT 1")  # until the next query libsql keeps what it explained open, and tables locked
-    except Exception as error:
+    except session.failures as error:
         return str(error)
     return ""
 
@@ -263,15 +272,6 @@ def failures(connection: Any) -> tuple[type[Exception], ...]:
     """
     own = getattr(connection, "Error", None)
     return (sqlite3.Error, OSError, ImportError, MemoryError, own) if own else (Exception,)
-
-
-def statement_failures(connection: Any) -> tuple[type[Exception], ...]:
-    """Return the errors that mean that a statement failed.
-
-    Nothing else: what a signal handler or a callback of the caller raises is passed on as it is.
-    """
-    own = getattr(connection, "Error", None)
-    return (sqlite3.Error, sqlite3.Warning, MemoryError, OverflowError, own) if own else (Exception,)
 
 
 def nothing() -> None:

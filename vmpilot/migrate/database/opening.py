@@ -178,7 +178,8 @@ def _reading_mode(path: str) -> str:
         return "ro"
     directory = os.path.dirname(path) or "."
     if os.path.isfile(path) and not (os.access(directory, os.W_OK) and os.access(path, os.W_OK)):
-        with open(path, "rb") as file:
+        # What may not be read, SQLite itself will refuse.
+        with suppress(OSError), open(path, "rb") as file:
             if file.read(20)[18:] == b"\x02\x02":
                 return "ro&immutable=1"
     return "rw"

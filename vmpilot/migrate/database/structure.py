@@ -150,7 +150,7 @@ def rows(session: Session, schema: Schema) -> dict[str, int]:
     """Count the rows of each table; one that cannot be read is left out."""
     counts: dict[str, int] = {}
     for table in _tables(schema):
-        with suppress(Exception):
+        with suppress(*session.failures):
             counts[table] = session.rows(f"SELECT count(*) FROM main.{quoted(table)}")[0][0]
     return counts
 
@@ -163,7 +163,7 @@ def contents(session: Session, schema: Schema) -> Contents:
     found: Contents = {}
     for table in _tables(schema):
         found[table] = {}
-        with suppress(Exception):
+        with suppress(*session.failures):
             found[table] = _hashes(session, f"main.{quoted(table)}")
     return found
 
@@ -231,7 +231,7 @@ def _objects(session: Session, only: Collection[str] | None) -> list[_Object]:
     left_out = set(tables.TABLES)
     virtual = {name for kind, name, _, sql in found if kind == "table" and sql.startswith("CREATE VIRTUAL")}
     if virtual:
-        with suppress(Exception):  # SQLite before 3.37 cannot tell them, there they are tables like others
+        with suppress(*session.failures):  # SQLite before 3.37 cannot tell them: they are tables like others
             left_out.update(folded(name) for (name,) in session.rows(_SHADOWS))
     return [
         ("virtual table" if name in virtual else kind, name, table, sql)

@@ -122,7 +122,7 @@ def dangling(session: Session) -> Iterator[tuple[Row, str]]:
 
 def _orphans(session: Session) -> tuple[list[Row], list[tuple[Row, str]]]:
     """Return table, rowid, parent and key of each row that lacks a parent, and what cannot be checked."""
-    with suppress(Exception):
+    with suppress(*session.failures):
         if (known := rows_if_known(session, "PRAGMA foreign_key_check")) is not None:
             return known, []
     rows: list[Row] = []
@@ -131,7 +131,7 @@ def _orphans(session: Session) -> tuple[list[Row], list[tuple[Row, str]]]:
         try:
             known = rows_if_known(session, f"PRAGMA foreign_key_check({quoted(table)})")
             rows += _searched(session, table) if known is None else known
-        except Exception as error:
+        except session.failures as error:
             refusals.append(((table, str(error)), str(error)))
     return rows, refusals
 

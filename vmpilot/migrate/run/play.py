@@ -13,7 +13,6 @@ from ..database.connection import (
     in_transaction,
     interruptible,
     rollback,
-    statement_failures,
     wait,
 )
 from ..database.settings import setting, settings_kept
@@ -53,7 +52,7 @@ def play(
     line of the statement that fails or ends the transaction, AccessError if a lock is not released in time.
     """
     done = 0
-    failures = statement_failures(session.connection)
+    failures = session.failures
     with interruptible(session, lambda: tick(done)), settings_kept(session, script.words):
         for text in statements(script):
             try:

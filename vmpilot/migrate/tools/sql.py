@@ -27,7 +27,7 @@ def script(request: Request, database: Any, *, timeout: float) -> list[str]:
     with reading(database, timeout) as session:
         tasks = planned(request, session).tasks
         if not tasks:
-            return [f"-- {session.database}: nothing to do"]
+            return [f"-- {session.database!a}: nothing to do"]
         missing = tables.missing(session)
         words = frozenset().union(*(task.script.words for task in tasks))
         settings = {name: setting(session, name) for name in sorted(SETTINGS & words)}
