@@ -299,15 +299,13 @@ def test_another_migration_under_an_applied_number(migrations: Path) -> None:
     refused(upgrade, HistoryError, message, file="migrations/0002_tags.up.sql")
 
 
-@pytest.mark.parametrize(
-    "gone", [("0005_x", "0007_x"), ("0003_x", "0004_x", "0005_x", "0007_x", "0002_two", "0001_one")]
-)
+@pytest.mark.parametrize("gone", [("0005_x", "0007_x"), ("0003_x", "0004_x", "0005_x", "0007_x", "0002_two")])
 def test_a_database_of_newer_code(gone: tuple[str, ...], migrations: Path) -> None:
     for number in (3, 4, 5, 7):
         write(migrations, f"000{number}_x", "")
     upgrade()
     remove(migrations, *gone)
-    known = "base to 0004" if len(gone) == 2 else "base"
+    known = "base to 0004" if len(gone) == 2 else "base to 0001"
     message = f"app.db is at 0007, but this code knows only {known}; {NEWER}"
     refused(upgrade, VersionError, message, kind="version", version="0007")
 
