@@ -29,6 +29,7 @@ MAY_IMPORT = {
 SLOW = {
     *("argparse", "dataclasses", "hashlib", "_hashlib", "importlib.resources", "inspect"),
     *("logging", "logging.config", "pathlib", "ssl"),
+    *(f"{PACKAGE}.{name}" for name in ("tokens", "files.script", "run.play", "run.step", "run.guards")),
 }
 
 

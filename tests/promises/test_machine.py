@@ -681,5 +681,10 @@ def doomed(connection: sqlite3.Connection, last: int, killed: bool) -> sqlite3.C
 
 def test_any_history_of_disasters() -> None:
     Disasters.happened.clear()
-    run_state_machine_as_test(Disasters, settings=SIZE)
-    assert set(Disasters.happened) == {"killed", "exited", "full", "interrupted", "overtaken"}
+    missing = {"killed", "exited", "full", "interrupted", "overtaken"}
+    for _ in range(10):  # by chance, one may strike in no history of a round
+        run_state_machine_as_test(Disasters, settings=SIZE)
+        missing -= set(Disasters.happened)
+        if not missing:
+            break
+    assert missing == set()
