@@ -283,11 +283,15 @@ LONGEST = 60.0  # seconds after which a test that waits in vain fails
 
 
 def in_memory() -> str | None:
-    """Return a directory whose files are in memory, with room for some; None where there is none."""
+    """Return a directory whose files are in memory, with room for some, also for programs; None if there is none.
+
+    Whoever names a directory in TMPDIR wants that one.
+    """
     place = "/dev/shm"
-    if os.access(place, os.W_OK) and shutil.disk_usage(place).free > 200_000_000:
-        return place
-    return None
+    if "TMPDIR" in os.environ or not os.access(place, os.W_OK):
+        return None
+    has_room = shutil.disk_usage(place).free > 200_000_000
+    return place if has_room and not os.statvfs(place).f_flag & os.ST_NOEXEC else None
 
 
 def numbers(last: object, columns: str = "i") -> str:
