@@ -16,7 +16,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
-from support import everything, in_process, query, running_command, timeless, write
+from support import everything, in_memory, in_process, query, running_command, timeless, write
 
 from vmpilot import migrate as api
 
@@ -81,7 +81,7 @@ class Agreement(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(mkdtemp())
+        self.folder = Path(mkdtemp(dir=in_memory()))
         self.files = self.folder / "migrations"
         self.files.mkdir()
         write(

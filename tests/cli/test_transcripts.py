@@ -131,8 +131,12 @@ def migrated(words: list[str], checkout: Path, variables: dict[str, str]) -> tup
     own = dict(word.split("=", 1) for word in words[:at])
     with in_surroundings(checkout, variables | own), TemporaryFile() as printed:
         # Like the streams of a process: one waits until its buffer is full, the other one for a line.
-        out, err = (open(os.dup(printed.fileno()), "w", size, "utf-8") for size in (-1, 1))
-        with out, err, redirect_stdout(out), redirect_stderr(err):
+        with (
+            open(os.dup(printed.fileno()), "w", encoding="utf-8") as out,
+            open(os.dup(printed.fileno()), "w", 1, encoding="utf-8") as err,
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
             try:
                 code = main(words[at + 1 :])
             except SystemExit as leaving:  # help and wrong usage

@@ -552,7 +552,7 @@ def content(path: str) -> list[tuple[Any, ...]]:
         return found
 
 
-SIZE = settings(max_examples=settings().max_examples // 2, stateful_step_count=24)
+SIZE = settings(max_examples=settings().max_examples // 3, stateful_step_count=24)
 
 
 def test_any_history_of_commands() -> None:
