@@ -100,6 +100,11 @@ def test_nothing_is_imported_from_outside() -> None:
     assert tops - sys.stdlib_module_names == {"vmpilot"}
 
 
+def test_only_the_database_room_knows_sqlite3() -> None:
+    knowing = {module for module in MODULES for name in imports(module) if name.split(".")[0] == "sqlite3"}
+    assert {room(module) for module in knowing} == {"database"}
+
+
 def test_a_run_with_nothing_to_do_loads_no_slow_module(tmp_path: Path) -> None:
     migrate = "import sys; from vmpilot.migrate import migrate; print(len(migrate('app.db')), *sys.modules)"
 
