@@ -10,8 +10,6 @@ import resource
 import select
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -19,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import OUTSIDE, ROOT, ended, forked, laid, query, write
+from support import OUTSIDE, ended, forked, laid, query, running, write
 
 from vmpilot.migrate import AccessError, HistoryError, Progress, StepError, current, downgrade, migrate
 
@@ -484,16 +482,10 @@ def test_a_process_out_of_file_descriptors_leaves_whole_steps(
     for limit in range(3, 20):
         database = tmp_path / f"{limit}.db"
         made(database, mode)
-        done = subprocess.run(
-            [sys.executable, "-c", program, str(limit), str(database), str(migrations)],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            check=False,
-            timeout=60,
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        outcomes.append(done.stdout.rstrip())
+        with running("-c", program, str(limit), database, migrations) as process:
+            out, err = process.communicate()
+        assert (process.returncode, err) == (0, "")
+        outcomes.append(out.rstrip())
         if outcomes[-1] != "done":
             is_before_or_after_a_step(database, migrations, expected)
             migrated(database, migrations)

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
-from support import LONGEST, OUTSIDE, laid, numbers, query, running, until, write
+from support import COMMAND, LONGEST, OUTSIDE, laid, numbers, query, running, until, write
 
 from vmpilot.migrate import AccessError, Progress, StepError, current, migrate
 
@@ -49,7 +49,7 @@ def is_written(database: Path) -> bool:
 def started(
     database: Path, migrations: Path, *arguments: str
 ) -> AbstractContextManager["subprocess.Popen[str]"]:
-    return running("-m", "vmpilot.migrate", *arguments, "-d", database, "--migrations", migrations)
+    return running(*COMMAND, *arguments, "-d", database, "--migrations", migrations)
 
 
 def has_second_table(database: Path) -> bool:
