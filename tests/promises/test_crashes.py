@@ -423,32 +423,22 @@ def test_a_file_that_may_not_grow_leaves_whole_steps_at_every_size(
 # --- what cannot be opened
 
 
-def test_a_journal_that_cannot_be_written_is_an_access_error(migrations: Path, database: Path) -> None:
+@pytest.mark.parametrize(
+    ("mode", "ending", "reason"),
+    [("DELETE", "-journal", "disk I/O error"), ("WAL", "-wal", "unable to open database file")],
+)
+def test_a_journal_that_cannot_be_written_is_an_access_error(
+    migrations: Path, database: Path, mode: str, ending: str, reason: str
+) -> None:
     story(migrations)
-    made(database, "DELETE")
+    made(database, mode)
     before = snapshot(database)
-    journal = database.with_name(f"{database.name}-journal")
+    journal = database.with_name(database.name + ending)
     journal.mkdir()
     with pytest.raises(AccessError) as caught:
         migrate(database, migrations)
-    assert str(caught.value) == f"{database}: disk I/O error; nothing was changed"
+    assert str(caught.value) == f"{database}: {reason}; nothing was changed"
     journal.rmdir()
-    assert snapshot(database) == before
-    assert len(migrate(database, migrations)) == 5
-
-
-def test_a_write_ahead_log_that_cannot_be_written_is_an_access_error(
-    migrations: Path, database: Path
-) -> None:
-    story(migrations)
-    made(database, "WAL")
-    before = snapshot(database)
-    log = database.with_name(f"{database.name}-wal")
-    log.mkdir()
-    with pytest.raises(AccessError) as caught:
-        migrate(database, migrations)
-    assert str(caught.value) == f"{database}: unable to open database file; nothing was changed"
-    log.rmdir()
     assert snapshot(database) == before
     assert len(migrate(database, migrations)) == 5
 
