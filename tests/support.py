@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 from watched import Watched
 
-from vmpilot.migrate import migrate
+from vmpilot.migrate import Step, migrate
 from vmpilot.migrate.cli.commands import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -355,10 +355,15 @@ def ended(child: Child) -> tuple[int, Any]:
     return code, json.loads(data) if data else None
 
 
+def ran(steps: Iterable[Step]) -> list[str]:
+    """Return the versions of the steps that were done."""
+    return [step.version for step in steps]
+
+
 def versions(work: Callable[[], Any]) -> list[str]:
     """Return the versions of the steps that some work did, or its error."""
     try:
-        return [step.version for step in work()]
+        return ran(work())
     except BaseException as error:
         return [f"{type(error).__name__}: {error}"]
 
