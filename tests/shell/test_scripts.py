@@ -37,9 +37,10 @@ def shell(request: pytest.FixtureRequest) -> Shell:
 @pytest.fixture
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("a checkout") / "VM Pilot"
-    # With what Python has compiled already: to do that again would take longer than most tests here.
-    for folder in ("vmpilot", "migrations", "scripts"):
+    for folder in ("migrations", "scripts"):
         shutil.copytree(ROOT / folder, copy / folder)
+    # With what Python has compiled already: to do that again would take longer than most tests here.
+    (copy / "vmpilot").symlink_to(ROOT / "vmpilot")
     shutil.copy(ROOT / "pyproject.toml", copy)
     return copy
 
@@ -455,6 +456,8 @@ def test_a_clone_that_turns_line_ends_into_those_of_windows_runs(
         monkeypatch.delenv(name)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     shutil.copy(ROOT / ".gitattributes", checkout)
+    (checkout / "vmpilot").unlink()
+    shutil.copytree(ROOT / "vmpilot", checkout / "vmpilot")
     git = ["git", "-c", "user.name=a", "-c", "user.email=a", "-C", checkout]
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "a"]):
         subprocess.run([*git, *command], check=True, capture_output=True)
