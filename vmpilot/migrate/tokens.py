@@ -17,7 +17,7 @@ _BLANK = r"[ \t\n\f\r\ufeff]"
 _COMMENT = r"--[^\n]*+|/\*(?s:.*?)(?:\*/|\Z)"
 _TRIVIA = rf"(?:{_BLANK}++|{_COMMENT})*+"
 # All behind ASCII is a letter; a byte order mark only inside of a word. Told by what they are not: a pattern
-# with ranges to the end of Unicode takes twenty times as long to compile, and every start pays for that.
+# with ranges to the end of Unicode takes ten times as long to compile, and each run pays for that.
 _OUTSIDE = r"\x00-#%-/:-@\[-^`{-\x7f"
 _INSIDE = rf"[^{_OUTSIDE}]"
 _WORD = rf"[^{_OUTSIDE}$0-9\ufeff]{_INSIDE}*+"
