@@ -32,11 +32,17 @@ Which test kills which mutant. Each was made once, in a copy, and seen to die:
 """
 
 import os
+import shutil
 import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from support import in_memory
 
 settings.register_profile(
     "quick",
@@ -71,6 +77,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "full" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="a long sweep: run with --full"))
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A directory in memory where there is one: no test needs a disk, and a disk is slow."""
+    directory = Path(tempfile.mkdtemp(dir=in_memory()))
+    yield directory
+    with suppress(PermissionError):
+        shutil.rmtree(directory)
+        return
+    subprocess.run(["chmod", "-R", "u+rwX", directory], check=True)
+    shutil.rmtree(directory)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What tests of several rooms use: writing migrations, asking a database, running the command."""
 
+import gc
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 from watched import Watched
 
-from vmpilot.migrate import AccessError, migrate
+from vmpilot.migrate import Step, migrate
 from vmpilot.migrate.cli.commands import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,16 +39,79 @@ def query(database: Path, sql: str) -> list[tuple[object, ...]]:
         return connection.execute(sql).fetchall()
 
 
-def command(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m vmpilot.migrate` as a process and return what became of it."""
-    return subprocess.run(
-        [sys.executable, "-m", "vmpilot.migrate", *map(str, arguments)],
-        capture_output=True,
+COMMAND = ("-m", "vmpilot.migrate")
+LONGEST = 60.0  # seconds after which a test that waits in vain fails
+
+
+@contextmanager
+def running(
+    *arguments: str | Path, stdout: int = subprocess.PIPE, **environment: str
+) -> Iterator["subprocess.Popen[str]"]:
+    """Run Python as a process that is spoken with through pipes; it is dead in the end, whatever happened.
+
+    And after a minute: whoever reads a line that never comes would wait for ever.
+    """
+    process = subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        timeout=60,
-        check=False,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", **environment},
     )
+    watchdog = threading.Timer(LONGEST, process.kill)
+    watchdog.start()
+    with process:
+        try:
+            yield process
+        finally:
+            watchdog.cancel()
+            watchdog.join()
+            process.kill()
+
+
+def heard(process: "subprocess.Popen[str]") -> str:
+    """Return the next line that a process prints, nothing if it prints no more."""
+    assert process.stdout
+    return process.stdout.readline()
+
+
+def tell(process: "subprocess.Popen[str]") -> None:
+    """Send a line to a process that waits for one."""
+    assert process.stdin
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def command(*arguments: str | Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run `python -m vmpilot.migrate` as a process and return what became of it."""
+    with running(*COMMAND, *arguments, **environment) as process:
+        out, err = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+HOLD = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+for statement in sys.argv[2:]:
+    connection.execute(statement).fetchall()
+print("held", flush=True)
+sys.stdin.readline()
+connection.close()
+print("gone", flush=True)
+"""
+
+
+@contextmanager
+def held(database: str | Path, *statements: str) -> Iterator["subprocess.Popen[str]"]:
+    """Let another process execute statements and keep its connection, and what it has locked.
+
+    Until the end, or until it is told something.
+    """
+    with running("-c", HOLD, database, *statements) as process:
+        assert heard(process) == "held\n"
+        yield process
+        assert process.communicate("\n") == ("gone\n", "")
 
 
 def change(database: str | Path, *statements: str) -> None:
@@ -112,42 +176,6 @@ class Place:
 
 
 @contextmanager
-def child(code: str, *arguments: str | Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """Run Python code as a process that is spoken with through pipes; it is dead in the end."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", **environment},
-    )
-    # Whoever reads a line that never comes would wait for ever.
-    watchdog = threading.Timer(60, process.kill)
-    watchdog.start()
-    with process:
-        try:
-            yield process
-        finally:
-            watchdog.cancel()
-            watchdog.join()
-            process.kill()
-
-
-def heard(process: subprocess.Popen[str]) -> str:
-    """Return the next line that a process prints, nothing if it prints no more."""
-    assert process.stdout
-    return process.stdout.readline()
-
-
-def tell(process: subprocess.Popen[str]) -> None:
-    """Send a line to a process that waits for one."""
-    assert process.stdin
-    process.stdin.write("\n")
-    process.stdin.flush()
-
-
-@contextmanager
 def disk(place: Path, size: str) -> Iterator[Path]:
     """Mount a file system of a given size; the test is skipped for whoever may not."""
     place.mkdir()
@@ -170,11 +198,13 @@ def nobody() -> Iterator[None]:
     if os.geteuid():
         yield
         return
+    os.setresgid(65534, 65534, 0)
     os.setresuid(65534, 65534, 0)
     try:
         yield
     finally:
         os.setresuid(0, 0, 0)
+        os.setresgid(0, 0, 0)
 
 
 def filled(place: Path, mode: str = "delete", rows: int = 20, name: str = "app.db") -> None:
@@ -240,6 +270,7 @@ def ever_later(act: Callable[[], object], factor: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        gc.collect()  # now, and not while another test runs, in which a file left open is an error
     assert rung
 
 
@@ -253,41 +284,21 @@ def everything(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-@contextmanager
-def running_command(*words: str, stdout: int, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """Run a command as a process, which is dead in the end.
-
-    It is also dead after a minute, so that whoever reads what never comes does not wait for ever.
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vmpilot.migrate", *words],
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-    )
-    watchdog = threading.Timer(60, process.kill)
-    watchdog.start()
-    with process:
-        try:
-            yield process
-        finally:
-            watchdog.cancel()
-            watchdog.join()
-
-
 # --- promises: databases, processes and locks
 
 OUTSIDE = "-- vmpilot: no-transaction\n"
-LONGEST = 60.0  # seconds after which a test that waits in vain fails
 
 
 def in_memory() -> str | None:
-    """Return a directory whose files are in memory, with room for some; None where there is none."""
+    """Return a directory whose files are in memory, with room for some, also for programs; None if there is none.
+
+    Whoever names a directory in TMPDIR wants that one.
+    """
     place = "/dev/shm"
-    if os.access(place, os.W_OK) and shutil.disk_usage(place).free > 200_000_000:
-        return place
-    return None
+    if "TMPDIR" in os.environ or not os.access(place, os.W_OK):
+        return None
+    has_room = shutil.disk_usage(place).free > 200_000_000
+    return place if has_room and not os.statvfs(place).f_flag & os.ST_NOEXEC else None
 
 
 def numbers(last: object, columns: str = "i") -> str:
@@ -346,10 +357,15 @@ def ended(child: Child) -> tuple[int, Any]:
     return code, json.loads(data) if data else None
 
 
+def ran(steps: Iterable[Step]) -> list[str]:
+    """Return the versions of the steps that were done."""
+    return [step.version for step in steps]
+
+
 def versions(work: Callable[[], Any]) -> list[str]:
     """Return the versions of the steps that some work did, or its error."""
     try:
-        return [step.version for step in work()]
+        return ran(work())
     except BaseException as error:
         return [f"{type(error).__name__}: {error}"]
 
@@ -372,43 +388,3 @@ def race(works: Sequence[Callable[[], Any]]) -> list[list[str]]:
     outcomes = [ended(child) for child in children]
     assert [code for code, _ in outcomes] == [0] * len(works)
     return [answer for _, answer in outcomes]
-
-
-@contextmanager
-def running(*arguments: str | Path, **options: Any) -> Iterator["subprocess.Popen[str]"]:
-    """Run Python with these arguments; at the end the process is gone, whatever happened."""
-    with subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        **options,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def facts(error: Exception) -> dict[str, object]:
-    """Return what an error carries beside its message, without what all errors carry."""
-    carried = {name: value for name, value in vars(error).items() if name != "steps"}
-    if not isinstance(error, AccessError):
-        del carried["database"]
-    return carried
-
-
-@contextmanager
-def held(database: Path, *statements: str) -> Iterator[None]:
-    """Let another process execute statements and keep its connection, and what it has locked."""
-    hold = (
-        "import sqlite3, sys\nconnection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
-        "for statement in sys.argv[2:]: connection.execute(statement).fetchall()\n"
-        "print('held', flush=True)\ninput()\nconnection.close()\nprint('gone', flush=True)"
-    )
-    with running("-c", hold, database, *statements, stdin=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        yield
-        assert process.communicate("\n", timeout=LONGEST) == ("gone\n", "")

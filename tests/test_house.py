@@ -29,6 +29,7 @@ MAY_IMPORT = {
 SLOW = {
     *("argparse", "dataclasses", "hashlib", "_hashlib", "importlib.resources", "inspect"),
     *("logging", "logging.config", "pathlib", "ssl"),
+    *(f"{PACKAGE}.{name}" for name in ("tokens", "files.script", "run.play", "run.step", "run.guards")),
 }
 
 
@@ -97,6 +98,11 @@ def test_nothing_is_imported_from_outside() -> None:
     tops = {name.split(".")[0] for module in MODULES for name in imports(module)}
     assert "sqlite3" in tops
     assert tops - sys.stdlib_module_names == {"vmpilot"}
+
+
+def test_only_the_database_room_knows_sqlite3() -> None:
+    knowing = {module for module in MODULES for name in imports(module) if name.split(".")[0] == "sqlite3"}
+    assert {room(module) for module in knowing} == {"database"}
 
 
 def test_a_run_with_nothing_to_do_loads_no_slow_module(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """What the tests of the command line share: a directory and three migrations."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,6 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "80")
-    for name in [name for name in os.environ if name.startswith("VMPILOT_")]:
-        monkeypatch.delenv(name)
     monkeypatch.setenv("VMPILOT_DATABASE", "app.db")
     monkeypatch.setenv("VMPILOT_MIGRATIONS", "migrations")
     for name in ("NO_COLOR", "TERM", "PYTHONIOENCODING"):

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
-from support import everything, in_process, query, running_command, timeless, write
+from support import COMMAND, everything, in_memory, in_process, query, running, timeless, write
 
 from vmpilot import migrate as api
 
@@ -66,7 +66,7 @@ def test_a_name_that_no_shell_passes_on_is_refused(three: Path, tmp_path: Path, 
 
 
 def test_check_waits_for_another_process(three: Path) -> None:
-    with running_command("check", "--wait", "60", stdout=subprocess.PIPE) as process:
+    with running(*COMMAND, "check", "--wait", "60", stdout=subprocess.PIPE) as process:
         assert process.stdout and process.stderr
         assert "0003" in process.stderr.readline()
         in_process("upgrade")
@@ -81,7 +81,7 @@ class Agreement(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(mkdtemp())
+        self.folder = Path(mkdtemp(dir=in_memory()))
         self.files = self.folder / "migrations"
         self.files.mkdir()
         write(

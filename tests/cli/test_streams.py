@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support import command, query, running_command, timeless, write
+from support import COMMAND, command, query, running, timeless, write
 
 FOR_EVER = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n;"
 
@@ -48,7 +48,7 @@ def on_terminal(*words: str, **environment: str) -> Iterator[Terminal]:
     except OSError as error:
         pytest.skip(f"no pseudo-terminal here: {error}")
     try:
-        with running_command(*words, stdout=slave, **{"TERM": "xterm", **environment}) as process:
+        with running(*COMMAND, *words, stdout=slave, **{"TERM": "xterm", **environment}) as process:
             os.close(slave)
             yield Terminal(process, master)
     finally:
@@ -132,7 +132,7 @@ def test_json_and_quiet_print_no_progress(three: Path) -> None:
 def test_piped_a_line_comes_when_its_step_is_committed(migrations: Path, number: int) -> None:
     write(migrations, "0001_quick", "CREATE TABLE a (b);")
     write(migrations, "0002_long", f"CREATE TABLE c (d);\n{FOR_EVER}")
-    with running_command("upgrade", stdout=subprocess.PIPE) as process:
+    with running(*COMMAND, "upgrade", stdout=subprocess.PIPE) as process:
         assert process.stdout and process.stderr
         assert timeless(process.stdout.readline()) == "applied 0001 quick (N ms)\n"
         assert query(Path("app.db"), "SELECT version_num FROM alembic_version") == [("0001",)]
@@ -158,7 +158,7 @@ def test_a_reader_that_has_gone_is_no_crash_and_stops_no_run(three: Path, line: 
     command("upgrade", "2")
     reader, writer = os.pipe()
     os.close(reader)
-    with running_command(*line.split(), stdout=writer) as process:
+    with running(*COMMAND, *line.split(), stdout=writer) as process:
         os.close(writer)
         assert process.stderr
         assert process.stderr.read() == ""
@@ -169,7 +169,7 @@ def test_a_reader_that_has_gone_is_no_crash_and_stops_no_run(three: Path, line: 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_run_whose_output_finds_no_room_is_not_stopped_half_way(three: Path) -> None:
-    with open("/dev/full", "w") as full, running_command("upgrade", stdout=full.fileno()) as process:
+    with open("/dev/full", "w") as full, running(*COMMAND, "upgrade", stdout=full.fileno()) as process:
         assert process.wait() != 0
     assert query(Path("app.db"), "SELECT version_num FROM alembic_version") == [("0003",)]
 
@@ -177,7 +177,7 @@ def test_a_run_whose_output_finds_no_room_is_not_stopped_half_way(three: Path) -
 def test_help_that_nobody_reads_is_no_crash() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    with running_command("--help", stdout=writer) as process:
+    with running(*COMMAND, "--help", stdout=writer) as process:
         os.close(writer)
         assert process.stderr
         assert process.stderr.read() == ""  # its exit code is argparse's own, and differs by version
@@ -188,7 +188,7 @@ def test_an_error_is_told_where_the_reader_of_the_result_has_gone(three: Path, l
     write(three, "0002_at", "CREATE TABEL x;")
     reader, writer = os.pipe()
     os.close(reader)
-    with running_command(*line.split(), stdout=writer) as process:
+    with running(*COMMAND, *line.split(), stdout=writer) as process:
         os.close(writer)
         assert process.stderr
         said = 'migrations/0002_at.up.sql:1: near "TABEL": syntax error; rolled back, app.db is still at 0001'

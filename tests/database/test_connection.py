@@ -5,7 +5,6 @@ sqlite3 it comes from: those that are not installed are skipped.
 """
 
 import sqlite3
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import change, query, write
+from support import change, held, query, write
 
 from vmpilot.migrate import AccessError, Progress, StepError, current, downgrade, history, migrate, stamp
 
@@ -722,24 +721,11 @@ def test_a_lock_of_another_module_is_waited_for(migrations: Path, database: Path
     if type(foreign).__module__.partition(".")[0] in ("turso", "sqlcipher3"):
         pytest.skip("sqlite3 cannot lock its file")
     family(migrations)
-    hold = (
-        "import sqlite3, sys; connection = sqlite3.connect(sys.argv[1], isolation_level=None);"
-        "connection.execute('BEGIN IMMEDIATE'); print('held', flush=True); input(); "
-        "connection.execute('ROLLBACK');"
-        "print('gone', flush=True)"
-    )
-    # A process of its own: two copies of SQLite in one process do not see each other's locks.
-    holder = [sys.executable, "-c", hold, str(database)]
-    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
+    # By a process of its own: two copies of SQLite in one process do not see each other's locks.
+    with held(database, "BEGIN IMMEDIATE"):
         with pytest.raises(AccessError) as caught:
             migrate(foreign, migrations, timeout=0.05)
         assert str(caught.value) == f"{database}: locked by another process for 0.05 s; nothing was changed"
-        process.stdin.write("\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == "gone\n"
     assert len(migrate(foreign, migrations)) == 2
 
 

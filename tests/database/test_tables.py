@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import change, query, write
+from support import change, query, ran, write
 
 from vmpilot.migrate import (
     AccessError,
     HistoryError,
     MigrationError,
-    Step,
     StepError,
     VersionError,
     check,
@@ -60,10 +59,6 @@ def tables(database: Path) -> set[object]:
 def states(database: Path) -> str:
     """Return the states of all migrations by their initials: Applied, Pending, Edited, Late, Unknown."""
     return "".join(entry.state[0].upper() for entry in history(database, "migrations"))
-
-
-def ran(steps: tuple[Step, ...]) -> list[str]:
-    return [step.version for step in steps]
 
 
 def mark(sql: str) -> str:

@@ -1,22 +1,11 @@
-"""What the tests of promises share: a place in memory, and connections beside the one that migrates."""
+"""What the tests of promises share: connections beside the one that migrates."""
 
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support import in_memory
-
-
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """A directory in memory where there is one: no promise here is about the disk, and a disk is slow."""
-    directory = Path(tempfile.mkdtemp(dir=in_memory()))
-    yield directory
-    shutil.rmtree(directory)
 
 
 @pytest.fixture

@@ -552,7 +552,7 @@ def content(path: str) -> list[tuple[Any, ...]]:
         return found
 
 
-SIZE = settings(max_examples=settings().max_examples // 2, stateful_step_count=24)
+SIZE = settings(max_examples=settings().max_examples // 3, stateful_step_count=24)
 
 
 def test_any_history_of_commands() -> None:
@@ -681,5 +681,10 @@ def doomed(connection: sqlite3.Connection, last: int, killed: bool) -> sqlite3.C
 
 def test_any_history_of_disasters() -> None:
     Disasters.happened.clear()
-    run_state_machine_as_test(Disasters, settings=SIZE)
-    assert set(Disasters.happened) == {"killed", "exited", "full", "interrupted", "overtaken"}
+    missing = {"killed", "exited", "full", "interrupted", "overtaken"}
+    for _ in range(10):  # by chance, one may strike in no history of a round
+        run_state_machine_as_test(Disasters, settings=SIZE)
+        missing -= set(Disasters.happened)
+        if not missing:
+            break
+    assert missing == set()

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from support import (
+    COMMAND,
     LONGEST,
     OUTSIDE,
     ROOT,
@@ -29,6 +30,7 @@ from support import (
     held,
     in_memory,
     laid,
+    nobody,
     query,
     race,
     running,
@@ -99,7 +101,7 @@ def test_sixty_four_processes_that_start_at_once(tmp_path: Path, migrations: Pat
 def test_commands_that_start_at_once_all_succeed(migrations: Path, database: Path, mode: str) -> None:
     expected = tables(migrations, 3)
     laid(database, mode)
-    arguments = ["-m", "vmpilot.migrate", "-d", database, "--migrations", migrations]
+    arguments = [*COMMAND, "-d", database, "--migrations", migrations]
     with ExitStack() as stack:
         processes = [stack.enter_context(running(*arguments)) for _ in range(6)]
         answers = [(*process.communicate(timeout=LONGEST), process.returncode) for process in processes]
@@ -695,17 +697,9 @@ def shelf() -> Iterator[Path]:
 
 
 def as_nobody(work: Callable[[], object]) -> list[str]:
-    """Do it in a process without root's rights, for whom permissions count; return its error, if any."""
-
-    def humbled() -> list[str]:
-        if os.geteuid() == 0:
-            os.setgid(65534)
-            os.setuid(65534)
+    """Do it as one for whom permissions count; return its error, if any."""
+    with nobody():
         return versions(lambda: work() or ())
-
-    code, answer = ended(forked(humbled))
-    assert code == 0
-    return list(answer)
 
 
 READ_ONLY = pytest.mark.parametrize(

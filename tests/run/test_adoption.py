@@ -10,9 +10,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support import change, query, write
+from support import change, query, ran, write
 
-from vmpilot.migrate import Progress, Step, StepError, current, migrate, stamp
+from vmpilot.migrate import Progress, StepError, current, migrate, stamp
 
 
 def made(database: Path, sql: str) -> None:
@@ -29,10 +29,6 @@ def refused(migrations: Path, database: Path, name: str, at: str, differences: s
     assert str(caught.value) == f"{file}: {differences}; rolled back, {database} is still at {at}"
     assert (caught.value.file, caught.value.line, caught.value.version) == (file, 0, name[:4])
     assert database.read_bytes() == before
-
-
-def versions(steps: tuple[Step, ...]) -> list[str]:
-    return [step.version for step in steps]
 
 
 # --- what makes a difference
@@ -151,14 +147,14 @@ def test_what_makes_a_difference_and_what_makes_none(name: str, migrations: Path
     if difference:
         refused(migrations, database, "0001_t", "base", difference)
     else:
-        assert versions(migrate(database, migrations)) == ["0001"]
+        assert ran(migrate(database, migrations)) == ["0001"]
 
 
 def test_a_table_that_a_later_step_rebuilds_passes(migrations: Path, database: Path) -> None:
     write(migrations, "0001_t", "CREATE TABLE IF NOT EXISTS t (b TEXT);")
     write(migrations, "0002_t", CASES["rebuilt"][0])
     made(database, "CREATE TABLE t (b TEXT); INSERT INTO t VALUES ('x');")
-    assert versions(migrate(database, migrations)) == ["0001", "0002"]
+    assert ran(migrate(database, migrations)) == ["0001", "0002"]
 
 
 def test_what_others_add_to_a_table_between_two_steps_makes_none(migrations: Path, database: Path) -> None:
@@ -167,7 +163,7 @@ def test_what_others_add_to_a_table_between_two_steps_makes_none(migrations: Pat
     made(database, "CREATE TABLE t (a TEXT);")
     migrate(database, migrations, target="0001")
     change(database, "ALTER TABLE t ADD COLUMN own TEXT")
-    assert versions(migrate(database, migrations)) == ["0002"]
+    assert ran(migrate(database, migrations)) == ["0002"]
 
 
 def test_the_applications_own_functions_end_no_adoption(migrations: Path, database: Path) -> None:
@@ -179,7 +175,7 @@ def test_the_applications_own_functions_end_no_adoption(migrations: Path, databa
     made(database, "CREATE TABLE t (a TEXT); INSERT INTO t VALUES ('x');")
     with closing(sqlite3.connect(database)) as connection:
         connection.create_function("shout", 1, str.upper)
-        assert versions(migrate(connection, migrations)) == ["0001", "0002"]
+        assert ran(migrate(connection, migrations)) == ["0001", "0002"]
     assert query(database, "SELECT a, b FROM u") == [("X", None)]
 
 
@@ -224,7 +220,7 @@ def test_what_was_refused_is_refused_again_until_it_is_mended(migrations: Path, 
     for _ in range(2):
         refused(migrations, database, "0002_u", "0001", difference)
     made(database, "ALTER TABLE u RENAME COLUMN b TO a;")
-    assert versions(migrate(database, migrations)) == ["0002"]
+    assert ran(migrate(database, migrations)) == ["0002"]
 
 
 SAME = "CREATE TABLE IF NOT EXISTS t (a TEXT);\nCREATE TABLE v AS SELECT * FROM t;"
@@ -243,10 +239,10 @@ def test_a_table_is_compared_with_what_all_steps_before_made_of_it(
 
     def another(progress: Progress) -> None:
         if faster and progress.done and progress.step.version == "0001":
-            assert versions(migrate(database, migrations, target="0002")) == ["0002"]
+            assert ran(migrate(database, migrations, target="0002")) == ["0002"]
 
     if passes:
-        done = versions(migrate(database, migrations, progress=another))
+        done = ran(migrate(database, migrations, progress=another))
         assert done == (["0001", "0003"] if faster else ["0001", "0002", "0003"])
         return
     with pytest.raises(StepError) as caught:

@@ -9,9 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support import change, query, write
+from support import change, query, ran, write
 
-from vmpilot.migrate import AccessError, Progress, Step, current, downgrade, history, migrate
+from vmpilot.migrate import AccessError, Progress, current, downgrade, history, migrate
 
 ALONE = "-- vmpilot: no-transaction\n"
 
@@ -24,10 +24,6 @@ def three(migrations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in (2, 3):
         up, down = f"INSERT INTO ran VALUES ({number});", f"DELETE FROM ran WHERE step = {number};"
         write(migrations, f"000{number}_step", up, down)
-
-
-def ran(steps: tuple[Step, ...]) -> list[str]:
-    return [step.version for step in steps]
 
 
 def log(database: Path) -> list[tuple[object, ...]]:

@@ -21,7 +21,6 @@ from support import (
     add,
     backed_up,
     change,
-    child,
     disk,
     dump,
     ever_later,
@@ -30,6 +29,7 @@ from support import (
     in_process,
     mode_of,
     query,
+    running,
     unraisable,
     write,
 )
@@ -231,7 +231,7 @@ def test_another_process_that_never_stops_writing(place: Path, mode: str) -> Non
     write(place, "0003_more", "", "")
     change("app.db", "INSERT INTO costs VALUES (1, 0), (2, 0)")
     for _ in range(3):
-        with child(TRANSFERS) as writer:
+        with running("-c", TRANSFERS) as writer:
             assert heard(writer) == "writing\n"
             assert len(migrate("app.db", place, backup=True)) == 1
             assert writer.wait() == 0
@@ -327,7 +327,7 @@ def test_a_disk_that_fails_leaves_no_backup(place: Path, failing: str, older: bo
         Path("app.db.0001.bak").write_bytes(b"older")
     size, before = os.path.getsize("app.db"), {name: Path(name).read_bytes() for name in names()}
     limit = [str(size - 4096)] if failing == "write" else []
-    with child(FAILING, place, *limit) as process:
+    with running("-c", FAILING, place, *limit) as process:
         out, err = process.communicate()
     words = f"a copy of app.db needs {size} bytes: disk I/O error" if limit else "input/output error"
     assert (out, err) == (f"AccessError .: {words}; nothing was changed\n", "")
@@ -385,7 +385,7 @@ def test_who_is_interrupted_leaves_the_older_backup_alone(place: Path, number: i
     filled(place)
     expected = dump("app.db")
     Path("app.db.0001.bak").write_bytes(b"older")
-    with child(TAKING, place) as process:
+    with running("-c", TAKING, place) as process:
         assert heard(process) == "copying\n"
         process.send_signal(number)
         out, err = process.communicate()

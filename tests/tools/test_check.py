@@ -9,8 +9,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -20,7 +18,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import ROOT, Place, change, child, command, in_process, nobody, query, write
+from support import COMMAND, ROOT, Place, change, command, in_process, nobody, query, running, write
 
 from vmpilot.migrate import Health, HistoryError, MigrationError, check, downgrade, migrate, stamp
 
@@ -915,7 +913,7 @@ def test_an_interrupt_ends_a_check(migrations: Path, up: str, sql: tuple[str, ..
     change("app.db", *sql)
     stamp("head", "app.db", migrations)
     before = prints()
-    with child(CHECKING) as process:
+    with running("-c", CHECKING) as process:
         assert process.communicate() == ("interrupted\n", "")
     assert prints() == before
 
@@ -1019,22 +1017,12 @@ def test_at_head_a_lock_is_waited_for_as_ever(two: Path) -> None:
 
 
 def test_waiting_can_be_interrupted(two: Path) -> None:
-    arguments = [sys.executable, "-m", "vmpilot.migrate", "check", *WHERE, "--wait", "600"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        try:
-            assert process.stderr
-            assert process.stderr.readline() == "waiting for 0002: app.db does not exist\n"
-            process.send_signal(signal.SIGINT)
-            assert process.communicate(timeout=60) == (
-                "",
-                "error: app.db: interrupted; nothing was changed\n",
-            )
-            assert process.returncode == 130
-        finally:
-            process.kill()
+    with running(*COMMAND, "check", *WHERE, "--wait", "600") as process:
+        assert process.stderr
+        assert process.stderr.readline() == "waiting for 0002: app.db does not exist\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate() == ("", "error: app.db: interrupted; nothing was changed\n")
+        assert process.returncode == 130
 
 
 def test_wrong_files_are_not_waited_for(two: Path) -> None:

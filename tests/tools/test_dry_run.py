@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Said, add, change, child, disk, ever_later, heard, in_process, query, unraisable, write
+from support import Said, add, change, disk, ever_later, heard, in_process, query, running, unraisable, write
 
 from vmpilot.migrate import migrate
 
@@ -368,7 +368,7 @@ main(["upgrade", "--dry-run"])
 
 def test_a_file_system_that_takes_no_more(chats: Path, temporary: Path) -> None:
     size = os.path.getsize("app.db")
-    with child(LIMITED) as limited:
+    with running("-c", LIMITED) as limited:
         said = limited.communicate()
     words = f"{temporary}: a copy of app.db needs {size} bytes: disk I/O error; nothing was changed"
     assert said == ("", f"error: {words}; to have the copy elsewhere, set TMPDIR\n")
@@ -401,11 +401,11 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
 def test_a_signal_during_a_long_statement(chats: Path, number: int, code: int) -> None:
     write(chats, "0004_endless", ENDLESS)
     before = traces()
-    with child(REHEARSING) as running:
-        assert heard(running) == "busy\n"
-        running.send_signal(number)
-        err = running.communicate()[1]
-    assert (running.returncode, err) == (code, "error: app.db: interrupted; rolled back, app.db is at 0001\n")
+    with running("-c", REHEARSING) as process:
+        assert heard(process) == "busy\n"
+        process.send_signal(number)
+        err = process.communicate()[1]
+    assert (process.returncode, err) == (code, "error: app.db: interrupted; rolled back, app.db is at 0001\n")
     assert traces() == before
 
 

@@ -8,15 +8,14 @@ import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from subprocess import Popen
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from support import backed_up, change, child, dump, filled, heard, mode_of, nobody, query, tell, write
+from support import backed_up, change, dump, filled, heard, held, mode_of, nobody, query, running, tell, write
 
 from vmpilot.migrate import MigrationError, VersionError, current, downgrade, migrate, restore
 
@@ -323,24 +322,6 @@ def test_a_restore_takes_a_path_or_a_connection_of_sqlite3(place: Path) -> None:
 
 # --- others at work
 
-HOLDING = """
-import sqlite3, sys
-connection = sqlite3.connect("app.db", isolation_level=None)
-connection.execute(sys.argv[1])
-connection.execute("SELECT count(*) FROM chats").fetchall()
-print("holding", flush=True)
-sys.stdin.readline()
-connection.execute("COMMIT")
-"""
-
-
-@contextmanager
-def held(begin: str) -> Iterator[Popen[str]]:
-    """Have another process hold a lock on app.db; a line on its standard input lets it go."""
-    with child(HOLDING, begin) as process:
-        assert heard(process) == "holding\n"
-        yield process
-
 
 @pytest.mark.parametrize("begin", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
 @pytest.mark.parametrize("mode", MODES)
@@ -348,7 +329,7 @@ def test_a_writer_is_waited_for(place: Path, mode: str, begin: str) -> None:
     filled(place, mode)
     expected = dump("app.db")
     backed_up(place)
-    with held(begin) as process:
+    with held("app.db", begin) as process:
         assert said_at_refusal(BACKUP, place) == LOCKED
         tell(process)
         assert restore(BACKUP, "app.db", place, timeout=60).version == "0001"
@@ -394,7 +375,7 @@ def test_readers_that_leave_no_gap_do_not_keep_a_restore_waiting(place: Path, mo
     change("app.db", f"CREATE TABLE range AS {numbers} SELECT i FROM n")
     backed_up(place)
     change("app.db", "DELETE FROM chats WHERE id > 8")
-    with child(READING) as one, child(READING) as two, child(READING) as three:
+    with running("-c", READING) as one, running("-c", READING) as two, running("-c", READING) as three:
         assert [heard(process) for process in (one, two, three)] == ["reading\n"] * 3
         restore(BACKUP, "app.db", place, timeout=30)
         for process in (one, two, three):
@@ -427,7 +408,7 @@ def killed_while_restoring(place: Path, mode: str, factor: float) -> None:
     seconds, outcomes = 0.001, [""]
     while outcomes[-1] == "":
         Path("app.db").write_bytes(left)
-        with child(RESTORING, place, str(seconds)) as process:
+        with running("-c", RESTORING, place, str(seconds)) as process:
             outcomes.append(process.communicate()[0])
         found = texts("app.db")
         assert found in (old, new)

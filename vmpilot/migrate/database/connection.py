@@ -177,6 +177,14 @@ def is_busy(error: Exception) -> bool:
     return "is locked" in str(error) or "locking protocol" in str(error)
 
 
+def is_held_up(status: int) -> bool:
+    """Tell whether a status that the backup API reports says that a lock keeps it from going on.
+
+    https://www.sqlite.org/c3ref/backup_finish.html#sqlite3backupstep
+    """
+    return status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
 def is_lacking(error: Exception) -> bool:
     """Tell whether SQLite misses something that only the application has: a function, a collation."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_ERROR

@@ -16,6 +16,7 @@ from .connection import (
     Session,
     failures,
     in_transaction,
+    is_held_up,
     is_sqlite3,
     rollback,
     translated,
@@ -266,7 +267,7 @@ def _has_changes(session: Session, name: str) -> bool:
     wait(session, lambda: session.run(f'SELECT 1 FROM "{name}".sqlite_master LIMIT 1'))
     with closing(sqlite3.connect(":memory:")) as copy, suppress(InterruptedError):
         session.connection.backup(copy, pages=1, progress=stop, name=name)
-    return bool({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} & set(codes))
+    return any(map(is_held_up, codes))
 
 
 def _plain(connection: Any) -> dict[str, Any]:

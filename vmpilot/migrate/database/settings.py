@@ -6,7 +6,6 @@ Which statements are run is decided elsewhere; here is told what they can change
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from ..tokens import quoted
 from .connection import Session
 
 # Settings of a connection that a statement can change and that neither COMMIT nor ROLLBACK puts back:
@@ -91,6 +90,8 @@ def _temporary(session: Session) -> list[tuple[str, str]]:
 
 
 def _drop_temporary(session: Session, kept: list[tuple[str, str]]) -> None:
+    from ..tokens import quoted  # not loaded by a start-up that runs no statement
+
     for name, kind in _temporary(session):
         if (name, kind) not in kept and not name.startswith("sqlite_"):
             session.run(f"DROP {kind} IF EXISTS temp.{quoted(name)}")

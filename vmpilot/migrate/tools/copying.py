@@ -5,7 +5,6 @@ What a copy is for (a backup, putting one back, trying things out) and its name 
 
 import os
 import shutil
-import sqlite3
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from ..database.connection import (
     Session,
     hold,
     in_transaction,
+    is_held_up,
     is_lacking,
     is_sqlite3,
     rollback,
@@ -157,7 +157,7 @@ def transfer(source: Session, target: Any, waiting: Session, report: Pages) -> N
 
     def progress(status: int, remaining: int, total: int) -> None:
         nonlocal deadline, left, restarts
-        if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        if is_held_up(status):
             deadline = deadline or time.monotonic() + waiting.timeout
             if time.monotonic() >= deadline:
                 raise refused(waiting.database, f"locked by another process for {waiting.timeout:g} s")
@@ -241,7 +241,7 @@ def check_sound(session: Session, database: str) -> None:
             session.run(sql)
         try:
             found = " ".join(asked(session, "PRAGMA quick_check(1)").split())
-        except sqlite3.OperationalError as error:
+        except session.failures as error:
             if not is_lacking(error):
                 raise
             return

@@ -1,0 +1,123 @@
+"""How often a command opens the database, lists the migrations and reads a file of them; by name and by function.
+
+Python itself tells, in a process of its own: https://docs.python.org/3/library/audit_events.html
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from support import ended, forked, in_process, write
+
+from vmpilot.migrate import check, current, downgrade, history, migrate, restore, stamp, verify
+from vmpilot.migrate.tools.verify import verify_on_copy
+
+WHERE = ("-d", "app.db", "--migrations", "migrations")
+HERE = ("app.db", "migrations")
+
+
+class Cost(NamedTuple):
+    """How often the database was opened and the directory listed, and the files that were read."""
+
+    opened: int
+    listed: int
+    read: str
+
+
+def cost(work: Callable[[], object]) -> Cost:
+    """Return what some work costs, which must not read a file twice."""
+
+    def watched() -> list[tuple[str, str]]:
+        told: list[tuple[str, str]] = []
+
+        def hear(event: str, arguments: tuple[Any, ...]) -> None:
+            if event in ("open", "os.scandir", "os.listdir", "sqlite3.connect"):
+                told.append((event, str(arguments[0])))
+
+        sys.addaudithook(hear)
+        work()
+        return told
+
+    code, told = ended(forked(watched))
+    assert code == 0
+    opened = [name for event, name in told if event == "sqlite3.connect" and database(name) == "app.db"]
+    listed = [name for event, name in told if event in ("os.scandir", "os.listdir") and name == "migrations"]
+    read = Counter(file(name) for event, name in told if event == "open" and name.endswith(".sql"))
+    assert set(read.values()) <= {1}
+    return Cost(len(opened), len(listed), " ".join(sorted(read)))
+
+
+def database(name: str) -> str:
+    """Return the path in the name of a database, which may be a URI."""
+    return name.removeprefix("file:").partition("?")[0]
+
+
+def file(path: str) -> str:
+    """Return a file's name for short: 1up, 1down."""
+    number, direction = path.removesuffix(".sql").split("/")[-1].split(".")
+    return number.lstrip("0") + direction
+
+
+@pytest.fixture(autouse=True)
+def three(migrations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(migrations.parent)
+    for number in (1, 2, 3):
+        write(migrations, f"000{number}", f"CREATE TABLE t{number} (a);", f"DROP TABLE t{number};")
+
+
+UPS = "1up 2up 3up"
+ALL = "1down 1up 2down 2up 3down 3up"
+PENDING = "1up 2down 2up 3down 3up"  # of what is applied already, only what tells whether it was edited
+
+# At which version; the words, the function, and what each costs.
+CASES = [
+    ("base", "upgrade", lambda: migrate(*HERE), Cost(2, 1, ALL)),
+    ("1", "upgrade", lambda: migrate(*HERE), Cost(2, 1, PENDING)),
+    ("3", "upgrade", lambda: migrate(*HERE), Cost(1, 1, "")),
+    ("1", "upgrade 1 --backup", lambda: migrate(*HERE, target="1", backup=True), Cost(1, 1, "")),
+    ("1", "upgrade --backup", lambda: migrate(*HERE, backup=True), Cost(3, 1, PENDING)),
+    ("3", "downgrade --no-backup", lambda: downgrade(*HERE, backup=False), Cost(2, 1, "2up 3down")),
+    ("3", "downgrade", lambda: downgrade(*HERE), Cost(3, 1, "2up 3down")),
+    ("base", "downgrade base", lambda: downgrade(*HERE, target="base"), Cost(1, 1, "")),
+    ("2", "current", lambda: current(*HERE), Cost(1, 1, "")),
+    ("2", "history", lambda: history(*HERE), Cost(1, 1, "1down 1up 2down 2up 3down")),
+    ("2", "heads", None, Cost(0, 1, "")),
+    ("2", "stamp 3", lambda: stamp("3", *HERE), Cost(1, 1, UPS)),
+    ("3", "stamp base", lambda: stamp("base", *HERE), Cost(1, 1, UPS)),
+    ("2", "check", lambda: check(*HERE), Cost(1, 1, "1up 2up")),
+    ("3", "check", lambda: check(*HERE), Cost(1, 1, UPS)),
+    ("3", "check --wait 9", None, Cost(2, 2, UPS)),  # it looks whether to wait, and then
+    ("2", "verify", lambda: verify("migrations"), Cost(0, 1, ALL)),
+    ("1", "verify --on-copy", lambda: verify_on_copy(*HERE), Cost(2, 1, PENDING)),
+    ("3", "verify --on-copy", lambda: verify_on_copy(*HERE), Cost(1, 1, "")),
+    ("1", "upgrade --dry-run", None, Cost(2, 1, PENDING)),
+    ("3", "downgrade --dry-run", None, Cost(2, 1, "2up 3down")),
+    ("3", "upgrade --dry-run", None, Cost(1, 1, "")),
+    ("1", "upgrade --sql", None, Cost(1, 1, PENDING)),
+    ("3", "downgrade --sql", None, Cost(1, 1, "2up 3down")),
+    ("3", "upgrade --sql", None, Cost(1, 1, "")),
+]
+
+
+@pytest.mark.parametrize(
+    ("at", "words", "function", "expected"), CASES, ids=[f"{at}-{words}" for at, words, *_ in CASES]
+)
+def test_a_command_costs_no_more_than_it_needs(
+    at: str, words: str, function: Callable[[], object] | None, expected: Cost
+) -> None:
+    for work in (lambda: in_process(*words.split(), *WHERE), function):
+        Path("app.db").unlink(missing_ok=True)
+        stamp("base", *HERE)  # so that there is a database
+        migrate(*HERE, target=at)
+        assert work is None or cost(work) == expected
+
+
+def test_a_restore_looks_at_the_database_and_replaces_it() -> None:
+    migrate(*HERE, target="1")
+    migrate(*HERE, backup=True)
+    (backup,) = map(str, Path().glob("app.db.0001*.bak"))
+    assert cost(lambda: in_process("restore", backup, *WHERE)) == Cost(2, 1, "1up")
+    assert cost(lambda: restore(backup, *HERE)) == Cost(2, 1, "1up")
