@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 from support import change, query, write
 
-from vmpilot.migrate import AccessError, MigrationError, Progress, StepError, downgrade, migrate
+from vmpilot.migrate import MigrationError, Progress, StepError, downgrade, migrate
 
 
 class Case(NamedTuple):
@@ -34,6 +34,19 @@ def rebuilt(table: str, columns: str, select: str = "*") -> str:
         f"CREATE TABLE new_{table} {columns};\nINSERT INTO new_{table} SELECT {select} FROM {table};\n"
         f"DROP TABLE {table};\nALTER TABLE new_{table} RENAME TO {table};\n"
     )
+
+
+ACTIONS = "; ON DELETE and ON UPDATE actions do not run during a step"
+KEYS_ON = f'{ACTIONS}; to have them run, begin the file with "-- vmpilot: foreign-keys-on REASON"'
+UNGUARDED = '; to leave that to a later file, begin the file with "-- vmpilot: unguarded REASON"'
+
+
+def advice(case: Case) -> str:
+    """Return the end of the message: the directive that fits the finding of a case."""
+    if "has no parent in" not in case.finding:
+        return "" if "cannot be read" in case.finding else UNGUARDED
+    rebuilds = "DROP TABLE" in case.step or " RENAME TO " in case.step
+    return KEYS_ON if "CASCADE" in case.setup + case.legacy and not rebuilds else ACTIONS + UNGUARDED
 
 
 def contents(database: Path) -> dict[bytes, list[tuple[object, ...]]]:
@@ -76,7 +89,7 @@ def tried(case: Case, migrations: Path, database: Path) -> None:
         return
     before = contents(database)
     file = f"{migrations}/0002_step.up.sql"
-    message = f"{file}: {case.finding}; rolled back, {database} is still at 0001"
+    message = f"{file}: {case.finding}; rolled back, {database} is still at 0001{advice(case)}"
     error = refusal(lambda: migrate(database, migrations), message)
     assert isinstance(error, StepError)
     assert (error.file, error.line, error.version, error.statement) == (file, 0, "0002", "")
@@ -294,7 +307,7 @@ def test_a_downgrade_is_guarded_too(migrations: Path, database: Path) -> None:
     assert str(caught.value) == (
         f"{migrations}/0002_step.down.sql: 1 new foreign key violation: row 1 of child has no parent "
         "in parent; "
-        f"rolled back, {database} is still at 0002"
+        f"rolled back, {database} is still at 0002{KEYS_ON}"
     )
 
 
@@ -306,7 +319,7 @@ def test_each_step_answers_for_its_own_rows(migrations: Path, database: Path) ->
         migrate(database, migrations)
     assert str(caught.value) == (
         f"{migrations}/0003_bad.up.sql: 1 new foreign key violation: row 4 of child has no parent in parent; "
-        f"rolled back, {database} is still at 0002"
+        f"rolled back, {database} is still at 0002{KEYS_ON}"
     )
     assert query(database, "SELECT count(*) FROM child") == [(3,)]
 
@@ -339,7 +352,7 @@ def test_foreign_keys_are_seen_whatever_like_means_to_the_caller(
     table = ddl("child")
     assert str(caught.value) == (
         f"{migrations}/0002_step.up.sql: 1 new foreign key violation: row 1 of {table} has no parent in "
-        f"{ddl('parent')}; rolled back, {database} is still at 0001"
+        f"{ddl('parent')}; rolled back, {database} is still at 0001{KEYS_ON}"
     )
 
 
@@ -446,8 +459,8 @@ COMPILED = {
         *("", "DROP TABLE audit;", stops("first", "second")),
     ),
     "a trigger with the name of a broken view": Case(
-        f"{SHOP}CREATE VIEW note AS SELECT * FROM nowhere;{noted('AFTER INSERT ON sold')}",
-        *("", "DROP TABLE audit;", stops("note")),
+        SHOP + noted("AFTER INSERT ON sold"),
+        *("CREATE VIEW note AS SELECT * FROM nowhere;", "DROP TABLE audit;", stops("note")),
     ),
     "dropped and created again": Case(
         SHOP,
@@ -487,7 +500,7 @@ def test_what_one_step_mends_or_makes_the_next_may_not_break(migrations: Path, d
     write(migrations, "0002_table", "CREATE TABLE t (a); CREATE VIEW w AS SELECT * FROM t;")
     write(migrations, "0003_drop", "DROP TABLE t;")
     finding = stops("v", "w", words="...t")
-    message = f"{migrations}/0003_drop.up.sql: {finding}; rolled back, {database} is still at 0002"
+    message = f"{migrations}/0003_drop.up.sql: {finding}; rolled back, {database} is still at 0002{UNGUARDED}"
     refusal(lambda: migrate(database, migrations), message)
 
 
@@ -495,7 +508,7 @@ def test_what_a_temporary_table_of_the_caller_hides_is_guarded_too(migrations: P
     prepared(Case(SHOP + noted("AFTER DELETE ON sold"), "", "DROP TABLE audit;"), migrations, database)
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("CREATE TEMP TABLE sold (a)")
-        message = f"{migrations}/0002_step.up.sql: {stops('note')}; rolled back, {database} is still at 0001"
+        message = f"{migrations}/0002_step.up.sql: {stops('note')}; rolled back, {database} is still at 0001{UNGUARDED}"
         refusal(lambda: migrate(connection, migrations), message)
 
 
@@ -606,10 +619,11 @@ def test_a_function_that_ends_the_transaction_is_found_out(migrations: Path, dat
 
 def test_a_step_that_drops_the_version_table_is_refused(migrations: Path, database: Path) -> None:
     write(migrations, "0001_first", "DROP TABLE alembic_version;")
-    with pytest.raises(AccessError) as caught:
+    with pytest.raises(StepError) as caught:
         migrate(database, migrations)
     assert str(caught.value) == (
-        f"{database}: no such table: main.alembic_version; rolled back, nothing was changed"
+        f"{migrations}/0001_first.up.sql:1: changes alembic_version, which only the runner may change; "
+        f"rolled back, {database} is still at base"
     )
     assert query(database, "SELECT name FROM sqlite_master") == []
 

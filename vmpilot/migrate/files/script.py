@@ -284,7 +284,7 @@ def _check_keys_on(file: str, text: str, starts: "array[int]", ends: "array[int]
     """
     for start, end in zip(starts, ends, strict=True):
         found = tokens.head(text, start, end)
-        if found.verb == "drop" and found.kind == "table" or found.renamed:
+        if found.renamed or (found.verb == "drop" and found.kind == "table"):
             what = "ALTER TABLE ... RENAME" if found.renamed else "DROP TABLE"
             told = f'{what} is not allowed in a file with "foreign-keys-on", put it into a file of its own'
             raise _refuse(file, text, start, told)

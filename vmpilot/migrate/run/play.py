@@ -15,7 +15,7 @@ from ..database.connection import (
     rollback,
     wait,
 )
-from ..database.settings import setting, settings_kept
+from ..database.settings import read_anew, setting, settings_kept
 from ..errors import StepError
 from ..files.script import Script, line, shortened, statement, statements
 from ..tokens import head
@@ -71,22 +71,52 @@ def play(
             done += 1
             if not done % _TICK_EACH:
                 tick(done)
+        if "writable_schema" in script.words:
+            try:
+                read_anew(session)
+            except failures as error:
+                raise failure(script, done, str(error), fate) from error
 
 
 @contextmanager
 def transaction(session: Session, script: Script) -> Iterator[None]:
     """Run what is inside in one transaction of a scratch database, unless the script asks for none."""
-    if script.transactional:
-        session.run("BEGIN")
+    with keys_as_asked(session, script):
+        if script.transactional:
+            session.run("BEGIN")
+        try:
+            yield
+            if in_transaction(session):
+                session.run("COMMIT")
+        finally:
+            rollback(session)
+
+
+@contextmanager
+def keys_as_asked(session: Session, script: Script) -> Iterator[None]:
+    """Have foreign keys on inside if a script asks for that; they are off otherwise.
+
+    Outside of a transaction, because inside of one they stay as they are:
+    https://www.sqlite.org/pragma.html#pragma_foreign_keys
+    """
+    if not script.keys_on:
+        yield
+        return
+    session.run("PRAGMA foreign_keys = ON")
     try:
         yield
-        if in_transaction(session):
-            session.run("COMMIT")
     finally:
-        rollback(session)
+        session.run("PRAGMA foreign_keys = OFF")
 
 
-def failure(script: Script, done: int, reason: str, fate: Callable[[int], str] = _untold) -> StepError:
+def stands_alone(script: Script) -> bool:
+    """Tell whether a script can share its transaction with no other: it has none, or needs keys to be on."""
+    return not script.transactional or bool(script.keys_on)
+
+
+def failure(
+    script: Script, done: int, reason: str, fate: Callable[[int], str] = _untold, advice: str = ""
+) -> StepError:
     """Return the error of the statement behind `done` others, or of the whole script behind the last."""
     inside = done < len(script.starts)
     number = line(script, done) if inside else 0
@@ -94,6 +124,7 @@ def failure(script: Script, done: int, reason: str, fate: Callable[[int], str] =
     told = [f"{where}: {reason}", fate(done)]
     if script.transactional and ("within a transaction" in reason or "inside a transaction" in reason):
         told.append(_DIRECTIVE)
+    told.append(advice)
     text = shortened(statement(script, done)) if inside else ""
     return StepError("; ".join(filter(None, told)), file=script.file, line=number, statement=text)
 
