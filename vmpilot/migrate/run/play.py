@@ -19,6 +19,7 @@ from ..database.settings import read_anew, setting, settings_kept
 from ..errors import StepError
 from ..files.script import Script, line, shortened, statement, statements
 from ..tokens import head
+from .hidden import elsewhere, others
 
 _TICK_EACH = 64
 _DIRECTIVE = 'to run this file outside a transaction, begin it with "-- vmpilot: no-transaction"'
@@ -53,15 +54,16 @@ def play(
     """
     done = 0
     failures = session.failures
+    known = others(session)
+    run = _inside(session) if script.transactional else _outside(session, fate)
     with interruptible(session, lambda: tick(done)), settings_kept(session, script.words):
         for text in statements(script):
             try:
-                if script.transactional:
-                    returned = session.run(text)
-                elif not go_on(done):
+                if not script.transactional and not go_on(done):
                     return
-                else:
-                    returned = _run_alone(session, text, fate(done))
+                if known and (reason := elsewhere(session, known, text)):
+                    raise failure(script, done, reason, fate)
+                returned = run(text, done)
             except failures as error:
                 raise failure(script, done, str(error), fate) from error
             if in_transaction(session) != script.transactional:
@@ -72,10 +74,7 @@ def play(
             if not done % _TICK_EACH:
                 tick(done)
         if "writable_schema" in script.words:
-            try:
-                read_anew(session)
-            except failures as error:
-                raise failure(script, done, str(error), fate) from error
+            _read_anew(session, script, fate)
 
 
 @contextmanager
@@ -102,11 +101,11 @@ def keys_as_asked(session: Session, script: Script) -> Iterator[None]:
     if not script.keys_on:
         yield
         return
-    session.run("PRAGMA foreign_keys = ON")
+    wait(session, lambda: session.run("PRAGMA foreign_keys = ON"))
     try:
         yield
     finally:
-        session.run("PRAGMA foreign_keys = OFF")
+        wait(session, lambda: session.run("PRAGMA foreign_keys = OFF"))
 
 
 def stands_alone(script: Script) -> bool:
@@ -129,9 +128,24 @@ def failure(
     return StepError("; ".join(filter(None, told)), file=script.file, line=number, statement=text)
 
 
-def _run_alone(session: Session, text: str, fate: str) -> bool:
-    """Run a statement outside a transaction, where it needs a lock of its own."""
-    return wait(session, lambda: session.run(text), fate=fate)
+_Run = Callable[[str, int], bool]
+
+
+def _inside(session: Session) -> _Run:
+    return lambda text, done: session.run(text)
+
+
+def _outside(session: Session, fate: Callable[[int], str]) -> _Run:
+    """Return what runs a statement outside a transaction, where it needs a lock of its own."""
+    return lambda text, done: wait(session, lambda: session.run(text), fate=fate(done))
+
+
+def _read_anew(session: Session, script: Script, fate: Callable[[int], str]) -> None:
+    """Let the guards and the next step see what a script has written into the schema by hand."""
+    try:
+        read_anew(session)
+    except session.failures as error:
+        raise failure(script, len(script.starts), str(error), fate) from error
 
 
 def _mend_transaction(session: Session, script: Script, done: int, fate: Callable[[int], str]) -> None:
