@@ -83,6 +83,18 @@ def settings_kept(session: Session, words: frozenset[str]) -> Iterator[None]:
     put_back()
 
 
+@contextmanager
+def schema_kept(session: Session, words: frozenset[str]) -> Iterator[None]:
+    """Let a rollback notice that a script has written into the schema by hand before it failed."""
+    try:
+        yield
+    except BaseException:
+        if "writable_schema" in words:
+            with suppress(Exception):  # the first error is the one to hear of
+                read_anew(session)
+        raise
+
+
 def read_anew(session: Session) -> None:
     """Read the schema again, into which a statement may have written by hand.
 

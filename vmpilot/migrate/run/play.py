@@ -15,7 +15,7 @@ from ..database.connection import (
     rollback,
     wait,
 )
-from ..database.settings import read_anew, setting, settings_kept
+from ..database.settings import read_anew, schema_kept, setting, settings_kept
 from ..errors import StepError
 from ..files.script import Script, line, shortened, statement, statements
 from ..tokens import head
@@ -56,7 +56,12 @@ def play(
     failures = session.failures
     known = others(session)
     run = _inside(session) if script.transactional else _outside(session, fate)
-    with interruptible(session, lambda: tick(done)), settings_kept(session, script.words):
+    words = script.words
+    with (
+        interruptible(session, lambda: tick(done)),
+        settings_kept(session, words),
+        schema_kept(session, words),
+    ):
         for text in statements(script):
             try:
                 if not script.transactional and not go_on(done):
@@ -73,7 +78,7 @@ def play(
             done += 1
             if not done % _TICK_EACH:
                 tick(done)
-        if "writable_schema" in script.words:
+        if "writable_schema" in words:
             _read_anew(session, script, fate)
 
 
