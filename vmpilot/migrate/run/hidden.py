@@ -16,14 +16,14 @@ _ONE = "a migration has one database"
 
 
 class Others(NamedTuple):
-    """What else is on a connection: names, folded, each with the root page of its table, 0 where it has none.
+    """What else is on a connection: names, folded, each with the root pages of its table and indexes.
 
     `temporary` changes while a script makes and drops TEMP objects of its own; `schemas` are the names of
     the attached databases.
     """
 
-    temporary: dict[str, int]
-    attached: dict[str, int]
+    temporary: dict[str, frozenset[int]]
+    attached: dict[str, frozenset[int]]
     schemas: frozenset[str]
 
 
@@ -34,7 +34,7 @@ def others(session: Session) -> Others | None:
         return None
     found = {schema: _objects(session, schema) for schema in schemas}
     temporary = found.pop("temp", {})
-    attached = {name: root for names in found.values() for name, root in names.items()}
+    attached = {name: roots for names in found.values() for name, roots in names.items()}
     if not temporary and not found:
         return None
     return Others(temporary, attached, frozenset(folded(schema) for schema in found))
@@ -84,19 +84,26 @@ def _read(session: Session, known: Others, names: set[str], text: str) -> str:
         program = session.rows(f"EXPLAIN {text}\n-- {time.perf_counter_ns()}")
     except session.failures:  # running it will tell
         return ""
-    opened = {(row[3], row[4]) for row in program if row[1] in _OPENS}
+    opened = {(row[4], row[3]) for row in program if row[1] in _OPENS}
     virtual = any(row[1] == "VOpen" for row in program)
+    outside = any(place > 1 for place, _ in opened)
     for name in sorted(names):
-        root = known.temporary.get(name)
-        if root is not None and ((root, 1) in opened or not root):
+        roots = known.temporary.get(name)
+        if roots is not None and (not roots or any((1, root) in opened for root in roots)):
             return _words(session, known, name)
-        root = known.attached.get(name)
-        if root is not None and (any(place > 1 for _, place in opened) or (virtual and not root)):
-            return _words(session, known, name) or f"{plain(name)} is read from an attached database, {_ONE}"
+        roots = known.attached.get(name)
+        read = roots is not None and (outside or (virtual and not roots))
+        if read and (words := _words(session, known, name)):
+            return words
     return ""
 
 
-def _objects(session: Session, schema: str) -> dict[str, int]:
+def _objects(session: Session, schema: str) -> dict[str, frozenset[int]]:
+    """Return the objects of a database; what is no table, or a virtual one, has no root page."""
     table = "sqlite_temp_master" if schema == "temp" else f"{quoted(schema)}.sqlite_master"
-    rows: list[Row] = session.rows(f"SELECT +name, +rootpage FROM {table} WHERE type <> 'trigger'")
-    return {folded(name): root or 0 for name, root in rows}
+    rows: list[Row] = session.rows(f"SELECT +name, +tbl_name, +rootpage FROM {table} WHERE type <> 'trigger'")
+    names = {name for name, _, _ in rows}
+    return {
+        folded(name): frozenset(root for own, of, root in rows if root and name in (own, of))
+        for name in names
+    }
