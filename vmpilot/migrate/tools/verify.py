@@ -170,7 +170,7 @@ def _run(session: Session, script: Script, reach: frozenset[str], before: _State
                 found, integrity = guards.findings(session, script, integrity)
     except StepError as error:
         return before._replace(problems=(str(error),))
-    problems = tuple(f"{script.file}: {finding}" for finding in found)
+    problems = tuple(f"{script.file}: {finding.words}" for finding in guards.refused(script, found))
     return _look(session, reach, integrity)._replace(problems=problems)
 
 
