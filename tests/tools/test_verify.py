@@ -13,7 +13,10 @@ from vmpilot.migrate import HistoryError, migrate, verify
 
 CHANGED = "after up and down the schema is not what it was before"
 AGAIN = "after the second up the schema is not what it was after the first"
+ROWS = "after the second up the rows are not what they were after the first"
 NO_TRANSACTION = "-- vmpilot: no-transaction\n"
+CONNECT = "for what only the application has: --connect MODULE:FUNCTION"
+ALONE = "sql: no-transaction: if it is cut short, it runs again from its start"
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +42,29 @@ CASES: dict[str, tuple[tuple[tuple[str, str, str | None], ...], tuple[str, ...]]
         (("1", T, "SELECT 1;\nDROP TABLE u;"),),
         ("FAIL  1", "down.sql:2: no such table: u"),
     ),
-    "an empty down": ((("1", T, ""),), ("FAIL  1", "down.sql: empty, but 1.up.sql is not")),
+    "an empty down": (
+        (("1", T, ""),),
+        (
+            "FAIL  1",
+            f"down.sql: no statement: {CHANGED}: + table t",
+            "up.sql:1: table t already exists; only after the down",
+        ),
+    ),
     "a down with nothing but comments": (
-        (("1", T, "-- nothing\n"),),
-        ("FAIL  1", "down.sql: empty, but 1.up.sql is not"),
+        (("1", "CREATE TABLE IF NOT EXISTS t (a);", "-- nothing\n"),),
+        ("FAIL  1", f"down.sql: no statement: {CHANGED}: + table t"),
+    ),
+    "an empty down of what changes nothing": (
+        (("1", T, "DROP TABLE t;"), ("2", "UPDATE t SET a = 1;", "-- nothing\n"), ("3", "SELECT 1;", "")),
+        ("ok    1", "ok    2", "ok    3"),
+    ),
+    "an empty down of what changes a row": (
+        (("1", f"{T} INSERT INTO t VALUES (0);", "DROP TABLE t;"), ("2", "UPDATE t SET a = 1;", "--")),
+        (
+            "ok    1",
+            "FAIL  2",
+            "down.sql: no statement: after up and down, table t: 1 of 1 rows changed or lost",
+        ),
     ),
     "no down": ((("1", T, None),), ("FAIL  1", "up.sql: no 1.down.sql beside it")),
     "a down that leaves a table": (
@@ -98,6 +120,8 @@ CASES: dict[str, tuple[tuple[tuple[str, str, str | None], ...], tuple[str, ...]]
             "ok    5",
             "FAIL  6",
             "down.sql: after up and down, table t: 1 of 1 rows changed or lost",
+            f"up.{ALONE}",
+            f"down.{ALONE}",
             "FAIL  7",
             "down.sql: after up and down, table t: 1 of 1 rows changed or lost",
             "ok    8",
@@ -109,7 +133,7 @@ CASES: dict[str, tuple[tuple[tuple[str, str, str | None], ...], tuple[str, ...]]
             ("2", "INSERT INTO t VALUES (1);", "SELECT 1;"),
             ("3", "CREATE UNIQUE INDEX i ON t (a);", "DROP INDEX i;"),
         ),
-        ("ok    1", "ok    2", "ok    3"),
+        ("ok    1", "FAIL  2", f"down.sql: {ROWS}: table t: 1 row more than 1", "ok    3"),
     ),
     "settings of one file do not reach the next": (
         (
@@ -146,9 +170,12 @@ CASES: dict[str, tuple[tuple[tuple[str, str, str | None], ...], tuple[str, ...]]
         (
             "ok    1",
             "ok    2",
+            f"up.{ALONE}",
+            f"down.{ALONE}",
             "FAIL  3",
             f"down.sql: {CHANGED}: + table w",
             "up.sql:1: table w already exists; only after the down",
+            f"down.{ALONE}",
         ),
     ),
 }
@@ -176,6 +203,188 @@ def test_verify_says(
     told = {text for verdict in proof.migrations for text in (*verdict.problems, *verdict.remarks)}
     assert told == {line.strip() for line in lines if line.startswith(" ")}
     assert (proof.ok, [verdict.ok for verdict in proof.migrations].count(False)) == (not failed, failed)
+
+
+PAY = "CREATE TABLE pay (debit INTEGER, credit INTEGER);\nINSERT INTO pay VALUES (5, 7);"
+REBUILT = (
+    "CREATE TABLE n ({0});\nINSERT INTO n SELECT {1} FROM {2};\nDROP TABLE {2};\nALTER TABLE n RENAME TO {2};"
+)
+SEED = "CREATE TABLE seed (id INTEGER PRIMARY KEY, word TEXT UNIQUE, n);"
+MORE = "down.sql: leaves rows behind: table seed:"
+TEAM = "CREATE TABLE team (id INTEGER PRIMARY KEY);\nCREATE TABLE player (team_id REFERENCES team);"
+GONE = "foreign key (team_id) of player has no parent table team"
+
+# name: as above; the first migration is right and comes first.
+ROW_CASES: dict[str, tuple[tuple[tuple[str, str], ...], tuple[str, ...]]] = {
+    "columns that change places": (
+        (
+            (PAY, "DROP TABLE pay;"),
+            (
+                REBUILT.format("debit INTEGER, credit INTEGER, note", "*, NULL", "pay"),
+                REBUILT.format("credit INTEGER, debit INTEGER", "credit, debit", "pay"),
+            ),
+        ),
+        (f"down.sql: {ROWS}: table pay: 1 of 1 row changed in debit, credit",),
+    ),
+    "columns by name, in another order inside": (
+        (
+            (PAY, "DROP TABLE pay;"),
+            (
+                REBUILT.format("debit INTEGER, credit INTEGER, note", "debit, credit, NULL", "pay"),
+                REBUILT.format("debit INTEGER, credit INTEGER", "debit, credit", "pay"),
+            ),
+        ),
+        (),
+    ),
+    "seeds that a down forgets": (
+        ((SEED, "DROP TABLE seed;"), ("INSERT INTO seed (n) VALUES (1), (2);", "SELECT 1;")),
+        (f"down.sql: {ROWS}: table seed: 2 rows more than 2",),
+    ),
+    "seeds that a down leaves and that do no harm": (
+        (
+            (SEED, "DROP TABLE seed;"),
+            ("INSERT OR IGNORE INTO seed (word) VALUES ('a'), ('b');", "SELECT 1;"),
+        ),
+        (f"{MORE} 2 rows more",),
+    ),
+    "a second up that takes a row": (
+        (
+            (SEED, "DROP TABLE seed;"),
+            (
+                "INSERT OR IGNORE INTO seed VALUES (1, 'a', 0);\nUPDATE seed SET n = n + 1;\nDELETE FROM seed WHERE n > 1;",
+                "SELECT 1;",
+            ),
+        ),
+        (f"down.sql: {ROWS}: table seed: 1 of 1 row lost",),
+    ),
+    "a row whose value comes back as another": (
+        (
+            ("CREATE TABLE t (ok INTEGER DEFAULT 1, name);", "DROP TABLE t;"),
+            (
+                "INSERT INTO t (name) SELECT 'x' WHERE NOT EXISTS (SELECT 1 FROM t);\nUPDATE t SET ok = ok - 1;",
+                "UPDATE t SET ok = ok + 2;",
+            ),
+        ),
+        (f"down.sql: {ROWS}: table t: 1 of 1 row changed in ok",),
+    ),
+    "numbers of AUTOINCREMENT": (
+        (
+            (
+                "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, n); INSERT INTO t (n) VALUES (1);",
+                "DROP TABLE t;",
+            ),
+            ("INSERT INTO t (n) VALUES (2), (3);", "DELETE FROM t WHERE n > 1;"),
+            ("INSERT INTO t (n) VALUES (4);", "DELETE FROM t WHERE n = 4;"),
+        ),
+        (),
+    ),
+    "the clock": (
+        (
+            (
+                "CREATE TABLE t (id INTEGER PRIMARY KEY, at DEFAULT CURRENT_TIMESTAMP);\nINSERT INTO t (id) VALUES (1);",
+                "DROP TABLE t;",
+            ),
+            (
+                "INSERT INTO t (id) VALUES (2);\nUPDATE t SET at = datetime('now');",
+                "DELETE FROM t WHERE id = 2;",
+            ),
+            (
+                "CREATE TABLE u AS SELECT strftime('%s', 'now') a, julianday('now') b, strftime('%f', 'now') c;",
+                "DROP TABLE u;",
+            ),
+        ),
+        (),
+    ),
+    "chance": (
+        (
+            (
+                "CREATE TABLE t (id INTEGER PRIMARY KEY, token UNIQUE DEFAULT (lower(hex(randomblob(16)))));\nINSERT INTO t DEFAULT VALUES;",
+                "DROP TABLE t;",
+            ),
+            ("INSERT INTO t (id) VALUES (5), (6);", "DELETE FROM t WHERE id > 4;"),
+            ("CREATE TABLE u AS SELECT random() AS a, id FROM t;", "DROP TABLE u;"),
+            ("CREATE TABLE v (a);\nINSERT INTO v SELECT 1 FROM t WHERE random() % 2;", "DROP TABLE v;"),
+        ),
+        (),
+    ),
+    "chance beside what is wrong": (
+        (
+            ("CREATE TABLE t (id INTEGER, token DEFAULT (randomblob(16)), n DEFAULT 1);", "DROP TABLE t;"),
+            (
+                "UPDATE t SET n = n + 1;\nINSERT INTO t (id) SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM t);\n"
+                "UPDATE t SET token = randomblob(16);",
+                "SELECT 1;",
+            ),
+        ),
+        (f"down.sql: {ROWS}: table t: 1 of 1 row changed in n",),
+    ),
+    "chance in the only column, and a row too many": (
+        (
+            ("CREATE TABLE t (token DEFAULT (randomblob(16)));", "DROP TABLE t;"),
+            ("INSERT INTO t DEFAULT VALUES;", "SELECT 1;"),
+        ),
+        (f"down.sql: {ROWS}: table t: 1 row more than 1",),
+    ),
+    "a down that brings back another row": (
+        (
+            (f"{SEED}\nINSERT INTO seed VALUES (1, 'a', 1), (2, 'b', 2);", "DROP TABLE seed;"),
+            ("DELETE FROM seed WHERE id = 2;", "INSERT INTO seed VALUES (2, 'b', '2');"),
+        ),
+        ("down.sql: after up and down, table seed: 1 of 2 rows changed or lost",),
+    ),
+    "a down that ends the transaction": (
+        (
+            (f"{SEED}\nINSERT INTO seed VALUES (1, 'a', 1);", "DROP TABLE seed;"),
+            ("CREATE TABLE t (a);", "INSERT OR ROLLBACK INTO seed VALUES (1, 'a', 1);"),
+            ("INSERT INTO t VALUES (1);", "DELETE FROM t;"),
+        ),
+        ("2", "down.sql:1: UNIQUE constraint failed: seed.id"),
+    ),
+    "a parent that is gone at head": (
+        (
+            (TEAM, "DROP TABLE player;\nDROP TABLE team;"),
+            ("DROP TABLE team;", "CREATE TABLE team (id INTEGER PRIMARY KEY);"),
+        ),
+        (f"up.sql: {GONE}",),
+    ),
+    "a parent that comes back": (
+        (
+            (TEAM, "DROP TABLE player;\nDROP TABLE team;"),
+            ("DROP TABLE team;", "CREATE TABLE team (id INTEGER PRIMARY KEY);"),
+            ("CREATE TABLE team (id INTEGER PRIMARY KEY);", "DROP TABLE team;"),
+        ),
+        (),
+    ),
+    "a parent that never was": (
+        (
+            (
+                'CREATE TABLE player (team_id REFERENCES team, "a b" REFERENCES [no team]);',
+                "DROP TABLE player;",
+            ),
+        ),
+        ("1", "up.sql: foreign key (a b) of player has no parent table `no team`", f"up.sql: {GONE}"),
+    ),
+    "what only the application has": (
+        (("SELECT 1;\nCREATE TABLE t AS SELECT app_now() AS a;", "DROP TABLE t;"),),
+        ("1", f"up.sql:2: no such function: app_now; {CONNECT}"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "said"), ROW_CASES.values(), ids=ROW_CASES)
+def test_rows_and_keys_are_compared(
+    migrations: Path, files: tuple[tuple[str, str], ...], said: tuple[str, ...]
+) -> None:
+    """What is said is of the last migration, or of the one whose number comes first."""
+    for number, (up, down) in enumerate(files, 1):
+        write(migrations, str(number), up, down)
+    number, *lines = said if said and said[0].isdigit() else (str(len(files)), *said)
+    proof = verify("migrations")
+    told = {verdict.version: [*verdict.problems, *verdict.remarks] for verdict in proof.migrations}
+    expected = {str(other): [] for other in range(1, len(files) + 1)}
+    expected[number] = [f"migrations/{number}.{line}" for line in lines]
+    assert told == expected
+    assert proof.ok == (not lines or "leaves rows behind" in lines[0])
 
 
 def test_one_line_in_a_test_suite(migrations: Path) -> None:
