@@ -1,5 +1,10 @@
 """Proves `verify`: correct downs pass in silence, and each wrong one is named, with what it does wrong."""
 
+import os
+import signal
+import sqlite3
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -7,9 +12,10 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import change, in_process, query, write
+from support import change, child, ever_later, heard, in_process, query, unraisable, write
 
-from vmpilot.migrate import HistoryError, migrate, verify
+from vmpilot.migrate import AccessError, HistoryError, migrate, verify
+from vmpilot.migrate.tools.verify import verify_on_copy
 
 CHANGED = "after up and down the schema is not what it was before"
 AGAIN = "after the second up the schema is not what it was after the first"
@@ -453,6 +459,222 @@ def test_on_copy_with_nothing_pending_is_no_problem(migrations: Path) -> None:
     write(migrations, "0001_a", "CREATE TABLE a (x);", "SELECT 1;")
     migrate("app.db", migrations)
     assert in_process(*ON_COPY) == (0, "0 migrations, 0 with problems\n", "")
+
+
+@pytest.mark.parametrize(
+    ("up", "down"),
+    [
+        ("ALTER TABLE a RENAME TO b;", "ALTER TABLE b RENAME TO a;"),
+        ("ALTER TABLE a RENAME COLUMN x TO z;", "ALTER TABLE a RENAME COLUMN z TO x;"),
+        (
+            "ALTER TABLE a RENAME TO b;\nALTER TABLE b RENAME COLUMN x TO z;",
+            "ALTER TABLE b RENAME COLUMN z TO x;\nALTER TABLE b RENAME TO a;",
+        ),
+        ("ALTER TABLE a ADD COLUMN z;", "ALTER TABLE a DROP COLUMN z;"),
+        ("CREATE TABLE empty (x);", "DROP TABLE empty;"),
+    ],
+)
+def test_on_copy_a_rename_costs_nothing(migrations: Path, up: str, down: str) -> None:
+    write(migrations, "0001_a", "CREATE TABLE a (x, y);", "DROP TABLE a;")
+    migrate("app.db", migrations)
+    change("app.db", "INSERT INTO a VALUES (1, 2), (3, 4)")
+    write(migrations, "0002_b", up, down)
+    (verdict,) = verify_on_copy("app.db", "migrations").migrations
+    assert (verdict.ok, verdict.problems, verdict.remarks, verdict.loses) == (True, (), (), ())
+
+
+@pytest.mark.parametrize(
+    ("up", "down", "lines"),
+    [
+        (
+            "ALTER TABLE a DROP COLUMN y;",
+            "ALTER TABLE a ADD COLUMN y;",
+            ["migrations/0002_b.down.sql: after up and down, table a: 2 of 2 rows changed or lost"],
+        ),
+        (
+            "ALTER TABLE a DROP COLUMN y;",
+            "-- vmpilot: irreversible y is history\n",
+            ["irreversible: y is history", "not to be brought back: column a.y: 2 values"],
+        ),
+        (
+            "DROP TABLE a;",
+            "CREATE TABLE a (x, y);",
+            ["migrations/0002_b.down.sql: after up and down, table a: 2 of 2 rows changed or lost"],
+        ),
+        (
+            "DROP TABLE a;",
+            "-- vmpilot: irreversible a is history\nCREATE TABLE a (x, y);",
+            ["irreversible: a is history", "not to be brought back: table a: 2 of 2 rows changed or lost"],
+        ),
+        (
+            "ALTER TABLE a RENAME TO b;",
+            "-- vmpilot: irreversible b is better\n",
+            ["irreversible: b is better"],
+        ),
+    ],
+)
+def test_on_copy_an_intended_loss_is_accepted_where_the_down_says_so(
+    migrations: Path, up: str, down: str, lines: list[str]
+) -> None:
+    write(migrations, "0001_a", "CREATE TABLE a (x, y);", "DROP TABLE a;")
+    migrate("app.db", migrations)
+    change("app.db", "INSERT INTO a VALUES (1, 2), (3, 4)")
+    write(migrations, "0002_b", up, down)
+    (verdict,) = verify_on_copy("app.db", "migrations").migrations
+    assert [*verdict.problems, *verdict.remarks] == lines
+    assert verdict.ok == ("irreversible" in down)
+
+
+def test_on_copy_a_key_that_had_no_parent_before_is_no_problem(migrations: Path) -> None:
+    write(migrations, "0001_a", "CREATE TABLE a (x REFERENCES team);", "DROP TABLE a;")
+    change("app.db", "CREATE TABLE legacy (y REFERENCES nobody)")
+    write(migrations, "0002_b", "CREATE TABLE team (id INTEGER PRIMARY KEY);", "DROP TABLE team;")
+    assert [verdict.problems for verdict in verify_on_copy("app.db", "migrations").migrations] == [(), ()]
+
+
+# --- the application's own connection
+
+
+def counting(path: str) -> sqlite3.Connection:
+    """Open a path with a clock that goes on by a day at each look, and with the application's functions."""
+    connection = sqlite3.connect(path)
+    days = count()
+    for name in ("datetime", "strftime", "current_timestamp"):
+        connection.create_function(name, -1, lambda *_: f"2026-01-01 + {next(days)} days")
+    connection.create_function("answer", 0, lambda: 42)
+    return connection
+
+
+def test_a_clock_that_goes_on_makes_nothing_fail(migrations: Path) -> None:
+    """So it is at the turn of a second, whichever of the looks it comes between."""
+    rows = "INSERT INTO t (id) VALUES (1), (2);"
+    write(migrations, "1", f"CREATE TABLE t (id, at DEFAULT CURRENT_TIMESTAMP);\n{rows}", "DROP TABLE t;")
+    write(migrations, "2", "UPDATE t SET at = datetime('now');", "-- nothing\n")
+    proof = verify("migrations", connect=counting)
+    assert [(verdict.problems, verdict.remarks) for verdict in proof.migrations] == [((), ())] * 2
+
+
+def test_what_is_wrong_beside_the_clock_is_found(migrations: Path) -> None:
+    table = "CREATE TABLE t (id, at DEFAULT CURRENT_TIMESTAMP);"
+    write(migrations, "1", table, "DROP TABLE t;")
+    write(migrations, "2", "INSERT INTO t (id) VALUES (1);", "SELECT 1;")
+    found = [verdict.problems for verdict in verify("migrations", connect=counting).migrations]
+    assert found == [(), (f"migrations/2.down.sql: {ROWS}: table t: 1 row more than 1",)]
+
+
+def test_the_application_brings_its_functions(migrations: Path, database: Path) -> None:
+    write(migrations, "0001_a", "CREATE TABLE a AS SELECT answer() AS x;", "DROP TABLE a;")
+    opened: list[str] = []
+
+    def connect(path: str) -> sqlite3.Connection:
+        opened.append(path)
+        connection = counting(path)
+        connection.row_factory = sqlite3.Row
+        connection.text_factory = bytes
+        return connection
+
+    assert verify("migrations", connect=connect).ok
+    assert verify_on_copy("app.db", "migrations", connect=connect).ok
+    assert opened[0] == ":memory:"
+    assert len(opened) == 2
+    assert not database.exists()
+    proof = verify("migrations")
+    assert [verdict.problems for verdict in proof.migrations] == [
+        (f"migrations/0001_a.up.sql:1: no such function: answer; {CONNECT}",)
+    ]
+
+
+def test_what_opens_another_database_is_refused(migrations: Path, database: Path) -> None:
+    """An application that opens its own file whatever it is asked for must not have that one tried on."""
+    write(migrations, "0001_a", "CREATE TABLE a (x);", "DROP TABLE a;")
+    change("app.db", "CREATE TABLE chats (x)")
+    before = database.read_bytes()
+    own = os.path.realpath("app.db")
+    cases: list[tuple[Callable[[], object], str]] = [
+        (
+            lambda: verify("migrations", connect=lambda path: sqlite3.connect("app.db")),
+            f"{own}: connect opened this, not what it was asked for; nothing was changed",
+        ),
+        (
+            lambda: verify_on_copy("app.db", "migrations", connect=lambda path: sqlite3.connect("app.db")),
+            f"{own}: connect opened this, not what it was asked for; nothing was changed",
+        ),
+        (
+            lambda: verify("migrations", connect=filled),
+            ":memory:: connect opened a database with chats in it, expected an empty one; "
+            "nothing was changed",
+        ),
+        (lambda: verify("migrations", connect=refusing), ":memory:: unable; nothing was changed"),
+    ]
+    for act, message in cases:
+        with pytest.raises(AccessError) as caught:
+            act()
+        assert str(caught.value) == message
+    with pytest.raises(TypeError, match=r"^connect: expected an open connection, not NoneType$"):
+        verify("migrations", connect=lambda path: None)
+    assert database.read_bytes() == before
+
+
+def filled(path: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE chats (x)")
+    return connection
+
+
+def refusing(path: str) -> sqlite3.Connection:
+    raise sqlite3.OperationalError("unable")
+
+
+# --- interrupted
+
+ENDLESS = (
+    "SELECT begun();\nWITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max({}) FROM n;"
+)
+VERIFYING = """
+import os, sqlite3, sys
+from functools import partial
+from vmpilot.migrate.cli.commands import main
+
+def connect(path):
+    connection = sqlite3.connect(path)
+    # Not in Python: what a signal raises in there, SQLite takes for an error of the function.
+    connection.create_function("begun", 0, partial(os.write, 1, b"begun\\n"))
+    return connection
+
+sys.exit(main(["verify", "--migrations", "migrations", "--connect", "__main__:connect"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("up", "down"),
+    [
+        (ENDLESS.format("i"), ""),
+        (ENDLESS.format("random()"), ""),
+        ("SELECT 1;", ENDLESS.format("datetime('now')")),
+        (f"{NO_TRANSACTION}{ENDLESS.format('i')}", ""),
+    ],
+)
+def test_a_signal_during_a_long_statement(migrations: Path, up: str, down: str) -> None:
+    write(migrations, "0001_a", up, down)
+    with child(VERIFYING) as running:
+        assert heard(running) == "begun\n"
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate()
+    assert (running.returncode, out, err.startswith("error: ")) == (130, "", True)
+
+
+@unraisable
+def test_a_signal_at_any_moment(migrations: Path) -> None:
+    seeds = "INSERT INTO t SELECT value, randomblob(9) FROM json_each('[1,2,3]');"
+    write(migrations, "1", f"CREATE TABLE t (a, b);\n{seeds}", "DROP TABLE t;")
+    write(migrations, "2", f"{NO_TRANSACTION}CREATE TABLE u (a);\nVACUUM;", f"{NO_TRANSACTION}DROP TABLE u;")
+    write(migrations, "3", "UPDATE t SET b = random() % 2;", "UPDATE t SET b = randomblob(9);")
+    proof = verify("migrations")
+    for _ in ever_later(lambda: verify("migrations"), 1.3):
+        pass
+    assert [verdict.ok for verdict in verify("migrations").migrations] == [
+        verdict.ok for verdict in proof.migrations
+    ]
 
 
 # --- all kinds together

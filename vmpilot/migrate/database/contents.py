@@ -77,6 +77,15 @@ def lost(before: Contents, after: Contents) -> dict[str, str]:
     return found
 
 
+def given_up(before: Contents, after: Contents) -> tuple[str, ...]:
+    """Say which rows, and which values of columns, are nowhere any more."""
+    found = list(lost(before, after).values())
+    for table, old, new in _pairs(before, after):
+        gone = [name for name in old if new and name not in new and old[name] not in new.values()]
+        found += [f"column {table}.{name}: {_height(old)} values" for name in gone if _height(old)]
+    return tuple(found)
+
+
 def added(before: Contents, after: Contents) -> dict[str, str]:
     """Say of each table that was there before how many rows it has more, if it has lost none."""
     found: dict[str, str] = {}
@@ -103,7 +112,7 @@ def changes(before: Contents, after: Contents) -> dict[str, str]:
 
 
 def differing(one: Contents, other: Contents) -> dict[str, frozenset[str]]:
-    """Name the columns of each table that are not the same in both, and _NUMBER if that of the rows is not."""
+    """Name the columns of each table that are not the same in both; _NUMBER if there are not as many rows."""
     found: dict[str, frozenset[str]] = {}
     for table, columns in one.items():
         others = other.get(table, {})

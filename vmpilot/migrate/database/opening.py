@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from ..errors import AccessError
+from ..tokens import plain
 from .connection import (
     UNCHANGED,
     Session,
@@ -126,15 +127,14 @@ def _connected(path: str, database: str, timeout: float, connect: Connect) -> It
 def _check_private(session: Session, path: str) -> None:
     """Raise AccessError if a connection is not to the scratch database that was asked for."""
     file = _files(session)["main"]
-    if path == ":memory:":
-        if file:
-            raise AccessError(f"{file}: connect(':memory:') opened this; {UNCHANGED}", database=file)
-        if found := session.value("SELECT name FROM sqlite_master"):
-            told = f"connect(':memory:') opened a database with {found!r} in it, expected an empty one"
-            raise AccessError(f"{path}: {told}; {UNCHANGED}", database=path)
-    elif not file or not os.path.samefile(file, path):
-        told = f"connect was asked for a private copy and opened {file or ':memory:'}"
-        raise AccessError(f"{session.database}: {told}; {UNCHANGED}", database=session.database)
+    if bool(file) == (path == ":memory:") or (file and not os.path.samefile(file, path)):
+        file = file or ":memory:"
+        raise AccessError(
+            f"{file}: connect opened this, not what it was asked for; {UNCHANGED}", database=file
+        )
+    if not file and (found := session.value("SELECT name FROM sqlite_master")):
+        told = f"connect opened a database with {plain(found)} in it, expected an empty one"
+        raise AccessError(f"{path}: {told}; {UNCHANGED}", database=path)
 
 
 @contextmanager

@@ -217,8 +217,8 @@ def _verdict(session: Session, pair: _Pair, integrity: guards.Integrity | None) 
         elif down is None:
             problems = (f"{up.file}: no {migration.up[:-7]}.down.sql beside it",)
         elif down.irreversible:
-            gone = contents.lost(before.contents, first.contents)
-            remarks += tuple(f"not to be brought back: {words}" for words in gone.values())
+            gone = contents.given_up(before.contents, first.contents)
+            remarks += tuple(f"not to be brought back: {words}" for words in gone)
         else:
             seen = _round(session, pair, reach, before, first)
             chance = _by_chance(session, pair, reach, seen, back)
