@@ -757,3 +757,84 @@ def test_right_downs_pass_in_silence_and_each_wrong_one_is_named_alone(
         assert [verdict.version for verdict in wrong] == [f"{at:04}"]
         told = wrong[0].problems[0].replace(name, "migrations")
         assert told == problem or (down.startswith("CREATE TABLE new_base") and problem in told)
+
+
+# --- any table, any rows
+
+VALUES = ["NULL", "0", "1", "1.0", "'1'", "x'31'", "''", "x''", "'a'", "'A'", "-1.5"]
+COLUMNS = st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=1, max_size=4, unique=True)
+DECLARED = st.sampled_from(["{}", "{} BLOB", "{} DEFAULT 1", "{} DEFAULT 'x'", "{} CHECK ({} <> 'never')"])
+UPS = st.lists(
+    st.sampled_from(
+        [
+            "ALTER TABLE t ADD COLUMN z DEFAULT 7;",
+            "ALTER TABLE t RENAME COLUMN {0} TO y;",
+            "UPDATE t SET {0} = {1};",
+            "UPDATE t SET {0} = {1} WHERE rowid = 1;",
+            "UPDATE t SET {0} = random();",
+            "DELETE FROM t WHERE rowid = 2;",
+            "INSERT INTO t ({0}) VALUES ({1});",
+            "CREATE INDEX i ON t ({0});",
+            "ALTER TABLE t RENAME TO u;\nCREATE TABLE t AS SELECT * FROM u;\nDROP TABLE u;",
+        ]
+    ),
+    max_size=3,
+    unique=True,
+)
+Rows = list[tuple[str, ...]]
+
+
+class Drawn(NamedTuple):
+    """A table with its rows, and a migration of it."""
+
+    create: str
+    columns: tuple[str, ...]
+    rows: Rows
+    up: str
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Drawn:
+    columns = tuple(draw(COLUMNS))
+    create = ", ".join(draw(DECLARED).replace("{}", name) for name in columns)
+    row = st.tuples(*[st.sampled_from(VALUES)] * len(columns))
+    rows = draw(st.lists(row, max_size=4))
+    up = [text.format(columns[0], draw(st.sampled_from(VALUES))) for text in draw(UPS)]
+    if "rename" in "".join(up).lower():  # moves out of the way of what names the column
+        up.sort(key=lambda text: "RENAME" in text)
+    return Drawn(f"CREATE TABLE t ({create});", columns, rows, "\n".join(up))
+
+
+def put_back(table: Drawn, rows: Rows) -> str:
+    """Return a down that makes the table anew, with these rows."""
+    lines = [f"INSERT INTO t ({', '.join(table.columns)}) VALUES ({', '.join(row)});" for row in rows]
+    return "\n".join(["DROP TABLE t;", table.create, *lines])
+
+
+@given(tables(), st.data())
+def test_of_any_table_a_right_down_passes_and_a_wrong_one_is_found(table: Drawn, data: st.DataObject) -> None:
+    with TemporaryDirectory() as name:
+        first = put_back(table, table.rows).removeprefix("DROP TABLE t;\n")
+        write(Path(name), "1", first, "DROP TABLE t;")
+        write(Path(name), "2", table.up, put_back(table, table.rows))
+        assert [verdict.problems for verdict in verify(name).migrations] == [(), ()]
+        rows = list(table.rows)
+        kinds = ["more", "structure", *(["less", "value"] if rows else [])]
+        kind = data.draw(st.sampled_from(kinds))
+        down = put_back(table, rows)
+        if kind == "more":
+            down = put_back(table, [*rows, tuple("'more'" for _ in table.columns)])
+        elif kind == "structure":
+            down += "\n" + data.draw(
+                st.sampled_from(["CREATE INDEX j ON t (rowid);", "ALTER TABLE t ADD q;"])
+            )
+        elif kind == "less":
+            down = put_back(table, rows[1:])
+        else:
+            other = data.draw(st.sampled_from([value for value in VALUES if value != rows[0][0]]))
+            rows[0] = (other, *rows[0][1:])
+            down = put_back(table, rows)
+        write(Path(name), "2", table.up, down.replace("(rowid)", f"({table.columns[0]})"))
+        one, two = verify(name).migrations
+        assert one.ok
+        assert two.problems or (kind == "more" and two.remarks)
