@@ -124,20 +124,25 @@ def test_the_wheel_alone_migrates(form: str, wheel: Path, tmp_path: Path) -> Non
     empty = tmp_path / "empty"
     empty.mkdir()
 
-    def migrate(*arguments: str) -> str:
+    def migrate(*arguments: str) -> subprocess.CompletedProcess[str]:
         # -S: without site-packages, where an editable install would lead back to the checkout
         return subprocess.run(
             [sys.executable, "-S", "-P", "-m", "vmpilot.migrate", "-d", "app.db", *arguments],
             cwd=empty,
             env={**os.environ, "PYTHONPATH": str(site)},
-            stdout=subprocess.PIPE,
+            capture_output=True,
             text=True,
-            check=True,
-        ).stdout
+            check=False,
+        )
 
     head = max(path.name.partition("_")[0] for path in (ROOT / "migrations").glob("*.up.sql"))
-    migrate()
-    assert migrate("current") == f"{head} (head)\n"
+    assert migrate().returncode == 0
+    assert migrate("current").stdout == f"{head} (head)\n"
+    # Every database of this environment would follow what is written into the package.
+    refused = migrate("create", "more")
+    place = os.path.join(site, "vmpilot", "migrations" if form == "installed" else "migrations/")
+    words = "these migrations belong to the installed package; nothing was written; name a directory with"
+    assert (refused.returncode, refused.stderr) == (1, f"error: {place}: {words} --migrations\n")
     with sqlite3.connect(empty / "app.db") as database:
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     database.close()

@@ -287,27 +287,61 @@ def test_an_applied_migration_whose_files_were_renamed(migrations: Path) -> None
     refused(upgrade, VersionError, message, kind="version", version="0002")
 
 
-def test_another_migration_under_an_applied_number(migrations: Path) -> None:
+@pytest.mark.parametrize("more", [False, True], ids=["nothing to do", "something to do"])
+def test_another_migration_under_an_applied_number(migrations: Path, more: bool) -> None:
     upgrade()
     remove(migrations, "0002_two")
     write(migrations, "0002_tags", "CREATE TABLE tags (a);", "DROP TABLE tags;")
-    write(migrations, "0003_three", "")
+    number = "0003"
+    if more:
+        write(migrations, "0003_three", "")
+        number = "0004"
     message = (
         "migrations/0002_tags.up.sql: 0002 is applied as two, but the files have 0002_tags; nothing was changed; "
-        "give this one the next free number, 0004, and put 0002_two back"
+        f"give this one the next free number, {number}, and put 0002_two back"
     )
     refused(upgrade, HistoryError, message, file="migrations/0002_tags.up.sql")
+    assert not current("app.db", "migrations").at_head
+    assert history("app.db", "migrations")[1].state == "other"
+    # What is applied is undone as it was meant then.
+    downgrade("app.db", "migrations", backup=False, target="1")
+    assert query(Path("app.db"), "SELECT name FROM sqlite_master WHERE name IN ('two', 'tags')") == []
+    upgrade()
+    assert query(Path("app.db"), "SELECT name FROM sqlite_master WHERE name IN ('two', 'tags')") == [
+        ("tags",)
+    ]
 
 
-@pytest.mark.parametrize(
-    "gone", [("0005_x", "0007_x"), ("0003_x", "0004_x", "0005_x", "0007_x", "0002_two", "0001_one")]
-)
+def test_the_same_statements_under_another_name_are_a_rename(migrations: Path) -> None:
+    upgrade()
+    for direction in ("up", "down"):
+        (migrations / f"0002_two.{direction}.sql").rename(migrations / f"0002_pair.{direction}.sql")
+    assert migrate("app.db", "migrations") == ()
+    assert current("app.db", "migrations").at_head
+    assert [entry.state for entry in history("app.db", "migrations")] == ["applied", "applied"]
+
+
+def test_a_skeleton_that_was_applied_too_early_is_undone_and_applied_again(migrations: Path) -> None:
+    write(migrations, "0003_late", "-- why\n", "-- undoes it\n")
+    upgrade()
+    write(migrations, "0003_late", "CREATE TABLE late (a);", "DROP TABLE late;")
+    assert [step.version for step in downgrade("app.db", "migrations", backup=False)] == ["0003"]
+    assert [step.version for step in migrate("app.db", "migrations")] == ["0003"]
+    assert query(Path("app.db"), "SELECT count(*) FROM late") == [(0,)]
+    # By now the two files are what was applied, so a mended down is the one that runs.
+    write(migrations, "0003_late", "CREATE TABLE late (a);", "DROP TABLE late; DROP TABLE IF EXISTS more;")
+    change("app.db", "CREATE TABLE more (a)")
+    downgrade("app.db", "migrations", backup=False)
+    assert query(Path("app.db"), "SELECT name FROM sqlite_master WHERE name = 'more'") == []
+
+
+@pytest.mark.parametrize("gone", [("0005_x", "0007_x"), ("0003_x", "0004_x", "0005_x", "0007_x", "0002_two")])
 def test_a_database_of_newer_code(gone: tuple[str, ...], migrations: Path) -> None:
     for number in (3, 4, 5, 7):
         write(migrations, f"000{number}_x", "")
     upgrade()
     remove(migrations, *gone)
-    known = "base to 0004" if len(gone) == 2 else "base"
+    known = "base to 0004" if len(gone) == 2 else "base to 0001"
     message = f"app.db is at 0007, but this code knows only {known}; {NEWER}"
     refused(upgrade, VersionError, message, kind="version", version="0007")
 

@@ -229,6 +229,23 @@ def test_only_follow_takes_back_what_a_newer_release_did(
     assert os.path.exists("started") == (code == 0)
 
 
+@pytest.mark.parametrize("mode", ["on", "follow"])
+def test_an_empty_volume_over_the_migrations_stops_the_container_and_undoes_nothing(
+    mode: str, entrypoint: list[str], migrations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(*entrypoint).returncode == 0
+    for path in migrations.iterdir():
+        path.unlink()
+    monkeypatch.setenv("VMPILOT_MIGRATE", mode)
+    for _ in range(2):
+        result = run(*entrypoint, "touch", "started")
+        told = f"error: {migrations}: no migrations in here; expected files like 0001_initial_schema.up.sql\n"
+        assert (result.returncode, result.stdout, result.stderr) == (1, "", told)
+        assert tables() == {"one"}
+    assert [name for name in os.listdir() if name.endswith(".bak")] == []
+    assert not os.path.exists("started")
+
+
 def test_follow_stops_when_the_database_cannot_be_read(
     entrypoint: list[str], checkout: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,8 +155,6 @@ CASES = {
     ),
     # the version
     "no file": Case(TWO, (MISSING,), target=None),
-    "no file and no migrations": Case({}, (f"pending: app.db: does not exist; {UPGRADE}",), target=None),
-    "no migrations": Case({}, target=None, sql=("VACUUM",)),
     "one pending": Case(TWO, (f"pending: app.db: 1 migration pending (0002_costs); {UPGRADE}",), target="1"),
     "of many pending migrations five are named": Case(
         {f"{number:04}" if number % 2 else f"{number:04}-x": "SELECT 1" for number in range(1, 9)},

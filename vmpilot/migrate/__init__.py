@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .database.opening import located
 from .errors import AccessError, HistoryError, MigrationError, StepError, VersionError
 from .files import directory as directories
-from .files.plan import Progress, Report, Step
+from .files.plan import BASE, Progress, Report, Step
 from .run import commands
 from .run.commands import Current, Entry
 from .run.planning import Request
@@ -105,8 +105,12 @@ def downgrade(
 def stamp(
     target: str, database: Database = None, migrations: Migrations = None, *, timeout: float = 30.0
 ) -> Step:
-    """Record that a database is at `target` and run nothing; works from any state."""
-    directory = directories.listed(directories.located(migrations))
+    """Record that a database is at `target` and run nothing; works from any state.
+
+    A directory without migrations will do for "base".
+    """
+    listed = directories.listed_even_if_empty if target == BASE else directories.listed
+    directory = listed(directories.located(migrations))
     return commands.stamp(directory, target, located(database), timeout=timeout).steps[0]
 
 

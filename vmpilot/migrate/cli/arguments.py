@@ -100,7 +100,7 @@ def _help(prog: str) -> argparse.HelpFormatter:
 
 def _common(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("-d", "--database", metavar="PATH", help="the database file, or sqlite:///PATH ($VMPILOT_DATABASE)")
+    add("-d", "--database", metavar="NAME", help="a path, sqlite:///PATH or file:PATH ($VMPILOT_DATABASE)")
     add("--migrations", metavar="DIR", help="the migration files ($VMPILOT_MIGRATIONS, else those that ship)")
     add("--timeout", metavar="SECONDS", type=_seconds, default=30.0, help="how long to wait for a lock (30)")
     add("--json", action="store_true", help="one JSON object on standard output")

@@ -123,7 +123,8 @@ def _heads(options: Namespace) -> Reply:
 
 
 def _stamp(options: Namespace) -> Reply:
-    directory, database = _directory(options), located(options.database)
+    listed = directories.listed_even_if_empty if options.target == BASE else directories.listed
+    directory, database = listed(_place(options)), located(options.database)
     _say_what_is_used(options, database, directory.place)
     return text.stamped(commands.stamp(directory, options.target, database, timeout=options.timeout))
 

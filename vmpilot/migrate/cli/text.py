@@ -252,7 +252,8 @@ def step_reporter(form: str) -> Callable[[Progress], None]:
         step = progress.step
         if progress.done:
             verb = "applied" if step.action == "upgrade" else "undone"
-            tell(f"{verb} {_title(step)} ({duration(1000 * step.took)})", form)
+            what = duration(1000 * step.took) if progress.statements else "no statement"
+            tell(f"{verb} {_title(step)} ({what})", form)
 
     return report
 

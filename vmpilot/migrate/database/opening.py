@@ -22,34 +22,12 @@ from .connection import (
     translated,
     wait,
 )
+from .names import default, located
 from .settings import setting
 
+__all__ = ["located"]
+
 Connect = Callable[[str], Any]
-
-
-def located(database: Any) -> Any:
-    """Return the path that a caller means by None, a path or a `sqlite:///` URL; a connection as it is.
-
-    None is $VMPILOT_DATABASE, else `/app/data/vmpilot.db` where `/app/data` exists (a container),
-    else `~/.vmpilot/vmpilot.db`.
-    """
-    if database is None:
-        return located(os.environ.get("VMPILOT_DATABASE") or _default())
-    if not isinstance(database, str | os.PathLike):
-        return database
-    path = os.fspath(database)
-    if isinstance(path, bytes):
-        path = os.fsdecode(path)
-    path = path.removeprefix("sqlite:///")
-    if not path:
-        raise AccessError(f"the path of the database is empty; {UNCHANGED}")
-    return path
-
-
-def _default() -> str:
-    if os.path.isdir("/app/data"):
-        return "/app/data/vmpilot.db"
-    return os.path.join(os.path.expanduser("~"), ".vmpilot", "vmpilot.db")
 
 
 @contextmanager
@@ -181,13 +159,20 @@ def _closed(connection: sqlite3.Connection) -> Iterator[tuple[sqlite3.Connection
 
 @contextmanager
 def _writer(path: str, timeout: float) -> Iterator[Session]:
-    if path == _default():
+    if _is_default(path):
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
         except OSError as error:
             raise AccessError(f"{path}: {error.strerror}; {UNCHANGED}", database=path) from error
     with _closed(_connect(path, "rwc")) as (connection, cursor):
         yield Session(connection, cursor, path, timeout)
+
+
+def _is_default(path: str) -> bool:
+    try:
+        return path == default()
+    except AccessError:
+        return False
 
 
 @contextmanager
@@ -216,15 +201,23 @@ def _reading_mode(path: str) -> str:
     there is none, one that may not write would leave a new one behind, and needs to write to a
     directory to do so: https://www.sqlite.org/wal.html#read_only_databases
     """
+    if os.path.islink(path):
+        path = os.path.realpath(path)  # the log lies beside the file that a link leads to
     if _has_log(path):
         return "ro"
     directory = os.path.dirname(path) or "."
-    if os.path.isfile(path) and not (os.access(directory, os.W_OK) and os.access(path, os.W_OK)):
+    if os.path.isfile(path) and not (_is_writable(directory) and _is_writable(path)):
+        if os.path.lexists(path + "-shm"):  # others have it open: it can change
+            return "ro"
         # What may not be read, SQLite itself will refuse.
         with suppress(OSError), open(path, "rb") as file:
             if file.read(20)[18:] == b"\x02\x02":
                 return "ro&immutable=1"
     return "rw"
+
+
+def _is_writable(path: str) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _has_log(path: str) -> bool:

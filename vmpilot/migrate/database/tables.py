@@ -92,13 +92,15 @@ def read(session: Session) -> Recorded:
 
 # What nearly every start-up finds, in one look that is cheaper than reading the log.
 _SETTLED = (
-    "SELECT version_num, group_concat(version), total(action <> 'upgrade'), to_version, max(id)"
-    " FROM main.alembic_version, main.migration_log"
+    "SELECT version_num, group_concat(version || '_' || name, '/'), total(action <> 'upgrade'), to_version,"
+    " max(id) FROM main.alembic_version, main.migration_log"
 )
 
 
-def settled(session: Session, versions: Iterable[str]) -> str | None:
-    """Return the current value if just these versions were applied, one after the other; None if not.
+def settled(session: Session, migrations: Iterable[tuple[str, str]]) -> str | None:
+    """Return the current value if just these were applied, one after the other; None if not.
+
+    `migrations` are versions and names: another one under the same number is to be noticed.
 
     With max() the bare column is that of the last row: https://www.sqlite.org/lang_select.html#bareagg
     """
@@ -110,7 +112,8 @@ def settled(session: Session, versions: Iterable[str]) -> str | None:
         if "no such" in str(error):  # a table is missing
             return None
         raise
-    return value if value == last and not others and logged == ",".join(versions) else None
+    wanted = "/".join(f"{version}_{name}" for version, name in migrations)
+    return value if value == last and not others and logged == wanted else None
 
 
 def salvage(session: Session) -> Recorded:

@@ -64,7 +64,22 @@ class Directory(NamedTuple):
 
 
 def listed(place: Place) -> Directory:
-    """List a directory; raises what `discover` raises."""
+    """List a directory of migrations.
+
+    Raises HistoryError for a name that breaks a rule, and where there is no migration: an empty volume
+    that is mounted over them must neither start an application without tables nor undo a database.
+    """
+    directory = listed_even_if_empty(place)
+    if not directory.history:
+        raise HistoryError(
+            f"{place}: no migrations in here; expected files like 0001_initial_schema.up.sql",
+            file=str(place),
+        )
+    return directory
+
+
+def listed_even_if_empty(place: Place) -> Directory:
+    """List a directory in which there need not be a migration yet; raises what `discover` raises."""
     return Directory(place, discover(place), cache(partial(load, place)))
 
 
@@ -156,9 +171,18 @@ def located(migrations: "str | os.PathLike[str] | Entry | None") -> Place:
     raise TypeError(f"migrations: expected a path or a Traversable, not {type(migrations).__name__}")
 
 
+def is_installed(place: str) -> bool:
+    """Tell whether these are the migrations of an installed package, which belong to it."""
+    return os.path.realpath(place) == os.path.realpath(os.path.join(_package(), "migrations"))
+
+
+def _package() -> str:
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
 def _bundled() -> Place:
     """Return the migrations that ship with the package: inside it when installed, beside it in a checkout."""
-    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    package = _package()
     for place in (os.path.join(package, "migrations"), os.path.join(os.path.dirname(package), "migrations")):
         if os.path.isdir(place):
             return place

@@ -26,7 +26,7 @@ class Step(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Where a run is: in which step, how many of its statements are done, after how many seconds.
+    """Where a run is: in which step, how many of its `statements` are done, after how many seconds.
 
     `done` tells that the step is committed.
     """

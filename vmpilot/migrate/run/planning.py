@@ -58,8 +58,8 @@ def planned(request: Request, session: Session) -> Plan:
     """Return the plan that fulfils a request; where there is nothing to do, it has no tasks."""
     directory = request.directory
     if request.target == "head":
-        versions = (migration.version for migration in directory.history)
-        if (value := tables.settled(session, versions)) is not None:
+        named = ((migration.version, migration.name) for migration in directory.history)
+        if (value := tables.settled(session, named)) is not None:
             there = status.at_head(session.database, value, directory)
             return Plan(there, there.reached, ())
     with snapshot(session):
@@ -162,9 +162,16 @@ def _value(at: Status, migration: Migration) -> str:
 
 
 def _down(at: Status, migration: Migration, session: Session) -> "Script":
-    """Return the down script of a migration: its file's, or without files the one that the log kept."""
+    """Return the down script of a migration: its file's, or the one that the log kept of what was applied.
+
+    That is run where there are no files, and where these say something else by now: what was applied is
+    undone as it was meant then, so that a downgrade and an upgrade are always a way out.
+    """
     refusal = f"cannot downgrade {migration.version}"
-    if migration.down:
+    kept = tables.kept_down(session, migration.version) if _is_past(at, migration) else None
+    if kept:
+        script = _kept_down(at, migration, kept, refusal)
+    elif migration.down:
         script = at.directory.script(migration.down)
     elif migration.up:
         up = shown(at.directory.place, migration.up)
@@ -173,7 +180,10 @@ def _down(at: Status, migration: Migration, session: Session) -> "Script":
             version=migration.version,
         )
     else:
-        script = _kept_down(migration, session, refusal)
+        raise VersionError(
+            f"{refusal}: no file for it, and {at.database} kept no down script; {UNCHANGED}",
+            version=migration.version,
+        )
     if script.irreversible:
         raise VersionError(
             f"{refusal}: {script.file} is irreversible: {script.irreversible}; {UNCHANGED}",
@@ -182,21 +192,21 @@ def _down(at: Status, migration: Migration, session: Session) -> "Script":
     return script
 
 
-def _kept_down(migration: Migration, session: Session, refusal: str) -> "Script":
+def _is_past(at: Status, migration: Migration) -> bool:
+    """Tell whether the files of an applied migration are gone, or say something else by now."""
+    return not migration.up or status.is_edited(at, migration)
+
+
+def _kept_down(at: Status, migration: Migration, kept: tuple[str, str], refusal: str) -> "Script":
     from ..files.script import checksum, parse
 
-    version = migration.version
-    kept = tables.kept_down(session, version)
-    if kept is None:
+    text, mark = kept
+    record = at.applied.get(migration.number, migration)
+    script = parse(f"migration_log/{status.full_name(record)}.down.sql", text.encode(), "down")
+    if checksum(script) != mark:
         raise VersionError(
-            f"{refusal}: no file for it, and {session.database} kept no down script; {UNCHANGED}",
-            version=version,
-        )
-    script = parse(f"migration_log/{status.full_name(migration)}.down.sql", kept[0].encode(), "down")
-    if checksum(script) != kept[1]:
-        raise VersionError(
-            f"{refusal}: the down script that {session.database} kept was changed since; {UNCHANGED}",
-            version=version,
+            f"{refusal}: the down script that {at.database} kept was changed since; {UNCHANGED}",
+            version=migration.version,
         )
     return script
 

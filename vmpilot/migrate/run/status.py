@@ -95,7 +95,7 @@ def pending(at: Status) -> History:
 
 def is_at_head(at: Status) -> bool:
     """Tell whether everything that has files is applied, and nothing else."""
-    return has_files(at) and not pending(at) and not at.late
+    return has_files(at) and not pending(at) and not any(_misplaced(at))
 
 
 def state(at: Status, migration: Migration) -> str:

@@ -65,10 +65,11 @@ def perform(session: Session, request: Request, plan: Plan, report: Report, done
                 seen = None
                 continue
             step, known = outcome
+            total = len(plan.tasks[0].script.starts)
             plan = after(plan)
             done.append(step)
             _log(session.database, step)
-            report(Progress(step, 0, 0, step.took, True))
+            report(Progress(step, total, total, step.took, True))
     return plan
 
 

@@ -1,4 +1,4 @@
-"""Writing the next numbered pair of migration directories.
+"""Writing the next numbered pair of migration files.
 
 Touches one directory and no database.
 """
@@ -18,16 +18,30 @@ def create(
     """Write the next pair of files, named after `name`, and return both paths.
 
     `name` is some words of ASCII letters, digits, spaces, "_" and "-"; it cannot lead out of the
-    directory. Raises HistoryError if it holds anything else, or if the files cannot be written.
+    directory, which is made if it is missing. Raises HistoryError if `name` holds anything else, if the
+    files cannot be written, or if the directory is that of an installed package: every database of its
+    environment would follow.
     """
     place = directories.located(migrations)
-    if not isinstance(place, str):
-        raise HistoryError(f"{place}: cannot write inside a package; name a directory with --migrations")
+    if not isinstance(place, str) or directories.is_installed(place):
+        raise HistoryError(
+            f"{place}: these migrations belong to the installed package; nothing was written; "
+            "name a directory with --migrations"
+        )
+    if not os.path.exists(place):
+        _make(place)
     stem = f"{directories.number_after(directories.discover(place))}_{_slug(name)}"
     up, down = (os.path.join(place, f"{stem}.{direction}.sql") for direction in ("up", "down"))
     _write(up, f"-- {name.strip()}: why it is needed\n")
     _write(down, f"-- undoes {stem}.up.sql\n")
     return up, down
+
+
+def _make(place: str) -> None:
+    try:
+        os.makedirs(place)
+    except OSError as error:
+        raise HistoryError(f"{place}: {(error.strerror or str(error)).lower()}", file=place) from error
 
 
 def _slug(name: str) -> str:

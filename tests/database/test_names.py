@@ -1,0 +1,135 @@
+"""What a database may be named by, and what is refused without showing what may be a password."""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support import in_process, query, write
+
+from vmpilot.db import connect
+from vmpilot.migrate import AccessError, current, migrate
+
+EXPECTED = "expected a path, sqlite:///PATH, sqlite+DRIVER:///PATH or file:PATH"
+MEMORY = "in memory, it ends with its connection; pass an open connection, or name a file"
+
+
+@pytest.fixture(autouse=True)
+def here(migrations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand beside `migrations`, without a home or a database in the environment."""
+    monkeypatch.chdir(migrations.parent)
+    monkeypatch.delenv("VMPILOT_DATABASE", raising=False)
+    write(migrations, "0001_t", "CREATE TABLE t (a);", "DROP TABLE t;")
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("app.db", "app.db"),
+        ("./file:x.db", "file:x.db"),
+        ("a:b.db", "a:b.db"),
+        ("a%20b.db?mode=ro", "a%20b.db?mode=ro"),
+        ("sqlite:///app.db", "app.db"),
+        ("SQLite:///app.db", "app.db"),
+        ("sqlite:///app.db?timeout=30&check_same_thread=False&cache=shared", "app.db"),
+        ("sqlite+aiosqlite:///app.db", "app.db"),
+        ("sqlite+pysqlite:///app.db?mode=rwc", "app.db"),
+        ("sqlite:///file:app.db?uri=true&mode=rw", "app.db"),
+        ("sqlite:///a%20b.db", "a%20b.db"),
+        ("file:app.db", "app.db"),
+        ("file:a%20b%3F.db?mode=rwc#end", "a b?.db"),
+        ("file:sub/../app.db", "sub/../app.db"),
+    ],
+)
+def test_a_name_leads_to_one_file_everywhere(name: str, path: str) -> None:
+    os.mkdir("sub")
+    assert len(migrate(name, "migrations")) == 1
+    assert current(f"./{path}", "migrations").version == "0001"
+    assert in_process("current", "-d", name, "--migrations", "migrations").out == "0001 (head)\n"
+    with closing(connect(name, "migrations")) as connection:
+        connection.execute("INSERT INTO t VALUES (1)")
+        connection.commit()
+    assert query(Path.cwd() / path, "SELECT * FROM t") == [(1,)]
+    said = in_process("downgrade", "base", "-d", name, "--migrations", "migrations").out
+    assert said.startswith(("backed up to ./", f"backed up to {path}."))
+    assert all(".bak" in left or left == os.path.basename(path) for left in os.listdir() if ".db" in left)
+
+
+def test_an_absolute_path_has_a_slash_of_its_own(tmp_path: Path) -> None:
+    for at, address in enumerate(("sqlite:///", "file://", "file://localhost", "file:")):
+        path = tmp_path / f"{at}.db"
+        migrate(f"{address}{path}", "migrations")
+        assert current(path, "migrations").version == "0001"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (":memory:", MEMORY),
+        ("sqlite://", MEMORY),
+        ("sqlite:", MEMORY),
+        ("sqlite:///:memory:", MEMORY),
+        ("file:x.db?mode=memory", MEMORY),
+        ("sqlite:app.db", f"sqlite: names are not understood here, {EXPECTED}"),
+        ("sqlite://app.db", f"sqlite: names are not understood here, {EXPECTED}"),
+        ("jdbc:sqlite:app.db", f"jdbc: names are not understood here, {EXPECTED}"),
+        ("postgres://me:secret@host/app", f"postgres: names are not understood here, {EXPECTED}"),
+        ("secret@1://app", f"such a: names are not understood here, {EXPECTED}"),
+        ("file://host/app.db", f"file: names of other machines are not understood here, {EXPECTED}"),
+        ("file:app.db?immutable=1", "the option immutable of its name is not understood here"),
+        ("sqlite:///app.db?key=secret", "the option key of its name is not understood here"),
+        ("sqlite:///app.db?$ecret=1", "the option behind the ? of its name is not understood here"),
+        ("app.db\r", "its name holds a carriage return"),
+        ("app\0.db", "its name holds a NUL"),
+    ],
+)
+def test_a_name_that_is_none_is_refused_and_not_shown(
+    name: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = f"the database: {reason}; nothing was changed"
+    for act in (migrate, current):
+        with pytest.raises(AccessError) as caught:
+            act(name, "migrations")
+        assert str(caught.value) == message
+        assert caught.value.database is None
+    assert in_process("-d", name, "--migrations", "migrations") == (1, "", f"error: {message}\n")
+    if "\0" not in name:
+        monkeypatch.setenv("VMPILOT_DATABASE", name)
+        assert in_process("current", "--migrations", "migrations") == (1, "", f"error: {message}\n")
+    assert os.listdir() == ["migrations"]
+
+
+def test_who_has_no_home_has_no_default_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.path.isdir("/app/data"):
+        pytest.skip("a container has a default of its own")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])  # a user without an entry
+    with pytest.raises(AccessError) as caught:
+        migrate(None, "migrations")
+    assert str(caught.value) == (
+        "the default database: this user has no home directory, and HOME is not set; nothing was changed; "
+        "name a database with --database or VMPILOT_DATABASE"
+    )
+    assert os.listdir() == ["migrations"]
+
+
+def test_a_database_in_memory_is_the_one_that_was_migrated() -> None:
+    with closing(connect(":memory:", "migrations")) as connection:
+        assert connection.execute("SELECT count(*) FROM t").fetchone()[0] == 0
+        assert connection.execute("PRAGMA foreign_keys").fetchone()[0] == 1
+
+
+def test_what_sqlite3_can_be_told_is_passed_on() -> None:
+    with closing(connect("app.db", "migrations", isolation_level=None, timeout=0.1)) as connection:
+        connection.execute("INSERT INTO t VALUES (1)")
+        assert not connection.in_transaction
+        assert isinstance(connection.execute("SELECT * FROM t").fetchone(), sqlite3.Row)
+
+
+@pytest.mark.skipif(not hasattr(sqlite3, "LEGACY_TRANSACTION_CONTROL"), reason="Python 3.12 and newer")
+@pytest.mark.parametrize("name", ["app.db", ":memory:"])
+def test_foreign_keys_are_on_also_where_a_transaction_is_always_open(name: str) -> None:
+    with closing(connect(name, "migrations", autocommit=False)) as connection:
+        assert connection.execute("PRAGMA foreign_keys").fetchone()[0] == 1
+        assert connection.in_transaction
