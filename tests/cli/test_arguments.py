@@ -104,6 +104,11 @@ def test_every_command_and_option_is_in_a_transcript(words: set[str]) -> None:
         ("current --timeout -1", "argument --timeout: expected a number of seconds, found '-1'"),
         ("current --timeout nan", "argument --timeout: expected a number of seconds, found 'nan'"),
         ("current --timeout inf", "argument --timeout: expected a number of seconds, found 'inf'"),
+        ("verify --connect app", "argument --connect: expected MODULE:FUNCTION, found 'app'"),
+        ("verify --connect :connect", "argument --connect: expected MODULE:FUNCTION, found ':connect'"),
+        ("upgrade --connect app:connect", "--connect goes with --dry-run only"),
+        ("--connect app:connect downgrade --no-backup", "--connect goes with --dry-run only"),
+        ("current --connect app:connect", "unrecognized arguments: --connect app:connect"),
         ("check --wait long", "argument --wait: expected a number of seconds, found 'long'"),
     ],
 )

@@ -6,6 +6,7 @@ sqlite3 it comes from: those that are not installed are skipped.
 
 import os
 import sqlite3
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence

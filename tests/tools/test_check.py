@@ -1028,3 +1028,22 @@ def test_waiting_can_be_interrupted(two: Path) -> None:
 def test_wrong_files_are_not_waited_for(two: Path) -> None:
     (two / "3_x.up..sql").touch()
     assert waited("60") == (1, "", "error: migrations/3_x.up..sql: expected a name like 0003_x.up.sql\n")
+
+
+def answering(path: str | Path) -> sqlite3.Connection:
+    """Open a path as an application with a function of its own does."""
+    connection = sqlite3.connect(path)
+    connection.create_function("answer", 1, lambda value: value, deterministic=True)
+    return connection
+
+
+def test_what_needs_a_function_of_the_application_is_compared_with_it(two: Path) -> None:
+    write(two, "0003_answers", "CREATE TABLE answers (a, b AS (answer(a)));", "DROP TABLE answers;")
+    with closing(answering("app.db")) as connection:
+        migrate(connection, two)
+        connection.execute("ALTER TABLE answers ADD COLUMN c")
+    drift = check("app.db", two, connect=answering).problems
+    assert [(problem.kind, "column answers.c" in problem.message) for problem in drift] == [("drift", True)]
+    with closing(answering("app.db")) as connection:
+        connection.execute("ALTER TABLE answers DROP COLUMN c")
+    assert check("app.db", two, connect=answering) == Health("app.db", True, (), ())

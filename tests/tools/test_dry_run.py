@@ -316,6 +316,26 @@ def test_an_upgrade_by_newer_code_is_taken_back_with_the_kept_scripts(chats: Pat
     assert changes == [["- column chats.title TEXT"], ["- table costs"]]
 
 
+def test_the_copy_is_opened_by_the_application(chats: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("application.py").write_text(
+        "import sqlite3\n\ndef connect(path):\n    connection = sqlite3.connect(path)\n"
+        "    connection.create_function('answer', 0, lambda: 42)\n    return connection\n\n"
+        "def broken(path):\n    raise ValueError('no key')\n"
+    )
+    monkeypatch.syspath_prepend(os.getcwd())
+    write(chats, "0004_answer", "CREATE TABLE answers AS SELECT answer() AS a;")
+    assert "no such function: answer" in rehearsed()["error"]["message"]
+    with_it = rehearsed("upgrade", "--connect", "application:connect")
+    assert steps(with_it)[-1] == ("upgrade", "0004", ["+ table answers"], ["answers: None -> 1"])
+    for words, reason in (
+        ("application:broken", "no key"),
+        ("application:nothing", "module 'application' has no attribute 'nothing'"),
+        ("no_application:connect", "No module named 'no_application'"),
+    ):
+        said = in_process("upgrade", "--dry-run", "--connect", words)
+        assert said == (1, "", f"error: --connect {words}: {reason}; nothing was changed\n")
+
+
 # --- the copy
 
 
@@ -356,6 +376,20 @@ def test_no_room_for_what_the_copy_becomes(
     words = f"{mounted}: no room for the changed copy of app.db: database or disk is full"
     assert said == (1, "", f"error: {words}; nothing was changed; to have the copy elsewhere, set TMPDIR\n")
     assert len(migrate("app.db", chats)) == 3
+
+
+def test_numbers_that_run_out_are_no_matter_of_room(migrations: Path) -> None:
+    """SQLite says of both that the disk is full; here the run itself fails, and in the same words."""
+    write(migrations, "0001_n", "CREATE TABLE n (id INTEGER PRIMARY KEY AUTOINCREMENT, x);", "DROP TABLE n;")
+    migrate("app.db", migrations)
+    change("app.db", f"INSERT INTO n VALUES ({2**63 - 1}, 1)")
+    write(migrations, "0002_more", "SELECT 1;\nINSERT INTO n (x) VALUES (2);")
+    told = in_process("upgrade", "--dry-run")
+    done = in_process("upgrade")
+    assert done.err.startswith(f"error: {migrations}/0002_more.up.sql:2: ")
+    assert done.err.endswith("; rolled back, app.db is still at 0001\n")
+    assert told.err == done.err.replace("\n", "; this was a rehearsal\n")
+    assert (told.code, done.code) == (1, 1)
 
 
 LIMITED = """

@@ -1,5 +1,10 @@
 """Proves `verify`: correct downs pass in silence, and each wrong one is named, with what it does wrong."""
 
+import os
+import signal
+import sqlite3
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -7,13 +12,17 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import change, in_process, query, write
+from support import change, child, ever_later, heard, in_process, query, unraisable, write
 
-from vmpilot.migrate import HistoryError, migrate, verify
+from vmpilot.migrate import AccessError, HistoryError, migrate, verify
+from vmpilot.migrate.tools.verify import verify_on_copy
 
 CHANGED = "after up and down the schema is not what it was before"
 AGAIN = "after the second up the schema is not what it was after the first"
+ROWS = "after the second up the rows are not what they were after the first"
 NO_TRANSACTION = "-- vmpilot: no-transaction\n"
+CONNECT = "for what only the application has: --connect MODULE:FUNCTION"
+ALONE = "sql: no-transaction: if it is cut short, it runs again from its start"
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +48,29 @@ CASES: dict[str, tuple[tuple[tuple[str, str, str | None], ...], tuple[str, ...]]
         (("1", T, "SELECT 1;\nDROP TABLE u;"),),
         ("FAIL  1", "down.sql:2: no such table: u"),
     ),
-    "an empty down": ((("1", T, ""),), ("FAIL  1", "down.sql: empty, but 1.up.sql is not")),
+    "an empty down": (
+        (("1", T, ""),),
+        (
+            "FAIL  1",
+            f"down.sql: no statement: {CHANGED}: + table t",
+            "up.sql:1: table t already exists; only after the down",
+        ),
+    ),
     "a down with nothing but comments": (
-        (("1", T, "-- nothing\n"),),
-        ("FAIL  1", "down.sql: empty, but 1.up.sql is not"),
+        (("1", "CREATE TABLE IF NOT EXISTS t (a);", "-- nothing\n"),),
+        ("FAIL  1", f"down.sql: no statement: {CHANGED}: + table t"),
+    ),
+    "an empty down of what changes nothing": (
+        (("1", T, "DROP TABLE t;"), ("2", "UPDATE t SET a = 1;", "-- nothing\n"), ("3", "SELECT 1;", "")),
+        ("ok    1", "ok    2", "ok    3"),
+    ),
+    "an empty down of what changes a row": (
+        (("1", f"{T} INSERT INTO t VALUES (0);", "DROP TABLE t;"), ("2", "UPDATE t SET a = 1;", "--")),
+        (
+            "ok    1",
+            "FAIL  2",
+            "down.sql: no statement: after up and down, table t: 1 of 1 rows changed or lost",
+        ),
     ),
     "no down": ((("1", T, None),), ("FAIL  1", "up.sql: no 1.down.sql beside it")),
     "a down that leaves a table": (
@@ -98,6 +126,8 @@ CASES: dict[str, tuple[tuple[tuple[str, str, str | None], ...], tuple[str, ...]]
             "ok    5",
             "FAIL  6",
             "down.sql: after up and down, table t: 1 of 1 rows changed or lost",
+            f"up.{ALONE}",
+            f"down.{ALONE}",
             "FAIL  7",
             "down.sql: after up and down, table t: 1 of 1 rows changed or lost",
             "ok    8",
@@ -109,7 +139,7 @@ CASES: dict[str, tuple[tuple[tuple[str, str, str | None], ...], tuple[str, ...]]
             ("2", "INSERT INTO t VALUES (1);", "SELECT 1;"),
             ("3", "CREATE UNIQUE INDEX i ON t (a);", "DROP INDEX i;"),
         ),
-        ("ok    1", "ok    2", "ok    3"),
+        ("ok    1", "FAIL  2", f"down.sql: {ROWS}: table t: 1 row more than 1", "ok    3"),
     ),
     "settings of one file do not reach the next": (
         (
@@ -146,9 +176,12 @@ CASES: dict[str, tuple[tuple[tuple[str, str, str | None], ...], tuple[str, ...]]
         (
             "ok    1",
             "ok    2",
+            f"up.{ALONE}",
+            f"down.{ALONE}",
             "FAIL  3",
             f"down.sql: {CHANGED}: + table w",
             "up.sql:1: table w already exists; only after the down",
+            f"down.{ALONE}",
         ),
     ),
 }
@@ -176,6 +209,188 @@ def test_verify_says(
     told = {text for verdict in proof.migrations for text in (*verdict.problems, *verdict.remarks)}
     assert told == {line.strip() for line in lines if line.startswith(" ")}
     assert (proof.ok, [verdict.ok for verdict in proof.migrations].count(False)) == (not failed, failed)
+
+
+PAY = "CREATE TABLE pay (debit INTEGER, credit INTEGER);\nINSERT INTO pay VALUES (5, 7);"
+REBUILT = (
+    "CREATE TABLE n ({0});\nINSERT INTO n SELECT {1} FROM {2};\nDROP TABLE {2};\nALTER TABLE n RENAME TO {2};"
+)
+SEED = "CREATE TABLE seed (id INTEGER PRIMARY KEY, word TEXT UNIQUE, n);"
+MORE = "down.sql: leaves rows behind: table seed:"
+TEAM = "CREATE TABLE team (id INTEGER PRIMARY KEY);\nCREATE TABLE player (team_id REFERENCES team);"
+GONE = "foreign key (team_id) of player has no parent table team"
+
+# name: as above; the first migration is right and comes first.
+ROW_CASES: dict[str, tuple[tuple[tuple[str, str], ...], tuple[str, ...]]] = {
+    "columns that change places": (
+        (
+            (PAY, "DROP TABLE pay;"),
+            (
+                REBUILT.format("debit INTEGER, credit INTEGER, note", "*, NULL", "pay"),
+                REBUILT.format("credit INTEGER, debit INTEGER", "credit, debit", "pay"),
+            ),
+        ),
+        (f"down.sql: {ROWS}: table pay: 1 of 1 row changed in debit, credit",),
+    ),
+    "columns by name, in another order inside": (
+        (
+            (PAY, "DROP TABLE pay;"),
+            (
+                REBUILT.format("debit INTEGER, credit INTEGER, note", "debit, credit, NULL", "pay"),
+                REBUILT.format("debit INTEGER, credit INTEGER", "debit, credit", "pay"),
+            ),
+        ),
+        (),
+    ),
+    "seeds that a down forgets": (
+        ((SEED, "DROP TABLE seed;"), ("INSERT INTO seed (n) VALUES (1), (2);", "SELECT 1;")),
+        (f"down.sql: {ROWS}: table seed: 2 rows more than 2",),
+    ),
+    "seeds that a down leaves and that do no harm": (
+        (
+            (SEED, "DROP TABLE seed;"),
+            ("INSERT OR IGNORE INTO seed (word) VALUES ('a'), ('b');", "SELECT 1;"),
+        ),
+        (f"{MORE} 2 rows more",),
+    ),
+    "a second up that takes a row": (
+        (
+            (SEED, "DROP TABLE seed;"),
+            (
+                "INSERT OR IGNORE INTO seed VALUES (1, 'a', 0);\nUPDATE seed SET n = n + 1;\nDELETE FROM seed WHERE n > 1;",
+                "SELECT 1;",
+            ),
+        ),
+        (f"down.sql: {ROWS}: table seed: 1 of 1 row lost",),
+    ),
+    "a row whose value comes back as another": (
+        (
+            ("CREATE TABLE t (ok INTEGER DEFAULT 1, name);", "DROP TABLE t;"),
+            (
+                "INSERT INTO t (name) SELECT 'x' WHERE NOT EXISTS (SELECT 1 FROM t);\nUPDATE t SET ok = ok - 1;",
+                "UPDATE t SET ok = ok + 2;",
+            ),
+        ),
+        (f"down.sql: {ROWS}: table t: 1 of 1 row changed in ok",),
+    ),
+    "numbers of AUTOINCREMENT": (
+        (
+            (
+                "CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, n); INSERT INTO t (n) VALUES (1);",
+                "DROP TABLE t;",
+            ),
+            ("INSERT INTO t (n) VALUES (2), (3);", "DELETE FROM t WHERE n > 1;"),
+            ("INSERT INTO t (n) VALUES (4);", "DELETE FROM t WHERE n = 4;"),
+        ),
+        (),
+    ),
+    "the clock": (
+        (
+            (
+                "CREATE TABLE t (id INTEGER PRIMARY KEY, at DEFAULT CURRENT_TIMESTAMP);\nINSERT INTO t (id) VALUES (1);",
+                "DROP TABLE t;",
+            ),
+            (
+                "INSERT INTO t (id) VALUES (2);\nUPDATE t SET at = datetime('now');",
+                "DELETE FROM t WHERE id = 2;",
+            ),
+            (
+                "CREATE TABLE u AS SELECT strftime('%s', 'now') a, julianday('now') b, strftime('%f', 'now') c;",
+                "DROP TABLE u;",
+            ),
+        ),
+        (),
+    ),
+    "chance": (
+        (
+            (
+                "CREATE TABLE t (id INTEGER PRIMARY KEY, token UNIQUE DEFAULT (lower(hex(randomblob(16)))));\nINSERT INTO t DEFAULT VALUES;",
+                "DROP TABLE t;",
+            ),
+            ("INSERT INTO t (id) VALUES (5), (6);", "DELETE FROM t WHERE id > 4;"),
+            ("CREATE TABLE u AS SELECT random() AS a, id FROM t;", "DROP TABLE u;"),
+            ("CREATE TABLE v (a);\nINSERT INTO v SELECT 1 FROM t WHERE random() % 2;", "DROP TABLE v;"),
+        ),
+        (),
+    ),
+    "chance beside what is wrong": (
+        (
+            ("CREATE TABLE t (id INTEGER, token DEFAULT (randomblob(16)), n DEFAULT 1);", "DROP TABLE t;"),
+            (
+                "UPDATE t SET n = n + 1;\nINSERT INTO t (id) SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM t);\n"
+                "UPDATE t SET token = randomblob(16);",
+                "SELECT 1;",
+            ),
+        ),
+        (f"down.sql: {ROWS}: table t: 1 of 1 row changed in n",),
+    ),
+    "chance in the only column, and a row too many": (
+        (
+            ("CREATE TABLE t (token DEFAULT (randomblob(16)));", "DROP TABLE t;"),
+            ("INSERT INTO t DEFAULT VALUES;", "SELECT 1;"),
+        ),
+        (f"down.sql: {ROWS}: table t: 1 row more than 1",),
+    ),
+    "a down that brings back another row": (
+        (
+            (f"{SEED}\nINSERT INTO seed VALUES (1, 'a', 1), (2, 'b', 2);", "DROP TABLE seed;"),
+            ("DELETE FROM seed WHERE id = 2;", "INSERT INTO seed VALUES (2, 'b', '2');"),
+        ),
+        ("down.sql: after up and down, table seed: 1 of 2 rows changed or lost",),
+    ),
+    "a down that ends the transaction": (
+        (
+            (f"{SEED}\nINSERT INTO seed VALUES (1, 'a', 1);", "DROP TABLE seed;"),
+            ("CREATE TABLE t (a);", "INSERT OR ROLLBACK INTO seed VALUES (1, 'a', 1);"),
+            ("INSERT INTO t VALUES (1);", "DELETE FROM t;"),
+        ),
+        ("2", "down.sql:1: UNIQUE constraint failed: seed.id"),
+    ),
+    "a parent that is gone at head": (
+        (
+            (TEAM, "DROP TABLE player;\nDROP TABLE team;"),
+            ("DROP TABLE team;", "CREATE TABLE team (id INTEGER PRIMARY KEY);"),
+        ),
+        (f"up.sql: {GONE}",),
+    ),
+    "a parent that comes back": (
+        (
+            (TEAM, "DROP TABLE player;\nDROP TABLE team;"),
+            ("DROP TABLE team;", "CREATE TABLE team (id INTEGER PRIMARY KEY);"),
+            ("CREATE TABLE team (id INTEGER PRIMARY KEY);", "DROP TABLE team;"),
+        ),
+        (),
+    ),
+    "a parent that never was": (
+        (
+            (
+                'CREATE TABLE player (team_id REFERENCES team, "a b" REFERENCES [no team]);',
+                "DROP TABLE player;",
+            ),
+        ),
+        ("1", "up.sql: foreign key (a b) of player has no parent table `no team`", f"up.sql: {GONE}"),
+    ),
+    "what only the application has": (
+        (("SELECT 1;\nCREATE TABLE t AS SELECT app_now() AS a;", "DROP TABLE t;"),),
+        ("1", f"up.sql:2: no such function: app_now; {CONNECT}"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "said"), ROW_CASES.values(), ids=ROW_CASES)
+def test_rows_and_keys_are_compared(
+    migrations: Path, files: tuple[tuple[str, str], ...], said: tuple[str, ...]
+) -> None:
+    """What is said is of the last migration, or of the one whose number comes first."""
+    for number, (up, down) in enumerate(files, 1):
+        write(migrations, str(number), up, down)
+    number, *lines = said if said and said[0].isdigit() else (str(len(files)), *said)
+    proof = verify("migrations")
+    told = {verdict.version: [*verdict.problems, *verdict.remarks] for verdict in proof.migrations}
+    expected = {str(other): [] for other in range(1, len(files) + 1)}
+    expected[number] = [f"migrations/{number}.{line}" for line in lines]
+    assert told == expected
+    assert proof.ok == (not lines or "leaves rows behind" in lines[0])
 
 
 def test_one_line_in_a_test_suite(migrations: Path) -> None:
@@ -244,6 +459,222 @@ def test_on_copy_with_nothing_pending_is_no_problem(migrations: Path) -> None:
     write(migrations, "0001_a", "CREATE TABLE a (x);", "SELECT 1;")
     migrate("app.db", migrations)
     assert in_process(*ON_COPY) == (0, "0 migrations, 0 with problems\n", "")
+
+
+@pytest.mark.parametrize(
+    ("up", "down"),
+    [
+        ("ALTER TABLE a RENAME TO b;", "ALTER TABLE b RENAME TO a;"),
+        ("ALTER TABLE a RENAME COLUMN x TO z;", "ALTER TABLE a RENAME COLUMN z TO x;"),
+        (
+            "ALTER TABLE a RENAME TO b;\nALTER TABLE b RENAME COLUMN x TO z;",
+            "ALTER TABLE b RENAME COLUMN z TO x;\nALTER TABLE b RENAME TO a;",
+        ),
+        ("ALTER TABLE a ADD COLUMN z;", "ALTER TABLE a DROP COLUMN z;"),
+        ("CREATE TABLE empty (x);", "DROP TABLE empty;"),
+    ],
+)
+def test_on_copy_a_rename_costs_nothing(migrations: Path, up: str, down: str) -> None:
+    write(migrations, "0001_a", "CREATE TABLE a (x, y);", "DROP TABLE a;")
+    migrate("app.db", migrations)
+    change("app.db", "INSERT INTO a VALUES (1, 2), (3, 4)")
+    write(migrations, "0002_b", up, down)
+    (verdict,) = verify_on_copy("app.db", "migrations").migrations
+    assert (verdict.ok, verdict.problems, verdict.remarks, verdict.loses) == (True, (), (), ())
+
+
+@pytest.mark.parametrize(
+    ("up", "down", "lines"),
+    [
+        (
+            "ALTER TABLE a DROP COLUMN y;",
+            "ALTER TABLE a ADD COLUMN y;",
+            ["migrations/0002_b.down.sql: after up and down, table a: 2 of 2 rows changed or lost"],
+        ),
+        (
+            "ALTER TABLE a DROP COLUMN y;",
+            "-- vmpilot: irreversible y is history\n",
+            ["irreversible: y is history", "not to be brought back: column a.y: 2 values"],
+        ),
+        (
+            "DROP TABLE a;",
+            "CREATE TABLE a (x, y);",
+            ["migrations/0002_b.down.sql: after up and down, table a: 2 of 2 rows changed or lost"],
+        ),
+        (
+            "DROP TABLE a;",
+            "-- vmpilot: irreversible a is history\nCREATE TABLE a (x, y);",
+            ["irreversible: a is history", "not to be brought back: table a: 2 of 2 rows changed or lost"],
+        ),
+        (
+            "ALTER TABLE a RENAME TO b;",
+            "-- vmpilot: irreversible b is better\n",
+            ["irreversible: b is better"],
+        ),
+    ],
+)
+def test_on_copy_an_intended_loss_is_accepted_where_the_down_says_so(
+    migrations: Path, up: str, down: str, lines: list[str]
+) -> None:
+    write(migrations, "0001_a", "CREATE TABLE a (x, y);", "DROP TABLE a;")
+    migrate("app.db", migrations)
+    change("app.db", "INSERT INTO a VALUES (1, 2), (3, 4)")
+    write(migrations, "0002_b", up, down)
+    (verdict,) = verify_on_copy("app.db", "migrations").migrations
+    assert [*verdict.problems, *verdict.remarks] == lines
+    assert verdict.ok == ("irreversible" in down)
+
+
+def test_on_copy_a_key_that_had_no_parent_before_is_no_problem(migrations: Path) -> None:
+    write(migrations, "0001_a", "CREATE TABLE a (x REFERENCES team);", "DROP TABLE a;")
+    change("app.db", "CREATE TABLE legacy (y REFERENCES nobody)")
+    write(migrations, "0002_b", "CREATE TABLE team (id INTEGER PRIMARY KEY);", "DROP TABLE team;")
+    assert [verdict.problems for verdict in verify_on_copy("app.db", "migrations").migrations] == [(), ()]
+
+
+# --- the application's own connection
+
+
+def counting(path: str) -> sqlite3.Connection:
+    """Open a path with a clock that goes on by a day at each look, and with the application's functions."""
+    connection = sqlite3.connect(path)
+    days = count()
+    for name in ("datetime", "strftime", "current_timestamp"):
+        connection.create_function(name, -1, lambda *_: f"2026-01-01 + {next(days)} days")
+    connection.create_function("answer", 0, lambda: 42)
+    return connection
+
+
+def test_a_clock_that_goes_on_makes_nothing_fail(migrations: Path) -> None:
+    """So it is at the turn of a second, whichever of the looks it comes between."""
+    rows = "INSERT INTO t (id) VALUES (1), (2);"
+    write(migrations, "1", f"CREATE TABLE t (id, at DEFAULT CURRENT_TIMESTAMP);\n{rows}", "DROP TABLE t;")
+    write(migrations, "2", "UPDATE t SET at = datetime('now');", "-- nothing\n")
+    proof = verify("migrations", connect=counting)
+    assert [(verdict.problems, verdict.remarks) for verdict in proof.migrations] == [((), ())] * 2
+
+
+def test_what_is_wrong_beside_the_clock_is_found(migrations: Path) -> None:
+    table = "CREATE TABLE t (id, at DEFAULT CURRENT_TIMESTAMP);"
+    write(migrations, "1", table, "DROP TABLE t;")
+    write(migrations, "2", "INSERT INTO t (id) VALUES (1);", "SELECT 1;")
+    found = [verdict.problems for verdict in verify("migrations", connect=counting).migrations]
+    assert found == [(), (f"migrations/2.down.sql: {ROWS}: table t: 1 row more than 1",)]
+
+
+def test_the_application_brings_its_functions(migrations: Path, database: Path) -> None:
+    write(migrations, "0001_a", "CREATE TABLE a AS SELECT answer() AS x;", "DROP TABLE a;")
+    opened: list[str] = []
+
+    def connect(path: str) -> sqlite3.Connection:
+        opened.append(path)
+        connection = counting(path)
+        connection.row_factory = sqlite3.Row
+        connection.text_factory = bytes
+        return connection
+
+    assert verify("migrations", connect=connect).ok
+    assert verify_on_copy("app.db", "migrations", connect=connect).ok
+    assert opened[0] == ":memory:"
+    assert len(opened) == 2
+    assert not database.exists()
+    proof = verify("migrations")
+    assert [verdict.problems for verdict in proof.migrations] == [
+        (f"migrations/0001_a.up.sql:1: no such function: answer; {CONNECT}",)
+    ]
+
+
+def test_what_opens_another_database_is_refused(migrations: Path, database: Path) -> None:
+    """An application that opens its own file whatever it is asked for must not have that one tried on."""
+    write(migrations, "0001_a", "CREATE TABLE a (x);", "DROP TABLE a;")
+    change("app.db", "CREATE TABLE chats (x)")
+    before = database.read_bytes()
+    own = os.path.realpath("app.db")
+    cases: list[tuple[Callable[[], object], str]] = [
+        (
+            lambda: verify("migrations", connect=lambda path: sqlite3.connect("app.db")),
+            f"{own}: connect opened this, not what it was asked for; nothing was changed",
+        ),
+        (
+            lambda: verify_on_copy("app.db", "migrations", connect=lambda path: sqlite3.connect("app.db")),
+            f"{own}: connect opened this, not what it was asked for; nothing was changed",
+        ),
+        (
+            lambda: verify("migrations", connect=filled),
+            ":memory:: connect opened a database with chats in it, expected an empty one; "
+            "nothing was changed",
+        ),
+        (lambda: verify("migrations", connect=refusing), ":memory:: unable; nothing was changed"),
+    ]
+    for act, message in cases:
+        with pytest.raises(AccessError) as caught:
+            act()
+        assert str(caught.value) == message
+    with pytest.raises(TypeError, match=r"^connect: expected an open connection, not NoneType$"):
+        verify("migrations", connect=lambda path: None)
+    assert database.read_bytes() == before
+
+
+def filled(path: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE chats (x)")
+    return connection
+
+
+def refusing(path: str) -> sqlite3.Connection:
+    raise sqlite3.OperationalError("unable")
+
+
+# --- interrupted
+
+ENDLESS = (
+    "SELECT begun();\nWITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max({}) FROM n;"
+)
+VERIFYING = """
+import os, sqlite3, sys
+from functools import partial
+from vmpilot.migrate.cli.commands import main
+
+def connect(path):
+    connection = sqlite3.connect(path)
+    # Not in Python: what a signal raises in there, SQLite takes for an error of the function.
+    connection.create_function("begun", 0, partial(os.write, 1, b"begun\\n"))
+    return connection
+
+sys.exit(main(["verify", "--migrations", "migrations", "--connect", "__main__:connect"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("up", "down"),
+    [
+        (ENDLESS.format("i"), ""),
+        (ENDLESS.format("random()"), ""),
+        ("SELECT 1;", ENDLESS.format("datetime('now')")),
+        (f"{NO_TRANSACTION}{ENDLESS.format('i')}", ""),
+    ],
+)
+def test_a_signal_during_a_long_statement(migrations: Path, up: str, down: str) -> None:
+    write(migrations, "0001_a", up, down)
+    with child(VERIFYING) as running:
+        assert heard(running) == "begun\n"
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate()
+    assert (running.returncode, out, err.startswith("error: ")) == (130, "", True)
+
+
+@unraisable
+def test_a_signal_at_any_moment(migrations: Path) -> None:
+    seeds = "INSERT INTO t SELECT value, randomblob(9) FROM json_each('[1,2,3]');"
+    write(migrations, "1", f"CREATE TABLE t (a, b);\n{seeds}", "DROP TABLE t;")
+    write(migrations, "2", f"{NO_TRANSACTION}CREATE TABLE u (a);\nVACUUM;", f"{NO_TRANSACTION}DROP TABLE u;")
+    write(migrations, "3", "UPDATE t SET b = random() % 2;", "UPDATE t SET b = randomblob(9);")
+    proof = verify("migrations")
+    for _ in ever_later(lambda: verify("migrations"), 1.3):
+        pass
+    assert [verdict.ok for verdict in verify("migrations").migrations] == [
+        verdict.ok for verdict in proof.migrations
+    ]
 
 
 # --- all kinds together
@@ -326,3 +757,84 @@ def test_right_downs_pass_in_silence_and_each_wrong_one_is_named_alone(
         assert [verdict.version for verdict in wrong] == [f"{at:04}"]
         told = wrong[0].problems[0].replace(name, "migrations")
         assert told == problem or (down.startswith("CREATE TABLE new_base") and problem in told)
+
+
+# --- any table, any rows
+
+VALUES = ["NULL", "0", "1", "1.0", "'1'", "x'31'", "''", "x''", "'a'", "'A'", "-1.5"]
+COLUMNS = st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=1, max_size=4, unique=True)
+DECLARED = st.sampled_from(["{}", "{} BLOB", "{} DEFAULT 1", "{} DEFAULT 'x'", "{} CHECK ({} <> 'never')"])
+UPS = st.lists(
+    st.sampled_from(
+        [
+            "ALTER TABLE t ADD COLUMN z DEFAULT 7;",
+            "ALTER TABLE t RENAME COLUMN {0} TO y;",
+            "UPDATE t SET {0} = {1};",
+            "UPDATE t SET {0} = {1} WHERE rowid = 1;",
+            "UPDATE t SET {0} = random();",
+            "DELETE FROM t WHERE rowid = 2;",
+            "INSERT INTO t ({0}) VALUES ({1});",
+            "CREATE INDEX i ON t ({0});",
+            "ALTER TABLE t RENAME TO u;\nCREATE TABLE t AS SELECT * FROM u;\nDROP TABLE u;",
+        ]
+    ),
+    max_size=3,
+    unique=True,
+)
+Rows = list[tuple[str, ...]]
+
+
+class Drawn(NamedTuple):
+    """A table with its rows, and a migration of it."""
+
+    create: str
+    columns: tuple[str, ...]
+    rows: Rows
+    up: str
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Drawn:
+    columns = tuple(draw(COLUMNS))
+    create = ", ".join(draw(DECLARED).replace("{}", name) for name in columns)
+    row = st.tuples(*[st.sampled_from(VALUES)] * len(columns))
+    rows = draw(st.lists(row, max_size=4))
+    up = [text.format(columns[0], draw(st.sampled_from(VALUES))) for text in draw(UPS)]
+    if "rename" in "".join(up).lower():  # moves out of the way of what names the column
+        up.sort(key=lambda text: "RENAME" in text)
+    return Drawn(f"CREATE TABLE t ({create});", columns, rows, "\n".join(up))
+
+
+def put_back(table: Drawn, rows: Rows) -> str:
+    """Return a down that makes the table anew, with these rows."""
+    lines = [f"INSERT INTO t ({', '.join(table.columns)}) VALUES ({', '.join(row)});" for row in rows]
+    return "\n".join(["DROP TABLE t;", table.create, *lines])
+
+
+@given(tables(), st.data())
+def test_of_any_table_a_right_down_passes_and_a_wrong_one_is_found(table: Drawn, data: st.DataObject) -> None:
+    with TemporaryDirectory() as name:
+        first = put_back(table, table.rows).removeprefix("DROP TABLE t;\n")
+        write(Path(name), "1", first, "DROP TABLE t;")
+        write(Path(name), "2", table.up, put_back(table, table.rows))
+        assert [verdict.problems for verdict in verify(name).migrations] == [(), ()]
+        rows = list(table.rows)
+        kinds = ["more", "structure", *(["less", "value"] if rows else [])]
+        kind = data.draw(st.sampled_from(kinds))
+        down = put_back(table, rows)
+        if kind == "more":
+            down = put_back(table, [*rows, tuple("'more'" for _ in table.columns)])
+        elif kind == "structure":
+            down += "\n" + data.draw(
+                st.sampled_from(["CREATE INDEX j ON t (rowid);", "ALTER TABLE t ADD q;"])
+            )
+        elif kind == "less":
+            down = put_back(table, rows[1:])
+        else:
+            other = data.draw(st.sampled_from([value for value in VALUES if value != rows[0][0]]))
+            rows[0] = (other, *rows[0][1:])
+            down = put_back(table, rows)
+        write(Path(name), "2", table.up, down.replace("(rowid)", f"({table.columns[0]})"))
+        one, two = verify(name).migrations
+        assert one.ok
+        assert two.problems or (kind == "more" and two.remarks)

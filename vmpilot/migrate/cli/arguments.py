@@ -28,7 +28,7 @@ TARGET: {_TARGET}
 exit codes: 0 done or nothing to do, 1 refused or failed, 2 wrong usage, 130 interrupted"""
 
 _OTHER_NAMES = {"status": "history", "revision": "create"}
-_WITH_VALUE = ("-d", "--database", "--migrations", "--timeout", "-m", "--message", "--wait")
+_WITH_VALUE = ("-d", "--database", "--migrations", "--timeout", "-m", "--message", "--wait", "--connect")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -43,6 +43,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         options.words += [] if options.message is None else [options.message]
         if not options.words:
             parser.error("the following arguments are required: NAME")
+    if command in ("upgrade", "downgrade") and options.connect and not options.dry_run:
+        parser.error("--connect goes with --dry-run only")
     options.form = "json" if options.json else "quiet" if options.quiet else "text"
     return options
 
@@ -140,6 +142,19 @@ def _trial(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--dry-run", action="store_true", help="rehearse on a private copy")
     group.add_argument("--sql", action="store_true", help="print a script for the sqlite3 shell, run nothing")
+    _connect(parser)
+
+
+def _connect(parser: argparse.ArgumentParser) -> None:
+    told = "how the application opens a path: with its own SQL functions"
+    parser.add_argument("--connect", metavar="MODULE:FUNCTION", type=_reference, help=told)
+
+
+def _reference(text: str) -> str:
+    module, _, function = text.partition(":")
+    if not module or not function:
+        raise argparse.ArgumentTypeError(f"expected MODULE:FUNCTION, found {text!r}")
+    return text
 
 
 def _current(parser: argparse.ArgumentParser) -> None:
@@ -158,12 +173,14 @@ def _create(parser: argparse.ArgumentParser) -> None:
 def _check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", metavar="SECONDS", type=_seconds, help="wait until the database is at head")
     parser.add_argument("--full", action="store_true", help="the thorough and slow PRAGMA integrity_check")
+    _connect(parser)
 
 
 def _verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on-copy", action="store_true", help="prove the pending ones on a copy of the database"
     )
+    _connect(parser)
 
 
 def _restore(parser: argparse.ArgumentParser) -> None:

@@ -4,12 +4,14 @@ What only one command needs is imported when that command runs: a start-up pays 
 """
 
 import os
+import sqlite3
 from argparse import Namespace
 from contextlib import suppress
 from typing import Any
 
-from ..database.opening import located
-from ..errors import MigrationError
+from ..database.connection import UNCHANGED
+from ..database.opening import Connect, located
+from ..errors import AccessError, MigrationError
 from ..files import directory as directories
 from ..files.directory import Directory
 from ..files.plan import BASE
@@ -96,7 +98,8 @@ def _rehearse(request: Request, database: str, options: Namespace) -> Reply:
     from ..tools.dry_run import rehearse
 
     report = text.live_reporter(options.form)
-    rehearsal = rehearse(request, database, timeout=options.timeout, report=report)
+    how: dict[str, Any] = {"timeout": options.timeout, "connect": _connect(options)}
+    rehearsal = rehearse(request, database, report=report, **how)
     text.end_live_line(options.form)
     return text.rehearsed(rehearsal)
 
@@ -137,7 +140,7 @@ def _check(options: Namespace) -> Reply:
 
     place, database = _place(options), located(options.database)
     _say_what_is_used(options, database, place)
-    how: dict[str, Any] = {"full": options.full, "timeout": options.timeout}
+    how: dict[str, Any] = {"full": options.full, "timeout": options.timeout, "connect": _connect(options)}
     if options.wait is None:
         return text.checked(check(database, place, **how))
     return text.checked(wait(database, place, seconds=options.wait, say=text.say, **how))
@@ -146,12 +149,12 @@ def _check(options: Namespace) -> Reply:
 def _verify(options: Namespace) -> Reply:
     from ..tools.verify import verify, verify_on_copy
 
-    place = _place(options)
+    place, connect = _place(options), _connect(options)
     if not options.on_copy:
-        return text.proven(verify(place))
+        return text.proven(verify(place, connect=connect))
     database = located(options.database)
     _say_what_is_used(options, database, place)
-    return text.proven_on_copy(verify_on_copy(database, place, timeout=options.timeout))
+    return text.proven_on_copy(verify_on_copy(database, place, timeout=options.timeout, connect=connect))
 
 
 def _restore(options: Namespace) -> Reply:
@@ -181,6 +184,28 @@ def _directory(options: Namespace) -> Directory:
 
 def _place(options: Namespace) -> directories.Place:
     return directories.located(options.migrations or os.environ.get("VMPILOT_MIGRATIONS") or None)
+
+
+def _connect(options: Namespace) -> Connect:
+    """Return how to open a path: with the application's function, if one is named."""
+    if not options.connect:
+        return sqlite3.connect
+    from importlib import import_module
+
+    named = f"--connect {options.connect}"
+    module, _, name = options.connect.partition(":")
+    try:
+        function = getattr(import_module(module), name)
+    except Exception as error:  # whatever the application's module does when it is loaded
+        raise AccessError(f"{named}: {error}; {UNCHANGED}") from error
+
+    def connect(path: str) -> Any:
+        try:
+            return function(path)
+        except Exception as error:
+            raise AccessError(f"{named}: {error}; {UNCHANGED}") from error
+
+    return connect
 
 
 def _say_what_is_used(options: Namespace, database: str, place: directories.Place) -> None:

@@ -6,11 +6,12 @@ texts, whatever module it is of.
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from ..errors import AccessError
+from ..tokens import plain
 from .connection import (
     UNCHANGED,
     Session,
@@ -27,14 +28,22 @@ from .settings import setting
 
 __all__ = ["located"]
 
+Connect = Callable[[str], Any]
+
 
 @contextmanager
-def reading(database: Any, timeout: float) -> Iterator[Session]:
+def reading(database: Any, timeout: float, connect: Connect = sqlite3.connect) -> Iterator[Session]:
     """Open a path or a caller's connection to look at it.
 
-    Never writes and never creates: a missing file reads as an empty database. Raises AccessError.
+    Never writes and never creates: a missing file reads as an empty database. `connect` is how the
+    application opens a path; what that itself leaves behind is its own. Raises AccessError.
     """
-    opened = _reader(database, timeout) if isinstance(database, str) else _borrowed(database, timeout)
+    if not isinstance(database, str):
+        opened = _borrowed(database, timeout)
+    elif connect is sqlite3.connect or _is_missing(database):
+        opened = _reader(database, timeout)
+    else:
+        opened = _connected(database, database, timeout, connect)
     with opened as session, translated(session):
         yield session
 
@@ -63,15 +72,48 @@ def writing(database: Any, timeout: float) -> Iterator[Session]:
 
 
 @contextmanager
-def scratch(path: str = ":memory:", database: str = ":memory:", timeout: float = 0.0) -> Iterator[Session]:
+def scratch(
+    path: str = ":memory:",
+    database: str = ":memory:",
+    timeout: float = 0.0,
+    connect: Connect = sqlite3.connect,
+) -> Iterator[Session]:
     """Open a private database on which migrations are played: an empty one in memory, or a copy at `path`.
 
-    `database` is what messages call it. Foreign keys are off, as in a run.
+    `database` is what messages call it. `connect` is how the application opens a path: with its own SQL
+    functions, collations and extensions. Foreign keys are off, as in a run. Raises AccessError if what
+    `connect` opens is another database, because nothing may be written to that.
     """
-    with _closed(sqlite3.connect(path, isolation_level=None)) as (connection, cursor):
-        session = Session(connection, cursor, database, timeout)
+    with _connected(path, database, timeout, connect) as session:
+        _check_private(session, path)
         session.run("PRAGMA foreign_keys = OFF")
         yield session
+
+
+@contextmanager
+def _connected(path: str, database: str, timeout: float, connect: Connect) -> Iterator[Session]:
+    """Open a path as the application does; `database` is what messages call it."""
+    try:
+        connection = connect(path)
+    except sqlite3.Error as error:
+        raise AccessError(f"{database}: {error}; {UNCHANGED}", database=database) from error
+    if not hasattr(connection, "cursor"):
+        raise TypeError(f"connect: expected an open connection, not {type(connection).__name__}")
+    with closing(connection), _borrowed(connection, timeout) as session, closing(session.cursor):
+        yield session._replace(database=database, ours=hasattr(connection, "set_progress_handler"))
+
+
+def _check_private(session: Session, path: str) -> None:
+    """Raise AccessError if a connection is not to the scratch database that was asked for."""
+    file = _files(session)["main"]
+    if bool(file) == (path == ":memory:") or (file and not os.path.samefile(file, path)):
+        file = file or ":memory:"
+        raise AccessError(
+            f"{file}: connect opened this, not what it was asked for; {UNCHANGED}", database=file
+        )
+    if not file and (found := session.value("SELECT name FROM sqlite_master")):
+        told = f"connect opened a database with {plain(found)} in it, expected an empty one"
+        raise AccessError(f"{path}: {told}; {UNCHANGED}", database=path)
 
 
 @contextmanager

@@ -1,11 +1,10 @@
-"""The structure and the rows of a database as plain values, and what differs between two of them.
+"""The structure of a database as plain values, and what differs between two of them.
 
 Only reading lives here: nothing opens a database, writes to one, changes its settings or prints.
 """
 
 import re
-from array import array
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from functools import cache
@@ -13,7 +12,7 @@ from itertools import groupby, islice, pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from ..tokens import Token, folded, mentioned, plain, quoted, tokens, unquoted
+from ..tokens import Token, folded, mentioned, plain, tokens, unquoted
 from . import tables
 from .connection import Session
 
@@ -63,8 +62,6 @@ class Fact(NamedTuple):
 
 Schema = frozenset[Fact]
 _Object = tuple[str, str, str, str]  # kind, name, table, SQL
-_Columns = dict[str, "array[int]"]
-Contents = dict[str, _Columns]
 _Rows = list[tuple[Any, ...]]
 
 
@@ -144,69 +141,6 @@ def _line(before: Fact | None, after: Fact | None) -> str:
     sign = "~" if changed else "-" if before else "+"
     line = f"{sign} {_LABELS[kind].format(facts[0])} {texts if shown else ''}"
     return "\\n".join(line.rstrip().splitlines())
-
-
-def rows(session: Session, schema: Schema) -> dict[str, int]:
-    """Count the rows of each table; one that cannot be read is left out."""
-    counts: dict[str, int] = {}
-    for table in _tables(schema):
-        with suppress(*session.failures):
-            counts[table] = session.rows(f"SELECT count(*) FROM main.{quoted(table)}")[0][0]
-    return counts
-
-
-def contents(session: Session, schema: Schema) -> Contents:
-    """Return a hash of each value, by table and column, eight bytes each; good for `lost` in this process.
-
-    A table that cannot be read has no columns.
-    """
-    found: Contents = {}
-    for table in _tables(schema):
-        found[table] = {}
-        with suppress(*session.failures):
-            found[table] = _hashes(session, f"main.{quoted(table)}")
-    return found
-
-
-def _tables(schema: Schema) -> list[str]:
-    return sorted(fact.table for fact in schema if fact.kind in ("table", "virtual table"))
-
-
-def _hashes(session: Session, table: str) -> _Columns:
-    names = session.columns(f"SELECT * FROM {table} LIMIT 0")
-    # As SQL literals, because 1, 1.0, '1' and x'31' differ, and text need not be UTF-8.
-    literal = "iif(typeof({0}) = 'text', 't' || hex({0}), quote({0}))"
-    columns = [array("q") for _ in names]
-    asked = ", ".join(literal.format(quoted(name)) for name in names)
-    for chunk in session.chunks(f"SELECT {asked} FROM {table}"):
-        for column, values in zip(columns, zip(*chunk, strict=True), strict=True):
-            column.extend(map(hash, values))
-    return dict(zip(map(folded, names), columns, strict=True))
-
-
-def lost(before: Contents, after: Contents) -> tuple[str, ...]:
-    """Say how many rows of which table are not there any more, judged by the columns that are."""
-    now = {folded(table): columns for table, columns in after.items()}
-    counts = {table: _lost_rows(before[table], now.get(folded(table))) for table in sorted(before)}
-    return tuple(
-        f"table {table}: {count} of {_height(before[table])} rows changed or lost"
-        for table, count in counts.items()
-        if count
-    )
-
-
-def _lost_rows(before: _Columns, after: _Columns | None) -> int:
-    if not before or not after:
-        return _height(before) if after is None else 0
-    shared = before.keys() & after.keys()
-    if all(before[name] == after[name] for name in shared):
-        return max(0, _height(before) - _height(after))
-    old, new = (zip(*(columns[name] for name in shared), strict=True) for columns in (before, after))
-    return (Counter(map(hash, old)) - Counter(map(hash, new))).total()
-
-
-def _height(columns: _Columns) -> int:
-    return len(next(iter(columns.values()), ()))
 
 
 _OBJECTS = "SELECT type, name, tbl_name, sql FROM main.sqlite_schema"

@@ -5,6 +5,7 @@ Only looks: nothing is created, repaired or printed here.
 
 import os
 import re
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..database import structure, tables
 from ..database.connection import Session, interruptible, snapshot
-from ..database.opening import located, reading, scratch
+from ..database.opening import Connect, located, reading, scratch
 from ..database.structure import Schema
 from ..database.tables import Recorded
 from ..errors import AccessError, StepError, VersionError
@@ -63,15 +64,17 @@ def check(
     *,
     full: bool = False,
     timeout: float = 30.0,
+    connect: Connect = sqlite3.connect,
 ) -> Health:
     """Find all that keeps a database from being at head and sound; reads only, at one moment.
 
-    `full` takes SQLite's slow integrity_check instead of its quick_check. Raises HistoryError if the
-    migration files are wrong; a database that cannot be read is a problem like others.
+    `connect` is how the application opens a path, with its SQL functions. `full` takes SQLite's slow
+    integrity_check instead of its quick_check. Raises HistoryError if the migration files are wrong; a
+    database that cannot be read is a problem like others.
     """
     directory, where = directories.listed(directories.located(migrations)), located(database)
     try:
-        with reading(where, timeout) as session, snapshot(session):
+        with reading(where, timeout, connect) as session, snapshot(session):
             name = session.database
             recorded, live, found = _look(session, "integrity_check" if full else "quick_check")
     except AccessError as error:
@@ -82,7 +85,7 @@ def check(
         found = [
             *_pending(at, _exists(where)),
             *(Problem(kind, str(error)) for kind, error in status.problems(at)),
-            *_drift(at, live),
+            *_drift(at, live, connect),
             *found,
         ]
     return _health(name, found)
@@ -95,6 +98,7 @@ def wait(
     seconds: float,
     full: bool = False,
     timeout: float = 30.0,
+    connect: Connect = sqlite3.connect,
     say: Callable[[str], None] = lambda text: None,
 ) -> Health:
     """Wait, at most so many seconds, until a database exists and is at head; check it then.
@@ -108,7 +112,7 @@ def wait(
             say(lack)
             told = lack
         time.sleep(min(left, _PAUSE))
-    return check(where, place, full=full, timeout=0.0 if lack else timeout)
+    return check(where, place, full=full, timeout=0.0 if lack else timeout, connect=connect)
 
 
 def _lack(place: directories.Place, where: Any) -> str:
@@ -193,7 +197,7 @@ def _pending(at: Status, exists: bool) -> Iterator[Problem]:
         yield Problem("pending", f"{at.database}: {', '.join(lacks)}; {_RUN} upgrade")
 
 
-def _drift(at: Status, live: Schema | None) -> Iterator[Problem]:
+def _drift(at: Status, live: Schema | None, connect: Connect) -> Iterator[Problem]:
     """Yield how the live structure differs from the one that the applied migrations make in memory."""
     if live is None:
         return
@@ -204,7 +208,7 @@ def _drift(at: Status, live: Schema | None) -> Iterator[Problem]:
     try:
         if absent or not at.known:
             raise StepError(f"no file for {_some(absent or [version])}")
-        made = _replayed(scripts)
+        made = _replayed(scripts, connect)
     except StepError as error:
         yield Problem(_REMARK, f"{at.database}: schema not compared: {error}")
         return
@@ -221,13 +225,13 @@ def _drift(at: Status, live: Schema | None) -> Iterator[Problem]:
         yield Problem(_REMARK, f"{at.database}: also holds what no applied migration made: {extra}")
 
 
-def _replayed(scripts: Iterable[Script]) -> Schema:
+def _replayed(scripts: Iterable[Script], connect: Connect) -> Schema:
     """Return the structure that scripts make in memory.
 
     Raises StepError with the first statement that cannot run there: it needs functions, rows or
     tables that only the application has.
     """
-    with scratch() as session:
+    with scratch(connect=connect) as session:
         for script in scripts:
             with transaction(session, script):
                 play(session, script)

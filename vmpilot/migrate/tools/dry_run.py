@@ -4,11 +4,16 @@ The original is only read; how a step runs is decided in step, and how structure
 """
 
 import os
+import shutil
+import sqlite3
+import sys
+import time
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from ..database import structure, tables
-from ..database.connection import Session, interruptible, translated
-from ..database.opening import reading, scratch
+from ..database import contents, structure, tables
+from ..database.connection import UNCHANGED, Session, interruptible, translated
+from ..database.opening import Connect, reading, scratch
 from ..errors import AccessError, MigrationError
 from ..files.plan import Progress, Report, Step
 from ..files.script import Script
@@ -19,6 +24,7 @@ from ..tokens import head, mentioned, quoted
 from .copying import ELSEWHERE, private_copy
 
 _WRITES = {"insert", "replace", "update", "delete"}
+_MEMORY_PER_SECOND = 1 << 36  # bytes
 _MOVES = _WRITES | {"drop", "rename", "select", "values"}
 
 
@@ -50,10 +56,18 @@ class Rehearsal(NamedTuple):
     error: MigrationError | None
 
 
-def rehearse(request: Request, database: Any, *, timeout: float, report: Report) -> Rehearsal:
+def rehearse(
+    request: Request,
+    database: Any,
+    *,
+    timeout: float,
+    report: Report,
+    connect: Connect = sqlite3.connect,
+) -> Rehearsal:
     """Do on a private copy of a database what `request` asks; the database is only read.
 
-    Raises MigrationError if the run could not even begin, or not be rehearsed.
+    `connect` is how the application opens a path; the copy is opened by it. Raises MigrationError if the
+    run could not even begin, or not be rehearsed.
     """
     with reading(database, timeout) as session:
         name, plan = session.database, planned(request, session)
@@ -61,18 +75,35 @@ def rehearse(request: Request, database: Any, *, timeout: float, report: Report)
     if not plan.tasks:
         return Rehearsal(name, before, 0, 0.0, (), None)
     # Under the name of the original, because the messages are about that.
-    with private_copy(database, timeout) as copy, scratch(copy.path, name, timeout) as session:
+    with private_copy(database, timeout) as copy, scratch(copy.path, name, timeout, connect) as session:
         with translated(session):
             if tables.read(session) != plan.status.recorded:
                 plan = planned(request, session)
         for pragma in ("synchronous = OFF", "mmap_size = 1099511627776"):
             session.run(f"PRAGMA {pragma}")
         done: list[Rehearsed] = []
+        started, directory = time.monotonic(), os.path.dirname(copy.path)
         error = _run(session, request, plan, report, done) if plan.tasks else None
-    if error and ("disk is full" in str(error) or "disk I/O" in str(error)):
-        grown = f"{os.path.dirname(copy.path)}: no room for the changed copy of {name}: {error.__cause__}"
-        raise AccessError(f"{grown}; nothing was changed{ELSEWHERE}", database=name) from error
+        if error and _lacks_room(session, error, directory, time.monotonic() - started):
+            grown = f"{directory}: no room for the changed copy of {name}: {error.__cause__}"
+            raise AccessError(f"{grown}; {UNCHANGED}{ELSEWHERE}", database=name) from error
     return Rehearsal(name, before, copy.size, copy.seconds, tuple(done), error)
+
+
+def _lacks_room(session: Session, error: MigrationError, directory: str, seconds: float) -> bool:
+    """Tell whether a run failed because the disk of its copy is full.
+
+    SQLite says the same of an AUTOINCREMENT that has no number left, and then the run itself would fail too:
+    https://www.sqlite.org/autoinc.html What was rolled back is free again, so free room alone tells nothing;
+    but no disk fills faster than memory.
+    """
+    code = getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF
+    if code != sqlite3.SQLITE_FULL:
+        return code == sqlite3.SQLITE_IOERR
+    with suppress(*session.failures):  # there is such a table if there is an AUTOINCREMENT
+        if session.rows("SELECT 1 FROM main.sqlite_sequence WHERE seq = ?", (sys.maxsize,)):
+            return False
+    return shutil.disk_usage(directory).free < seconds * _MEMORY_PER_SECOND
 
 
 class _View(NamedTuple):
@@ -130,7 +161,7 @@ def _view(session: Session, tables: frozenset[str], moves: bool, counted: dict[s
     with interruptible(session):
         facts = structure.snapshot(session, only=tables)
         new = frozenset(fact for fact in facts if fact.table not in counted)
-        counted.update(structure.rows(session, new))
+        counted.update(contents.counts(session, new))
     rows = {fact.table: counted[fact.table] for fact in facts if fact.table in counted}
     return _View(tables, moves, facts, rows)
 

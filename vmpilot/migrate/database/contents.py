@@ -1,0 +1,187 @@
+"""The rows of a database as plain values, and what differs between two of them.
+
+Only reading lives here. What is compared are values by the name of their column, never shown: a row is
+somebody's data.
+"""
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from ..tokens import folded, plain, quoted
+from .connection import Session
+from .structure import Schema
+
+_Columns = dict[str, "array[int]"]
+Contents = dict[str, _Columns]
+
+_NUMBER = "number of rows"  # stands for a column whose values are all the same
+
+
+def counts(session: Session, schema: Schema) -> dict[str, int]:
+    """Count the rows of each table; one that cannot be read is left out."""
+    found: dict[str, int] = {}
+    for table in _tables(schema):
+        with suppress(*session.failures):
+            found[table] = session.value(f"SELECT count(*) FROM main.{quoted(table)}")
+    return found
+
+
+def contents(session: Session, schema: Schema) -> Contents:
+    """Return a hash of each value, by table and column, eight bytes each; good for this process only.
+
+    A table that cannot be read has no columns.
+    """
+    found: Contents = {}
+    for table in _tables(schema):
+        found[table] = {}
+        with suppress(*session.failures):
+            found[table] = _hashes(session, f"main.{quoted(table)}")
+    return found
+
+
+def _tables(schema: Schema) -> list[str]:
+    return sorted(fact.table for fact in schema if fact.kind in ("table", "virtual table"))
+
+
+def _hashes(session: Session, table: str) -> _Columns:
+    names = session.columns(f"SELECT * FROM {table} LIMIT 0")
+    # As SQL literals, because 1, 1.0, '1' and x'31' differ, and text need not be UTF-8.
+    literal = "iif(typeof({0}) = 'text', 't' || hex({0}), quote({0})) AS v"
+    columns = [array("q") for _ in names]
+    asked = ", ".join(literal.format(quoted(name)) for name in names)
+    for chunk in session.chunks(f"SELECT {asked} FROM {table}"):
+        for column, values in zip(columns, zip(*chunk, strict=True), strict=True):
+            column.extend(map(hash, values))
+    return dict(zip(map(folded, names), columns, strict=True))
+
+
+class _Change(NamedTuple):
+    """How many rows of a table are not there any more, and how many were not there before."""
+
+    gone: int
+    came: int
+
+
+def lost(before: Contents, after: Contents) -> dict[str, str]:
+    """Say of each table, by its name, how many of its rows are not there any more.
+
+    Judged by the columns that are still there; a table with another name and the same rows is the same.
+    """
+    found: dict[str, str] = {}
+    for table, old, new in _pairs(before, after):
+        if gone := _change(old, new).gone:
+            found[table] = f"table {table}: {gone} of {_height(old)} rows changed or lost"
+    return found
+
+
+def given_up(before: Contents, after: Contents) -> tuple[str, ...]:
+    """Say which rows, and which values of columns, are nowhere any more."""
+    found = list(lost(before, after).values())
+    for table, old, new in _pairs(before, after):
+        gone = [name for name in old if new and name not in new and old[name] not in new.values()]
+        found += [f"column {table}.{name}: {_height(old)} values" for name in gone if _height(old)]
+    return tuple(found)
+
+
+def added(before: Contents, after: Contents) -> dict[str, str]:
+    """Say of each table that was there before how many rows it has more, if it has lost none."""
+    found: dict[str, str] = {}
+    for table, old, new in _pairs(before, after):
+        change = _change(old, new)
+        if change.came and not change.gone:
+            found[table] = f"table {table}: {_rows(change.came)} more"
+    return found
+
+
+def changes(before: Contents, after: Contents) -> dict[str, str]:
+    """Say of each table that is there both times which of its rows differ: how many, and in which columns."""
+    found: dict[str, str] = {}
+    for table, old, new in _pairs(before, after):
+        gone, came = _change(old, new) if new else _Change(0, 0)
+        changed, total = min(gone, came), f"of {_rows(_height(old))}"
+        names = ", ".join(plain(name) for name in _differing(old, new or {}))
+        told = [f"{changed} {total} changed" + f" in {names}" * bool(names)] * bool(changed)
+        told += [f"{gone - came} {total} lost"] * (gone > came)
+        told += [f"{_rows(came - gone)} more than {_height(old)}"] * (came > gone)
+        if told:
+            found[table] = f"table {table}: {', '.join(told)}"
+    return found
+
+
+def differing(one: Contents, other: Contents) -> dict[str, frozenset[str]]:
+    """Name the columns of each table that are not the same in both; _NUMBER if there are not as many rows."""
+    found: dict[str, frozenset[str]] = {}
+    for table, columns in one.items():
+        others = other.get(table, {})
+        same_number = bool(others) and _height(columns) == _height(others)
+        found[table] = frozenset(_differing(columns, others) if same_number else (*columns, _NUMBER))
+    return found
+
+
+def without(found: Contents, *left_out: dict[str, frozenset[str]]) -> Contents:
+    """Return contents without some columns; without a table if _NUMBER is one of them."""
+    kept: Contents = {}
+    for table, columns in found.items():
+        names = frozenset[str]().union(*(each.get(table, ()) for each in left_out))
+        if _NUMBER in names:
+            continue
+        kept[table] = {name: values for name, values in columns.items() if name not in names}
+        if columns and not kept[table]:
+            kept[table] = {_NUMBER: array("q", bytes(8 * _height(columns)))}
+    return kept
+
+
+def _pairs(before: Contents, after: Contents) -> Iterator[tuple[str, _Columns, _Columns | None]]:
+    """Yield each table of `before` that can be read with what it is in `after`, None if it is not there."""
+    now = {folded(table): columns for table, columns in after.items()}
+    known = set(map(folded, before))
+    new = [columns for table, columns in now.items() if table not in known]
+    for table, columns in sorted(before.items()):
+        if columns:
+            found = now.get(folded(table))
+            yield table, columns, _renamed(columns, new) if found is None else found
+
+
+def _renamed(columns: _Columns, new: list[_Columns]) -> _Columns | None:
+    """Take that one from the new tables which has the same values; return it under the old names."""
+    for others in new:
+        if list(others.values()) == list(columns.values()):
+            new.remove(others)
+            return columns
+    return None
+
+
+def _change(before: _Columns, after: _Columns | None) -> _Change:
+    if after is None:
+        return _Change(_height(before), 0)
+    if not after:  # cannot be read
+        return _Change(0, 0)
+    shared = before.keys() & after.keys()
+    if all(before[name] == after[name] for name in shared):
+        more = _height(after) - _height(before)
+        return _Change(max(0, -more), max(0, more))
+    old, new = (
+        Counter(map(hash, zip(*(columns[name] for name in shared), strict=True)))
+        for columns in (before, after)
+    )
+    return _Change((old - new).total(), (new - old).total())
+
+
+def _differing(before: _Columns, after: _Columns) -> list[str]:
+    """Name the columns of both whose values are not the same, in whatever order."""
+    return [
+        name
+        for name, values in before.items()
+        if name in after and values != after[name] and Counter(values) != Counter(after[name])
+    ]
+
+
+def _height(columns: _Columns) -> int:
+    return len(next(iter(columns.values()), ()))
+
+
+def _rows(number: int) -> str:
+    return f"{number} {'row' if number == 1 else 'rows'}"
