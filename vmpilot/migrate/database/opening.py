@@ -21,6 +21,7 @@ from .connection import (
     translated,
     wait,
 )
+from .delegation import delegate
 from .settings import setting
 
 
@@ -93,6 +94,18 @@ def scratch(path: str = ":memory:", database: str = ":memory:", timeout: float =
         session = Session(connection, cursor, database, timeout)
         session.run("PRAGMA foreign_keys = OFF")
         yield session
+
+
+@contextmanager
+def scratch_like(session: Session) -> Iterator[Session]:
+    """Open an empty private database in memory that has the functions and collations of a connection.
+
+    They are called where they are, on that connection, for which it must be at hand meanwhile. What only a
+    module of the application knows (a virtual table, a tokenizer, a window function) lacks here too.
+    """
+    with scratch() as empty:
+        delegate(session, empty)
+        yield empty
 
 
 @contextmanager

@@ -257,7 +257,8 @@ def _height(columns: _Columns) -> int:
     return len(next(iter(columns.values()), ()))
 
 
-_OBJECTS = "SELECT type, name, tbl_name, sql FROM main.sqlite_schema"
+# A bare column has a declared type, for which a caller's connection can have a converter: hence each `+`.
+_OBJECTS = "SELECT +type, +name, +tbl_name, +sql FROM main.sqlite_schema"
 _SHADOWS = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow'"
 _COLUMNS = """
 SELECT n.name, c.name, c.type, c."notnull", c.dflt_value, c.pk, c.hidden
