@@ -18,7 +18,7 @@ _COLLATIONS = "SELECT name FROM pragma_collation_list"
 
 
 def delegate(source: Session, target: Session) -> None:
-    """Give `target` all functions and collations that `source` has beyond it, its own versions of SQLite's too.
+    """Give `target` all functions and collations that `source` has beyond it, also in place of SQLite's.
 
     Window functions become aggregate functions.
     """
@@ -29,7 +29,7 @@ def delegate(source: Session, target: Session) -> None:
                 stable = bool(flags & _DETERMINISTIC)
                 target.connection.create_function(name, count, plain, deterministic=stable)
             else:
-                target.connection.create_aggregate(name, count, _aggregate(source, name))
+                target.connection.create_aggregate(name, count, _aggregate(source, name, count))
         for (name,) in _beyond(source, target, _COLLATIONS):
             target.connection.create_collation(name, _collation(source, name))
 
@@ -55,7 +55,7 @@ def _collation(source: Session, name: str) -> Callable[[str, str], int]:
     return compare
 
 
-def _aggregate(source: Session, name: str) -> type[Any]:
+def _aggregate(source: Session, name: str, count: int) -> type[Any]:
     class Collected:
         """All rows of a group, which go over when there are no more."""
 
@@ -64,18 +64,16 @@ def _aggregate(source: Session, name: str) -> type[Any]:
 
         def step(self, *values: Any) -> None:
             self.rows.append(values)
-            if len(self.rows) * len(values) > _MOST:
+            if len(self.rows) * (len(values) + 1) > _MOST:
                 raise OverflowError(f"{name}: too many rows")
 
         def finalize(self) -> Any:
-            width = len(self.rows[0]) if self.rows else 0
-            if not width:  # without arguments, or without rows
-                rows = f"WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < {len(self.rows)})"
-                return _value(source, f"{rows} SELECT {quoted(name)}() FROM n WHERE {len(self.rows)}", ())
-            columns = ", ".join(f"column{number}" for number in range(1, width + 1))
-            rows = ", ".join(f"({_marks(values)})" for values in self.rows)
-            given = [value for values in self.rows for value in values]
-            return _value(source, f"SELECT {quoted(name)}({columns}) FROM (VALUES {rows})", given)
+            rows = self.rows or [(None,) * max(count, 0)]
+            columns = ", ".join(f"column{number + 2}" for number in range(len(rows[0])))
+            marks = ", ".join(f"({_marks((1, *values))})" for values in rows)
+            given = [value for values in rows for value in (1, *values)]
+            asked = f"SELECT {quoted(name)}({columns}) FROM (VALUES {marks}) WHERE {len(self.rows)}"
+            return _value(source, asked, given)
 
     return Collected
 

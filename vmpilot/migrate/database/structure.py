@@ -33,6 +33,7 @@ _LABELS = {
     "trigger": "trigger {0.name} on {0.table}",
 }
 _RANKS = {kind: rank for rank, kind in enumerate(_LABELS)}
+WHOLE = ("table", "virtual table", "view")
 # These come and go with their table.
 _PARTS = ("columns", "column", "check", "unique", "conflict clause", "foreign key")
 _LONG = ("virtual table", "view", "trigger")  # have too much text to show

@@ -19,13 +19,12 @@ from ..database.connection import (
     snapshot,
     undone,
 )
-from ..database.opening import scratch
-from ..database.tables import NOTHING, Record
+from ..database.tables import Record
 from ..errors import StepError
 from ..files.plan import Progress, Report, Step
 from ..files.script import Script, checksum, line
-from . import guards
-from .adoption import Comparison, comparison, no_comparison
+from . import adoption, guards
+from .adoption import Comparison
 from .guards import Integrity
 from .planning import Plan, Request, Task, after, planned_again
 from .play import failure, play
@@ -55,7 +54,7 @@ def perform(session: Session, request: Request, plan: Plan, report: Report, done
                 if known is None:
                     tables.create(session)
                     stack.close()
-                    compare = _comparison(session, plan, stack)
+                    compare = adoption.comparison(session, plan.status, stack)
                 try:
                     outcome = _perform(session, plan.tasks[0], known, compare, report)
                 except StepError as error:
@@ -70,21 +69,6 @@ def perform(session: Session, request: Request, plan: Plan, report: Report, done
             _log(session.database, step)
             report(Progress(step, 0, 0, step.took, True))
     return plan
-
-
-def _comparison(session: Session, plan: Plan, stack: ExitStack) -> Comparison:
-    """Return how the tables of a step are compared: on a scratch database if the database is adopted.
-
-    A note in the log makes a later run compare too: what was refused once must not pass the second time.
-    """
-    recorded = plan.status.recorded
-    if recorded == NOTHING and tables.has_tables(session):
-        tables.write(session, Record("adopt", "", "", "", ""))
-    elif not any(record.action == "adopt" for record in recorded.log):
-        return no_comparison
-    script = plan.status.directory.script
-    below = plan.status.timeline[: plan.status.position]
-    return comparison(stack.enter_context(scratch()), [script(each.up) for each in below if each.up])
 
 
 def _log(database: str, step: Step) -> None:
@@ -124,11 +108,15 @@ def _perform(
             return None
     with interruptible(session, lambda: tick(total)):
         found, now = guards.findings(session, script, before)
-    found += compare(session, script)
     if found:
         raise failure(script, total, "; ".join(found), lambda done: _fate(session, task, done))
+    if differences := compare.differences(session, script):
+        told = f"{session.database} is not as this file makes it: {', '.join(differences)}"
+        way_out = adoption.remedy(task.step)
+        raise failure(script, total, told, lambda done: f"{_fate(session, task, done)}; {way_out}")
     took = time.monotonic() - started
     _record(session, task, took)
+    adoption.ended(session, compare, task.step, task.value_after)
     commit(session, f"rolled back, {session.database} is still at {task.step.before}")
     return task.step._replace(took=took), now
 
