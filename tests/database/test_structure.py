@@ -19,6 +19,7 @@ from vmpilot.migrate.database import structure as schema
 from vmpilot.migrate.database import tables
 from vmpilot.migrate.database.connection import Session
 from vmpilot.migrate.database.structure import Contents, Schema
+from vmpilot.migrate.tokens import tokens as tokens_of
 
 
 @contextmanager
@@ -812,6 +813,148 @@ def test_each_drawn_change_is_reported_as_exactly_its_lines(
         table("t", [declared(one) for one in columns]), table("t", [declared(one) for one in after])
     )
     assert sorted(found) == sorted(lines)
+
+
+# --- a schema of every kind of object, written in any way, and with one change of meaning
+
+NAMED = {
+    "p",
+    "c",
+    "ev",
+    "id",
+    "name",
+    "kind",
+    "at",
+    "total",
+    "more",
+    "by_name",
+    "latest",
+    "note",
+    "docs",
+    "x",
+}
+# Each statement, other ways to say the same, and what says something else.
+WHOLE: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (
+        (
+            "CREATE TABLE p (id INTEGER PRIMARY KEY, name TEXT NOT NULL DEFAULT 'it''s' COLLATE NOCASE)",
+            "CREATE TABLE p (id INTEGER NOT NULL, name TEXT COLLATE NOCASE DEFAULT ('it''s') NOT NULL ON CONFLICT"
+            " ABORT, CONSTRAINT x PRIMARY KEY (id ASC))",
+        ),
+        (
+            "CREATE TABLE p (id INTEGER PRIMARY KEY, name TEXT NOT NULL DEFAULT 'It''s' COLLATE NOCASE)",
+            "CREATE TABLE p (id INT PRIMARY KEY, name TEXT NOT NULL DEFAULT 'it''s' COLLATE NOCASE)",
+            "CREATE TABLE p (name TEXT NOT NULL DEFAULT 'it''s' COLLATE NOCASE, id INTEGER PRIMARY KEY)",
+            "CREATE TABLE p (id INTEGER PRIMARY KEY, name TEXT NOT NULL DEFAULT 'it''s')",
+        ),
+    ),
+    (
+        (
+            "CREATE TABLE c (id REFERENCES p, kind INT DEFAULT TRUE, at AS (kind + 1), UNIQUE (kind, id),"
+            " CHECK (kind IN (TRUE, FALSE)))",
+            "CREATE TABLE c (id, kind INT DEFAULT (+1) CONSTRAINT more CHECK ((kind IN (1, 0))),"
+            " at GENERATED ALWAYS AS ((kind + 1)) VIRTUAL, UNIQUE (kind COLLATE BINARY, id ASC),"
+            " FOREIGN KEY (id) REFERENCES p (id) ON DELETE NO ACTION NOT DEFERRABLE INITIALLY IMMEDIATE)",
+        ),
+        (
+            "CREATE TABLE c (id REFERENCES p ON DELETE CASCADE, kind INT DEFAULT TRUE, at AS (kind + 1),"
+            " UNIQUE (kind, id), CHECK (kind IN (TRUE, FALSE)))",
+            "CREATE TABLE c (id REFERENCES p, kind INT DEFAULT TRUE, at AS (kind + 1) STORED, UNIQUE (kind, id),"
+            " CHECK (kind IN (TRUE, FALSE)))",
+            "CREATE TABLE c (id REFERENCES p, kind INT DEFAULT TRUE, at AS (kind + 1), UNIQUE (id, kind),"
+            " CHECK (kind IN (TRUE, FALSE)))",
+            "CREATE TABLE c (id REFERENCES p, kind INT DEFAULT TRUE, at AS (kind + 1), UNIQUE (kind, id),"
+            " CHECK (kind IN (TRUE, 'FALSE')))",
+        ),
+    ),
+    (
+        (
+            "CREATE TABLE ev (id INT NOT NULL, at TEXT, PRIMARY KEY (at, id)) STRICT, WITHOUT ROWID",
+            "CREATE TABLE ev (id INT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (at, id)) WITHOUT ROWID, STRICT",
+        ),
+        (
+            "CREATE TABLE ev (id INT NOT NULL, at TEXT, PRIMARY KEY (id, at)) STRICT, WITHOUT ROWID",
+            "CREATE TABLE ev (id INT NOT NULL, at TEXT, PRIMARY KEY (at, id)) WITHOUT ROWID",
+            "CREATE TABLE ev (id INT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (at, id)) STRICT",
+        ),
+    ),
+    (
+        (
+            "CREATE INDEX by_name ON p (name, id DESC) WHERE (name IS NOT NULL)",
+            "CREATE INDEX IF NOT EXISTS main.by_name ON p (name COLLATE NOCASE ASC, (id) DESC) WHERE name NOTNULL",
+        ),
+        (
+            "CREATE INDEX by_name ON p (name, id) WHERE (name IS NOT NULL)",
+            "CREATE UNIQUE INDEX by_name ON p (name, id DESC) WHERE (name IS NOT NULL)",
+            "CREATE INDEX by_name ON p (name COLLATE BINARY, id DESC) WHERE name IS NOT NULL",
+            "CREATE INDEX by_name ON p (name, id DESC) WHERE name IS NULL",
+        ),
+    ),
+    (
+        (
+            "CREATE VIEW latest AS SELECT x.id, count(*) AS total FROM ev AS x WHERE x.at <> 'Z' GROUP BY x.id",
+            "CREATE VIEW main.latest AS SELECT x.id, count(*) AS 'total' FROM main.ev AS x WHERE x.at != 'Z'"
+            " GROUP BY x.id",
+        ),
+        (
+            "CREATE VIEW latest AS SELECT x.id, count(*) AS total FROM ev AS x WHERE x.at <> 'z' GROUP BY x.id",
+            "CREATE VIEW latest AS SELECT x.id, count(*) AS more FROM ev AS x WHERE x.at <> 'Z' GROUP BY x.id",
+        ),
+    ),
+    (
+        (
+            "CREATE TRIGGER note INSERT ON p WHEN (new.id > 1) BEGIN UPDATE c SET kind = 0 WHERE id = 'a'; END",
+            "CREATE TRIGGER IF NOT EXISTS main.note BEFORE INSERT ON 'p' FOR EACH ROW WHEN new.id > 1"
+            " BEGIN UPDATE c SET kind = 0 WHERE id == 'a'; END",
+        ),
+        (
+            "CREATE TRIGGER note AFTER INSERT ON p WHEN (new.id > 1) BEGIN UPDATE c SET kind = 0 WHERE id = 'a'; END",
+            "CREATE TRIGGER note INSERT ON p WHEN (new.id > 2) BEGIN UPDATE c SET kind = 0 WHERE id = 'a'; END",
+            "CREATE TRIGGER note INSERT ON p WHEN (new.id > 1) BEGIN UPDATE c SET kind = 0 WHERE id = 'A'; END",
+        ),
+    ),
+    (
+        (
+            "CREATE VIRTUAL TABLE docs USING fts5(name, kind, tokenize = 'porter ascii')",
+            'CREATE VIRTUAL TABLE IF NOT EXISTS main.docs USING FTS5 (name, kind, tokenize="porter ascii")',
+        ),
+        (
+            "CREATE VIRTUAL TABLE docs USING fts5(kind, name, tokenize = 'porter ascii')",
+            "CREATE VIRTUAL TABLE docs USING fts5(name, kind, tokenize = 'ascii')",
+        ),
+    ),
+)
+
+
+def respelled_statement(statement: str, spelling: Random) -> str:
+    """Write a statement with any letter case, quotes around names, blanks and comments."""
+    gaps = [" ", "\n\t", "/* ', ( */", " -- it's \")\n"]
+    if "VIRTUAL" in statement:  # a module reads its arguments itself, and FTS5 knows only blanks
+        gaps = [" ", "  "]
+    written = ""
+    for token in tokens_of(statement):
+        word = token.text
+        if token.kind == "word" and word in NAMED:
+            word = spelling.choice([word, word.upper(), quoted(word), f"`{word}`", f"[{word.upper()}]"])
+        elif token.kind == "word":
+            word = spelling.choice([word, word.lower(), word.upper()])
+        written += spelling.choice(gaps) + word
+    return written
+
+
+@given(st.data(), SPELLINGS)
+def test_in_a_whole_schema_another_meaning_is_found_and_another_spelling_is_not(
+    data: st.DataObject, spelling: Random
+) -> None:
+    first = [ways[0] for ways, _ in WHOLE]
+    spelled = [respelled_statement(data.draw(st.sampled_from(ways)), spelling) for ways, _ in WHOLE]
+    same(tuple(first), tuple(spelled))
+    at = data.draw(st.integers(0, len(WHOLE) - 1))
+    changed = [*spelled[:at], respelled_statement(data.draw(st.sampled_from(WHOLE[at][1])), spelling)]
+    assert differ(tuple(first), (*changed, *spelled[at + 1 :])) != ()
+    without = [*spelled[:at], *spelled[at + 1 :]]
+    if "VIEW" in first[at] or "TRIGGER" in first[at] or "INDEX" in first[at]:
+        assert len(differ(tuple(first), tuple(without))) == 1
 
 
 # --- rows
