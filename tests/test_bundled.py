@@ -231,16 +231,14 @@ SNAPSHOT_CHATS = """CREATE TABLE chats (
     [
         (
             [SNAPSHOT_CHATS, "CREATE TABLE chat_histories (id INTEGER PRIMARY KEY, chat_id TEXT)"],
-            "no column chats.chat_id TEXT PRIMARY KEY; no column chats.messages TEXT NOT NULL; "
-            "no column chats.cache_info TEXT NOT NULL; "
-            "no column chats.updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP; "
-            "unexpected column chats.id TEXT PRIMARY KEY; unexpected column chats.current_issue TEXT; "
-            "unexpected column chats.created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP; "
-            "unexpected column chats.metadata TEXT",
+            "~ table chats PRIMARY KEY (chat_id) -> PRIMARY KEY (id), - column chats.cache_info TEXT NOT NULL, "
+            "- column chats.chat_id TEXT, + column chats.created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP, "
+            "+ column chats.current_issue TEXT, + column chats.id TEXT, - column chats.messages TEXT NOT NULL, "
+            "+ column chats.metadata TEXT, - column chats.updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP",
         ),
         (
             [CHATS, EXCHANGES.replace("        model TEXT NOT NULL,\n", "")],
-            "no column exchanges.model TEXT NOT NULL",
+            "- column exchanges.model TEXT NOT NULL",
         ),
     ],
 )
@@ -255,7 +253,10 @@ def test_development_snapshots_are_refused_with_the_difference(
     with pytest.raises(StepError) as caught:
         migrate("app.db")
     file = f"{BUNDLED}/0001_initial_schema.up.sql"
-    assert str(caught.value) == f"{file}: {differences}; rolled back, app.db is still at base"
+    assert str(caught.value) == (
+        f"{file}: app.db is not as this file makes it: {differences}; rolled back, app.db is still at base; "
+        "to take it over as it is, run: python -m vmpilot.migrate stamp 0001"
+    )
     assert (caught.value.file, caught.value.line, caught.value.version) == (file, 0, "0001")
     assert database.read_bytes() == before
 

@@ -1,8 +1,8 @@
 """Proves that a database with tables of its own is taken over only if they are the ones that the files mean.
 
-Refused: its tables differ from what the same migrations make of an empty database. The database keeps
-every byte then, and the message shows each column that differs. VMPilot's own past is tested with the
-migrations that ship.
+Refused: what a step creates has another structure than what the same migrations make of an empty database.
+The database keeps every byte then, and the message shows each difference. VMPilot's own past is tested with
+the migrations that ship.
 """
 
 import sqlite3
@@ -26,9 +26,18 @@ def refused(migrations: Path, database: Path, name: str, at: str, differences: s
     with pytest.raises(StepError) as caught:
         migrate(database, migrations)
     file = f"{migrations}/{name}.up.sql"
-    assert str(caught.value) == f"{file}: {differences}; rolled back, {database} is still at {at}"
+    assert str(caught.value) == told(file, database, differences, f"rolled back, {database} is still at {at}")
     assert (caught.value.file, caught.value.line, caught.value.version) == (file, 0, name[:4])
     assert database.read_bytes() == before
+
+
+def told(file: object, database: Path, differences: str, fate: str) -> str:
+    """Return the message that refuses an up file."""
+    version = str(file).rpartition("/")[2][:4]
+    return (
+        f"{file}: {database} is not as this file makes it: {differences}; {fate}; "
+        f"to take it over as it is, run: python -m vmpilot.migrate stamp {version}"
+    )
 
 
 # --- what makes a difference
@@ -40,59 +49,58 @@ CASES = {
     "a column less": (
         WANTED,
         "CREATE TABLE t (a TEXT, b INTEGER NOT NULL DEFAULT 1, PRIMARY KEY (a))",
-        "no column t.c PRIMARY KEY (2)",
+        "~ table t PRIMARY KEY (a, c) -> PRIMARY KEY (a), - column t.c",
     ),
     "a column more": (
         WANTED,
         "CREATE TABLE t (a TEXT, b INTEGER NOT NULL DEFAULT 1, c, d BLOB, PRIMARY KEY (a, c))",
-        "unexpected column t.d BLOB",
+        "+ column t.d BLOB",
     ),
     "type": (
         WANTED,
         "CREATE TABLE t (a TEXT, b TEXT NOT NULL DEFAULT 1, c, PRIMARY KEY (a, c))",
-        "column t.b TEXT NOT NULL DEFAULT 1, expected b INTEGER NOT NULL DEFAULT 1",
+        "~ column t.b INTEGER NOT NULL DEFAULT 1 -> TEXT NOT NULL DEFAULT 1",
     ),
     "NOT NULL": (
         WANTED,
         "CREATE TABLE t (a TEXT, b INTEGER DEFAULT 1, c, PRIMARY KEY (a, c))",
-        "column t.b INTEGER DEFAULT 1, expected b INTEGER NOT NULL DEFAULT 1",
+        "~ column t.b INTEGER NOT NULL DEFAULT 1 -> INTEGER DEFAULT 1",
     ),
     "no default": (
         WANTED,
         "CREATE TABLE t (a TEXT, b INTEGER NOT NULL, c, PRIMARY KEY (a, c))",
-        "column t.b INTEGER NOT NULL, expected b INTEGER NOT NULL DEFAULT 1",
+        "~ column t.b INTEGER NOT NULL DEFAULT 1 -> INTEGER NOT NULL",
     ),
     "another default": (
         WANTED,
         "CREATE TABLE t (a TEXT, b INTEGER NOT NULL DEFAULT 2, c, PRIMARY KEY (a, c))",
-        "column t.b INTEGER NOT NULL DEFAULT 2, expected b INTEGER NOT NULL DEFAULT 1",
+        "~ column t.b INTEGER NOT NULL DEFAULT 1 -> INTEGER NOT NULL DEFAULT 2",
     ),
     "the letters of a default": (
         "CREATE TABLE IF NOT EXISTS t (state TEXT DEFAULT 'Open');",
         "CREATE TABLE t (state TEXT DEFAULT 'open')",
-        "column t.state TEXT DEFAULT 'open', expected state TEXT DEFAULT 'Open'",
+        "~ column t.state TEXT DEFAULT 'Open' -> TEXT DEFAULT 'open'",
     ),
     "the order of a key": (
         WANTED,
         "CREATE TABLE t (a TEXT, b INTEGER NOT NULL DEFAULT 1, c, PRIMARY KEY (c, a))",
-        "column t.a TEXT PRIMARY KEY (2), expected a TEXT PRIMARY KEY; "
-        "column t.c PRIMARY KEY, expected c PRIMARY KEY (2)",
+        "~ table t PRIMARY KEY (a, c) -> PRIMARY KEY (c, a)",
     ),
     "no key": (
         WANTED,
         "CREATE TABLE t (a TEXT, b INTEGER NOT NULL DEFAULT 1, c)",
-        "column t.a TEXT, expected a TEXT PRIMARY KEY; column t.c, expected c PRIMARY KEY (2)",
+        "~ table t PRIMARY KEY (a, c) -> (none)",
     ),
     "a generated column": (
         WANTED,
         "CREATE TABLE t (a TEXT, b INTEGER NOT NULL DEFAULT 1, c AS (1), PRIMARY KEY (a))",
-        "column t.c GENERATED, expected c PRIMARY KEY (2)",
+        "~ table t PRIMARY KEY (a, c) -> PRIMARY KEY (a), ~ column t.c (none) -> GENERATED ALWAYS AS (1) VIRTUAL",
     ),
     **{
         f"written {statement}": (
             statement,
             "CREATE TABLE t (b TEXT)",
-            "no column t.a TEXT; unexpected column t.b TEXT",
+            "- column t.a TEXT, + column t.b TEXT",
         )
         for statement in (
             T,
@@ -106,18 +114,60 @@ CASES = {
     "a view": (
         T,
         "CREATE TABLE u (a TEXT); CREATE VIEW t AS SELECT a FROM u",
-        "t is a view, expected a table",
+        "- table t, + view t",
     ),
+    **{
+        f"another {what}": (
+            f"CREATE TABLE IF NOT EXISTS t {meant};",
+            f"CREATE TABLE u (id INTEGER PRIMARY KEY); CREATE TABLE t {found}",
+            difference,
+        )
+        for what, meant, found, difference in (
+            ("UNIQUE", "(a UNIQUE)", "(a)", "- unique on t (a)"),
+            ("CHECK", "(a CHECK (a > 0))", "(a)", "- check on t (a > 0)"),
+            ("foreign key", "(a REFERENCES u)", "(a)", "- foreign key t (a) -> u"),
+            ("collation", "(a COLLATE NOCASE)", "(a)", "~ column t.a COLLATE NOCASE -> (none)"),
+            ("table option", "(a INT) STRICT", "(a INT)", "~ table t STRICT -> (none)"),
+            (
+                "numbering",
+                "(a INTEGER PRIMARY KEY AUTOINCREMENT)",
+                "(a INTEGER PRIMARY KEY)",
+                "~ table t PRIMARY KEY (a) AUTOINCREMENT -> PRIMARY KEY (a)",
+            ),
+            ("order", "(a, b)", "(b, a)", "~ table t columns in order (a, b) -> (b, a)"),
+        )
+    },
+    **{
+        f"another {kind}": (
+            f"{T}\nCREATE {kind} IF NOT EXISTS {meant};",
+            f"CREATE TABLE t (a TEXT); CREATE TABLE other (a); CREATE {kind} {found}",
+            difference,
+        )
+        for kind, meant, found, difference in (
+            ("INDEX", "i ON t (a)", "i ON t (a DESC)", "~ index i on t (a) -> (a DESC)"),
+            ("INDEX", "j ON t (a)", "j ON other (a)", "- index j on t (a)"),
+            ("VIEW", "v AS SELECT a FROM t", "v AS SELECT 1 AS a", "~ view v"),
+            (
+                "TRIGGER",
+                "g AFTER INSERT ON t BEGIN SELECT 1; END",
+                "g AFTER INSERT ON t BEGIN SELECT 2; END",
+                "~ trigger g on t",
+            ),
+            ("VIRTUAL TABLE", "f USING fts5(a)", "f USING fts5(a, b)", "~ virtual table f"),
+        )
+    },
     # What is written otherwise
     "letters": (WANTED, 'create table "T" (A text, b integer not null default 1, C, primary key (A, C))', ""),
-    "order": (WANTED, "CREATE TABLE t (c, b INTEGER DEFAULT 1 NOT NULL, a TEXT, PRIMARY KEY (a, c))", ""),
-    "constraints": (
-        WANTED,
-        "CREATE TABLE t (a TEXT UNIQUE, b INTEGER NOT NULL DEFAULT 1 CHECK (b), c, PRIMARY KEY (a, c))",
+    "spelling": (
+        "CREATE TABLE IF NOT EXISTS u (id INTEGER PRIMARY KEY);\n"
+        "CREATE TABLE IF NOT EXISTS t (a TEXT DEFAULT 'x', b REFERENCES u, c CHECK (c > 0) DEFAULT FALSE);",
+        'CREATE TABLE u (id INTEGER PRIMARY KEY); CREATE TABLE "t" (a text DEFAULT "x" COLLATE BINARY, b, '
+        "c DEFAULT 0, CHECK ((c > 0)), FOREIGN KEY (b) REFERENCES u (id))",
         "",
     ),
     "blanks": ("CREATE TABLE IF NOT EXISTS t (a BIG INT);", "CREATE TABLE t (a BIG  \n INT)", ""),
     # What is nobody's business
+    "an index that a later step can make": (T, "CREATE TABLE t (a TEXT); CREATE INDEX i ON t (a)", ""),
     "others": (T, "CREATE TABLE t (a TEXT); CREATE TABLE u (x); CREATE VIEW w AS SELECT * FROM u", ""),
     "a trigger of that name": (
         T,
@@ -186,6 +236,64 @@ def test_stamp_takes_a_database_over_as_it_is(migrations: Path, database: Path) 
     assert migrate(database, migrations) == ()
 
 
+def test_the_stamp_of_the_message_is_a_way_out_for_all_that_follows(migrations: Path, database: Path) -> None:
+    difference = two_steps(migrations, database)
+    write(migrations, "0003_u", "CREATE TABLE v AS SELECT * FROM u;")
+    migrate(database, migrations, target="0001")
+    refused(migrations, database, "0002_u", "0001", difference)
+    stamp("0002", database, migrations)
+    assert ran(migrate(database, migrations)) == ["0003"]
+
+
+def test_what_has_been_compared_up_to_head_is_never_compared_again(migrations: Path, database: Path) -> None:
+    write(migrations, "0001_t", T)
+    made(database, "CREATE TABLE t (a TEXT); CREATE TABLE u (b TEXT);")
+    migrate(database, migrations)
+    notes = query(
+        database, "SELECT version, to_version FROM migration_log WHERE action = 'adopt' ORDER BY id"
+    )
+    assert notes == [("", ""), ("0001", "0001")]
+    write(migrations, "0002_u", "CREATE TABLE IF NOT EXISTS u (a TEXT);")
+    assert ran(migrate(database, migrations)) == ["0002"]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        "_litestream_seq (id INTEGER)",
+        "_litestream_lock (id)",
+        "_cf_KV (key, value)",
+        "d1_migrations (id, name)",
+    ],
+)
+def test_tables_of_tools_make_no_adoption(others: str, migrations: Path, database: Path) -> None:
+    write(migrations, "0001_t", T)
+    made(database, f"CREATE TABLE {others};")
+    migrate(database, migrations)
+    assert query(database, "SELECT action FROM migration_log") == [("upgrade",)]
+
+
+def test_a_view_alone_makes_an_adoption(migrations: Path, database: Path) -> None:
+    write(migrations, "0001_t", T)
+    made(database, "CREATE VIEW t AS SELECT 1 AS a;")
+    refused(migrations, database, "0001_t", "base", "- table t, + view t")
+
+
+def test_the_applications_functions_are_used_to_compare(migrations: Path, database: Path) -> None:
+    up = "CREATE TABLE IF NOT EXISTS t (a TEXT, b AS (shout(a)));"
+    write(migrations, "0001_t", up)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.create_function("shout", 1, str.upper, deterministic=True)
+        connection.execute("CREATE TABLE t (a TEXT, b AS (shout(a || '!')))")
+        with pytest.raises(StepError) as caught:
+            migrate(connection, migrations)
+    difference = (
+        "~ column t.b GENERATED ALWAYS AS (shout(a)) VIRTUAL -> GENERATED ALWAYS AS (shout(a || '!')) VIRTUAL"
+    )
+    fate = f"rolled back, {database} is still at base"
+    assert str(caught.value) == told(f"{migrations}/0001_t.up.sql", database, difference, fate)
+
+
 def test_a_table_that_exists_and_may_not_is_sqlites_own_affair(migrations: Path, database: Path) -> None:
     write(migrations, "0001_t", "SELECT 1;\nCREATE TABLE t (a TEXT);")
     made(database, "CREATE TABLE t (a TEXT);")
@@ -204,7 +312,7 @@ def two_steps(migrations: Path, database: Path) -> str:
     write(migrations, "0001_t", "CREATE TABLE IF NOT EXISTS t (a TEXT);\nCREATE TEMP TABLE scratch (a);")
     write(migrations, "0002_u", "CREATE TEMP TABLE scratch (b);\nCREATE TABLE IF NOT EXISTS u (a TEXT);")
     made(database, "CREATE TABLE t (a TEXT); CREATE TABLE u (b TEXT);")
-    return "no column u.a TEXT; unexpected column u.b TEXT"
+    return "- column u.a TEXT, + column u.b TEXT"
 
 
 def test_a_later_step_is_checked_too(migrations: Path, database: Path) -> None:
@@ -247,26 +355,25 @@ def test_a_table_is_compared_with_what_all_steps_before_made_of_it(
         return
     with pytest.raises(StepError) as caught:
         migrate(database, migrations, progress=another)
-    assert str(caught.value) == (
-        f"{migrations}/0003_u.up.sql: no column u.a TEXT; unexpected column u.b TEXT; "
-        f"rolled back, {database} is still at 0002"
-    )
+    fate = f"rolled back, {database} is still at 0002"
+    difference = "- column u.a TEXT, + column u.b TEXT"
+    assert str(caught.value) == told(f"{migrations}/0003_u.up.sql", database, difference, fate)
 
 
 def test_the_steps_that_another_process_leaves_are_checked_too(migrations: Path, database: Path) -> None:
     difference = two_steps(migrations, database)
-    file = f"{migrations}/0002_u.up.sql"
+    file, fate = f"{migrations}/0002_u.up.sql", f"rolled back, {database} is still at 0001"
 
     def another(progress: Progress) -> None:
         if not progress.done:
             return
         with pytest.raises(StepError) as caught:
             migrate(database, migrations)
-        assert str(caught.value) == f"{file}: {difference}; rolled back, {database} is still at 0001"
+        assert str(caught.value) == told(file, database, difference, fate)
 
     with pytest.raises(StepError) as caught:
         migrate(database, migrations, progress=another)
-    assert str(caught.value) == f"{file}: {difference}; rolled back, {database} is still at 0001"
+    assert str(caught.value) == told(file, database, difference, fate)
 
 
 def test_a_file_outside_a_transaction_is_compared_and_says_what_it_did(
@@ -274,12 +381,13 @@ def test_a_file_outside_a_transaction_is_compared_and_says_what_it_did(
 ) -> None:
     write(migrations, "0001_t", "-- vmpilot: no-transaction\nCREATE TABLE IF NOT EXISTS t (a TEXT);\nVACUUM;")
     made(database, "CREATE TABLE t (b TEXT);")
+    file, difference = f"{migrations}/0001_t.up.sql", "- column t.a TEXT, + column t.b TEXT"
+    fate = (
+        f"statements 1 to 2 (lines 2 to 3) have taken effect already, {database} is still at base, "
+        "and the file will run again from its start"
+    )
     for _ in range(2):
         with pytest.raises(StepError) as caught:
             migrate(database, migrations)
-        assert str(caught.value) == (
-            f"{migrations}/0001_t.up.sql: no column t.a TEXT; unexpected column t.b TEXT; "
-            f"statements 1 to 2 (lines 2 to 3) have taken effect already, {database} is still at base, "
-            "and the file will run again from its start"
-        )
+        assert str(caught.value) == told(file, database, difference, fate)
     assert current(database, migrations).version is None

@@ -119,7 +119,7 @@ TWO_ROWS = (
 EDITED = "edited after it was applied; nothing was changed; write a new migration instead, or downgrade below it and upgrade again"
 ACCEPT = f"{EDITED}, or accept the edit, {RUN} stamp 0002"
 LATE = "never applied, and app.db is already at 0009; nothing was changed; to apply it, rename its files to"
-UNCOMPARED = "remark: app.db: schema not compared:"
+UNCOMPARED = "not_compared: app.db: schema not compared:"
 DRIFT = "drift: app.db: schema is not as {} made it: {}; undo this by hand, or make it a migration"
 MINE = "mend or delete these rows"
 OTHERS = "remark: app.db: also holds what no applied migration made:"
@@ -258,7 +258,83 @@ CASES = {
         (f"integrity: app.db: QUICK_CHECK; {MEND}",),
         sql=("PRAGMA ignore_check_constraints = ON", "INSERT INTO a VALUES (0)"),
     ),
+    # SQLite 3.40.0 to 3.41.0 see NULL where there is none, and SQLite the number of an older row
+    "a sound table WITHOUT ROWID": Case(
+        {"0001": "CREATE TABLE m (u INTEGER, t TEXT, PRIMARY KEY (t, u)) WITHOUT ROWID"},
+        sql=("INSERT INTO m VALUES (1, 'a'), (2, 'b')",),
+    ),
+    "a column with a default of the other type": Case(
+        {
+            "0001": "CREATE TABLE m (a)",
+            "0002": "INSERT INTO m VALUES (1), (2); ALTER TABLE m ADD COLUMN flag TEXT NOT NULL DEFAULT true",
+        },
+    ),
+    # what does not work any more
+    "a foreign key without a parent": Case(
+        {"0001": "CREATE TABLE team (id INTEGER PRIMARY KEY); CREATE TABLE player (a, b REFERENCES team)"},
+        (DRIFT.format("0001", "- table team"), "broken: app.db: foreign key (b) of player has no table team"),
+        sql=("INSERT INTO player VALUES (1, 1)", "DROP TABLE team"),
+    ),
+    "foreign keys of several columns without a parent": Case(
+        {"0001": ""},
+        (
+            "broken: app.db: foreign key (z) of b has no table C",
+            "broken: app.db: foreign key (x, y) of b has no table a",
+            f"{OTHERS} table b",
+        ),
+        sql=(
+            "CREATE TABLE b (x, y PRIMARY KEY, z REFERENCES C, w REFERENCES B, FOREIGN KEY (x, y) REFERENCES a)",
+        ),
+    ),
+    "views and triggers that do not compile": Case(
+        {"0001": "CREATE TABLE t (a); CREATE TABLE u (a)"},
+        (
+            DRIFT.format("0001", "+ trigger g on t"),
+            DRIFT.format("0001", "+ trigger h on t"),
+            "broken: app.db: w does not compile: no such table: main.gone",
+            "broken: app.db: h does not compile: no such table: main.audits",
+            f"{OTHERS} view v, view w",
+        ),
+        sql=(
+            "CREATE VIEW v AS SELECT a FROM t",
+            "CREATE VIEW w AS SELECT a FROM gone",
+            "CREATE TRIGGER g AFTER INSERT ON t BEGIN INSERT INTO u VALUES (1); END",
+            "CREATE TRIGGER h AFTER INSERT ON t BEGIN INSERT INTO audits VALUES (1); END",
+        ),
+    ),
+    "a view of a virtual table": Case(
+        {
+            "0001": "CREATE TABLE docs_content (id INTEGER PRIMARY KEY, a);"
+            "CREATE VIRTUAL TABLE docs USING fts4(content='docs_content', a);"
+            "CREATE VIRTUAL TABLE own USING fts5(a); CREATE VIEW v AS SELECT a FROM docs JOIN own USING (a)"
+        }
+    ),
+    "a table with the name of a shadow": Case(
+        {
+            "0001": "CREATE VIRTUAL TABLE docs USING fts5(a, content='docs_content');"
+            "CREATE TABLE docs_content (id INTEGER PRIMARY KEY, a)"
+        },
+        (DRIFT.format("0001", "+ column docs_content.b"),),
+        sql=("ALTER TABLE docs_content ADD COLUMN b",),
+    ),
     # drift, and what is none
+    "the order of columns": Case(
+        {"0001": "CREATE TABLE pay (debit INTEGER, credit INTEGER)"},
+        (DRIFT.format("0001", "~ table pay columns in order (debit, credit) -> (credit, debit)"),),
+        sql=("ALTER TABLE pay DROP COLUMN debit", "ALTER TABLE pay ADD COLUMN debit INTEGER"),
+    ),
+    "another spelling": Case(
+        {
+            "0001": "CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE c (a REFERENCES p, b DEFAULT FALSE);"
+            "CREATE INDEX i ON c (a) WHERE (b IS NULL)"
+        },
+        target="stamp",
+        sql=(
+            "CREATE TABLE p (id INTEGER NOT NULL PRIMARY KEY)",
+            "CREATE TABLE c (a, b DEFAULT 0, FOREIGN KEY (a) REFERENCES p (id))",
+            "CREATE INDEX i ON c (a COLLATE BINARY) WHERE b IS NULL",
+        ),
+    ),
     "what others made": Case(
         EVERYTHING,
         (
@@ -366,6 +442,18 @@ def test_a_check_says(case: Case) -> None:
     healthy = set(kinds(says)) <= {"remark"}
     lines = [*says, "app.db is at head and sound"] if healthy else [*says]
     assert (code, out.splitlines(), err) == (int(not healthy), lines, "")
+
+
+def test_what_a_file_leaves_on_purpose_is_a_remark(migrations: Path) -> None:
+    up = "-- vmpilot: unguarded 0002 makes it\nCREATE VIEW v AS SELECT a FROM later;"
+    write(migrations, "0001", f"{up} CREATE TABLE c (a REFERENCES parent);")
+    change("app.db", "CREATE VIEW v AS SELECT a FROM later", "CREATE TABLE c (a REFERENCES parent)")
+    stamp("head", "app.db", migrations)
+    reason = "unguarded: 0002 makes it"
+    assert checked() == (
+        f"remark: app.db: foreign key (a) of c has no table parent; {reason}",
+        f"remark: app.db: v does not compile: no such table: main.later; {reason}",
+    )
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -711,13 +799,13 @@ def test_what_the_replay_lacks_is_named_and_no_drift(
 ) -> None:
     write(migrations, "0001", "CREATE TABLE chats (id TEXT PRIMARY KEY)")
     write(migrations, "0002", f"-- a comment\nSELECT 1;\n{last};\nSELECT 2")
-    remark = f"{UNCOMPARED} migrations/0002.up.sql:3: {lacks}"
+    uncompared = f"{UNCOMPARED} migrations/0002.up.sql:3: {lacks}"
     with application() as connection:
         migrate(connection, "migrations")
         connection.execute("CREATE TABLE theirs (a)")
-        assert said(check(connection, "migrations"), database) == (remark,)
-    assert remark in checked()
-    assert set(kinds(checked())) == {"remark"}
+        assert said(check(connection, "migrations"), database) == (f"{OTHERS} table theirs",)
+    assert uncompared in checked()
+    assert set(kinds(checked())) == {"not_compared"}
 
 
 def test_a_view_that_uses_a_function_of_the_application_is_compared(migrations: Path) -> None:
@@ -729,7 +817,7 @@ def test_a_view_that_uses_a_function_of_the_application_is_compared(migrations: 
     assert checked() == (DRIFT.format("0001", "- view weights"),)
 
 
-def test_what_the_look_lacks_is_a_remark(migrations: Path, database: Path) -> None:
+def test_what_the_look_lacks_is_not_compared(migrations: Path, database: Path) -> None:
     """Both need the collation; the violation is seen through the application's own connection only."""
     tables = "CREATE TABLE a (b TEXT PRIMARY KEY COLLATE german); CREATE TABLE c (d TEXT REFERENCES a)"
     write(migrations, "0001", tables)
@@ -739,9 +827,78 @@ def test_what_the_look_lacks_is_a_remark(migrations: Path, database: Path) -> No
         migrate(connection, "migrations")
         connection.execute("INSERT INTO c VALUES ('x')")
         keys = f"foreign_keys: app.db: 1 foreign key violation: row 1 of c has no parent in a; {MINE}"
-        assert said(check(connection, "migrations"), database) == (keys, uncompared)
-    unseen = (f"remark: app.db: {what} not checked: {lacks}" for what in ("foreign keys", "pages"))
+        assert said(check(connection, "migrations"), database) == (keys,)
+    unseen = (f"not_compared: app.db: {what} not checked: {lacks}" for what in ("foreign keys", "pages"))
     assert checked() == (uncompared, *unseen)
+
+
+class Total:
+    """The application's own sum, and a count if it has no argument."""
+
+    def __init__(self) -> None:
+        self.total = 0.0
+
+    def step(self, *values: float) -> None:
+        self.total += sum(values) if values else 1
+
+    def finalize(self) -> float:
+        return self.total
+
+
+def gifted(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Give a connection functions of every kind, also in place of one of SQLite's own."""
+    connection.create_function("weight", 1, len, deterministic=True)
+    connection.create_function("either", -1, lambda *values: next(filter(None, values), None))
+    connection.create_function("upper", 1, lambda text: text.swapcase(), deterministic=True)
+    connection.create_aggregate("all_of", 1, Total)  # type: ignore[arg-type]
+    connection.create_aggregate("how_many", -1, Total)  # type: ignore[arg-type]
+    connection.create_collation("Ger man", lambda a, b: (a > b) - (a < b))
+    return connection
+
+
+GIFTS = """
+CREATE TABLE t (a TEXT COLLATE "Ger man" UNIQUE, b AS (weight(a)));
+CREATE INDEX i ON t (weight(a)) WHERE weight(a) > 1;
+INSERT INTO t (a) VALUES ('b'), ('a'), ('cc');
+CREATE TABLE found AS SELECT either(NULL, 0, a) AS first, all_of(b) AS b, how_many() AS c, how_many(1, 2) AS d,
+  upper('aB') AS e FROM t ORDER BY a;
+INSERT INTO found SELECT 'none', all_of(b), how_many(), how_many(1, 2), NULL FROM t WHERE b > 9;
+CREATE TABLE k (v CHECK (v IN ('b', 'none', 4.0, 3.0, 9.0, 0.0, 'Ab')));
+INSERT INTO k SELECT b FROM found UNION ALL SELECT c FROM found UNION ALL SELECT d FROM found;
+INSERT INTO k SELECT first FROM found UNION ALL SELECT e FROM found WHERE e IS NOT NULL;
+"""
+
+
+@pytest.mark.parametrize("factory", [str, bytes])
+def test_a_replay_has_all_that_the_callers_connection_has(
+    migrations: Path, database: Path, factory: type[str] | type[bytes]
+) -> None:
+    """Each value goes through a CHECK, on the connection and in the replay: so both have the same."""
+    write(migrations, "0001", GIFTS)
+    with closing(gifted(sqlite3.connect(database, detect_types=sqlite3.PARSE_DECLTYPES))) as connection:
+        connection.text_factory = factory
+        migrate(connection, migrations)
+        assert said(check(connection, migrations), database) == ()
+        connection.execute("DROP INDEX i")
+        drift = DRIFT.format("0001", "- index i on t (weight(a)) WHERE weight(a) > 1")
+        assert said(check(connection, migrations), database) == (drift,)
+    uncompared = f"{UNCOMPARED} migrations/0001.up.sql:2: no such collation sequence: Ger man"
+    assert uncompared in checked()
+    code, out, _ = in_process("check", *WHERE)
+    assert (code, "sound" in out) == (1, False)
+
+
+def test_a_schema_that_was_written_by_hand_is_read_anew(two: Path, database: Path) -> None:
+    migrate(database, two)
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("SELECT * FROM chats")
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_schema SET sql = replace(sql, 'title TEXT', 'title BLOB') WHERE name = 'chats'"
+        )
+        drift = DRIFT.format("0002", "~ column chats.title TEXT -> BLOB")
+        assert said(check(connection, two), database) == (drift,)
+        assert connection.execute("PRAGMA writable_schema").fetchone() == (1,)
 
 
 # --- databases of older releases and of Alembic

@@ -296,8 +296,9 @@ def test_a_failing_step_is_told_in_the_words_of_the_real_run(chats: Path, sql: s
 def test_guards_and_adoption_speak_too(migrations: Path) -> None:
     write(migrations, "0001_tables", "CREATE TABLE IF NOT EXISTS one (a);")
     change("app.db", "CREATE TABLE one (b)")
-    found = "no column one.a; unexpected column one.b"
-    said = f"{migrations}/0001_tables.up.sql: {found}; rolled back, app.db is still at base"
+    found = "app.db is not as this file makes it: - column one.a, + column one.b"
+    remedy = "to take it over as it is, run: python -m vmpilot.migrate stamp 0001"
+    said = f"{migrations}/0001_tables.up.sql: {found}; rolled back, app.db is still at base; {remedy}"
     assert rehearsed()["error"]["message"] == said
 
 

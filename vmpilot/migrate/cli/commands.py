@@ -4,13 +4,12 @@ What only one command needs is imported when that command runs: a start-up pays 
 """
 
 import os
-import sqlite3
 from argparse import Namespace
 from contextlib import suppress
 from typing import Any
 
 from ..database.connection import UNCHANGED
-from ..database.opening import Connect, located
+from ..database.opening import SQLITE3, Connect, located
 from ..errors import AccessError, MigrationError
 from ..files import directory as directories
 from ..files.directory import Directory
@@ -189,7 +188,7 @@ def _place(options: Namespace) -> directories.Place:
 def _connect(options: Namespace) -> Connect:
     """Return how to open a path: with the application's function, if one is named."""
     if not options.connect:
-        return sqlite3.connect
+        return SQLITE3
     from importlib import import_module
 
     named = f"--connect {options.connect}"

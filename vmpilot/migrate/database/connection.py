@@ -198,6 +198,16 @@ def is_wreck(error: BaseException | None) -> bool:
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
+def is_full(error: BaseException | None) -> bool:
+    """Tell whether SQLite could not write more: the disk is full, or an AUTOINCREMENT has no number left."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+
+
+def is_input_output(error: BaseException | None) -> bool:
+    """Tell whether the system failed SQLite in reading or writing."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
+
+
 # --- transactions
 
 

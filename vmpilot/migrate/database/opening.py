@@ -23,16 +23,18 @@ from .connection import (
     translated,
     wait,
 )
+from .delegation import delegate
 from .names import default, located
 from .settings import setting
 
 __all__ = ["located"]
 
 Connect = Callable[[str], Any]
+SQLITE3: Connect = sqlite3.connect
 
 
 @contextmanager
-def reading(database: Any, timeout: float, connect: Connect = sqlite3.connect) -> Iterator[Session]:
+def reading(database: Any, timeout: float, connect: Connect = SQLITE3) -> Iterator[Session]:
     """Open a path or a caller's connection to look at it.
 
     Never writes and never creates: a missing file reads as an empty database. `connect` is how the
@@ -76,7 +78,7 @@ def scratch(
     path: str = ":memory:",
     database: str = ":memory:",
     timeout: float = 0.0,
-    connect: Connect = sqlite3.connect,
+    connect: Connect = SQLITE3,
 ) -> Iterator[Session]:
     """Open a private database on which migrations are played: an empty one in memory, or a copy at `path`.
 
@@ -114,6 +116,18 @@ def _check_private(session: Session, path: str) -> None:
     if not file and (found := session.value("SELECT name FROM sqlite_master")):
         told = f"connect opened a database with {plain(found)} in it, expected an empty one"
         raise AccessError(f"{path}: {told}; {UNCHANGED}", database=path)
+
+
+@contextmanager
+def scratch_like(session: Session) -> Iterator[Session]:
+    """Open an empty private database in memory that has the functions and collations of a connection.
+
+    They are called where they are, on that connection, for which it must be at hand meanwhile. What only a
+    module of the application knows (a virtual table, a tokenizer, a window function) lacks here too.
+    """
+    with scratch() as empty:
+        delegate(session, empty)
+        yield empty
 
 
 @contextmanager

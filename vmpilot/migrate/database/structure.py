@@ -13,13 +13,16 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from ..tokens import Token, folded, mentioned, plain, tokens, unquoted
-from . import tables
+from . import meaning, tables
 from .connection import Session
+from .meaning import name as _name
+from .meaning import word as _word
 
 _LABELS = {
     "table": "table {0.table}",
     "virtual table": "virtual table {0.table}",
     "view": "view {0.table}",
+    "columns": "table {0.table} columns in order",
     "column": "column {0.table}.{0.name}",
     "check": "check on {0.table}",
     "unique": "unique on {0.table}",
@@ -29,7 +32,9 @@ _LABELS = {
     "trigger": "trigger {0.name} on {0.table}",
 }
 _RANKS = {kind: rank for rank, kind in enumerate(_LABELS)}
-_PARTS = ("column", "check", "unique", "conflict clause", "foreign key")  # come and go with their table
+WHOLE = ("table", "virtual table", "view")
+# These come and go with their table.
+_PARTS = ("columns", "column", "check", "unique", "conflict clause", "foreign key")
 _LONG = ("virtual table", "view", "trigger")  # have too much text to show
 
 _TELLING = re.compile(r"check|collate|references|conflict|autoincrement|strict|rowid|\bas\b", re.IGNORECASE)
@@ -41,7 +46,7 @@ _RULES = {"NULL": "NOT NULL", "UNIQUE": "UNIQUE", "KEY": "PRIMARY KEY"}  # what 
 class Fact(NamedTuple):
     """One thing that holds in a database, as it is written there; `key` is what is compared.
 
-    A key knows no letter case, quotes, blanks or comments but those inside of strings.
+    A key holds what SQLite does, and nothing of how that is spelled.
     """
 
     kind: str
@@ -78,20 +83,47 @@ def _facts(session: Session, objects: Collection[_Object]) -> Iterator[Fact]:
     """Read what these objects say, all tables at once."""
     tables = [name for kind, name, _, _ in objects if kind == "table"]
     columns, terms, keys = (_each(session, query, tables) for query in (_COLUMNS, _TERMS, _FOREIGN_KEYS))
-    known = {folded(name): {folded(name)} for _, name, _, _ in objects}
-    for name in tables:
-        known[folded(name)].update(folded(row[0]) for row in columns[name])
+    told = {name: _told(sql) for kind, name, _, sql in objects if kind == "table"}
+    known = {folded(name): {folded(name), *(folded(row[0]) for row in columns[name])} for name in tables}
+    known |= {folded(name): {folded(name)} for kind, name, _, _ in objects if kind == "virtual table"}
+    views = {folded(name): sql for kind, name, _, sql in objects if kind == "view"}
+    known |= {name: _given(sql, known.keys() | views.keys()) for name, sql in views.items()}
     read = cache(_read)  # many columns are alike
     for kind, name, table, sql in objects:
-        words = mentioned(sql) & known.keys() if '"' in sql else ()
-        names = frozenset[str]().union(*(known[word] for word in words))
-        if kind == "table":
-            drafts = _table(name, _told(sql), columns[name], terms[name], keys[name])
+        if kind in ("view", "trigger"):
+            names = _known(folded(name), sql, known)
         else:
-            drafts = [(kind, name, _definition(kind, sql))]
-        for part, own, written in drafts:
-            text, meaning = read(written, names)
-            yield Fact(part, table, own, text, (folded(table), _RANKS[part], folded(own), meaning))
+            names = frozenset(known.get(folded(table), ()))
+        if kind == "table":
+            drafts = _table(name, told[name], columns[name], terms[name], keys[name])
+        else:
+            drafts = [Draft(kind, name, _definition(kind, sql))]
+        own = _collations(told.get(table))
+        for draft in drafts:
+            text, said = read(draft.kind, draft.text, names, own if draft.kind in _SORTED else ())
+            place = (folded(table), _RANKS[draft.kind], folded(draft.name))
+            meant = said if draft.meaning is None else draft.meaning
+            yield Fact(draft.kind, table, draft.name, text, (*place, meant))
+
+
+def _given(sql: str, objects: Collection[str]) -> set[str]:
+    """Return the names that others can know from a view: what it looks at, and the names of its columns."""
+    found = list(tokens(sql))
+    words = {_name(token) for token in found if token.kind in ("word", "name")}
+    return words | meaning.aliases(found, words) | mentioned(sql).intersection(objects)
+
+
+def _known(own: str, sql: str, known: dict[str, set[str]]) -> frozenset[str]:
+    """Return the names that mean something in a view or a trigger: of what it mentions, and its own."""
+    names = set[str]()
+    if '"' in sql:
+        new = mentioned(sql) & known.keys() - {own}
+        while new:  # a view has columns of what it looks at
+            found = set[str]().union(*(known[word] for word in new))
+            new = found & known.keys() - names - {own}
+            names |= found
+        names |= meaning.aliases(list(tokens(sql)), names)
+    return frozenset(names)
 
 
 def reach(session: Session, *scripts: str) -> frozenset[str]:
@@ -121,16 +153,33 @@ def difference(before: Schema, after: Schema) -> tuple[str, ...]:
     """List by table what came (+), went (-) or changed (~); a table that came or went is one line."""
     tables = [{fact.key[0] for fact in facts if fact.kind == "table"} for facts in (before, after)]
     lasting = tables[0] & tables[1]
+    same = {(*fact.key[:2], folded(fact.text)) for fact in before - after if fact.kind == "foreign key"}
+    same &= {(*fact.key[:2], folded(fact.text)) for fact in after - before}
     old, new = (
-        {_place(fact): fact for fact in facts if fact.kind not in _PARTS or fact.key[0] in lasting}
+        {
+            _place(fact): fact
+            for fact in facts
+            if (fact.kind not in _PARTS or fact.key[0] in lasting)
+            # Another key of the parent is told of the parent.
+            and (*fact.key[:2], folded(fact.text)) not in same
+        }
         for facts in (before - after, after - before)
     )
+    for place in [place for place, fact in old.items() if fact.kind == "columns"]:
+        if _in_order(old[place], new[place]):
+            del old[place], new[place]
     return tuple(_line(old.get(place), new.get(place)) for place in sorted(old.keys() | new.keys()))
 
 
 def _place(fact: Fact) -> tuple[Any, ...]:
     """Return what two facts share if one became the other; what has no name only comes and goes."""
     return fact.key[:3] if fact.name else fact.key
+
+
+def _in_order(before: Fact, after: Fact) -> bool:
+    """Tell whether the columns that a table kept stand in the order in which they stood."""
+    old, new = before.key[3].split("\0"), after.key[3].split("\0")
+    return [name for name in old if name in new] == [name for name in new if name in old]
 
 
 def _line(before: Fact | None, after: Fact | None) -> str:
@@ -143,7 +192,8 @@ def _line(before: Fact | None, after: Fact | None) -> str:
     return "\\n".join(line.rstrip().splitlines())
 
 
-_OBJECTS = "SELECT type, name, tbl_name, sql FROM main.sqlite_schema"
+# A bare column has a declared type, for which a caller's connection can have a converter: hence each `+`.
+_OBJECTS = "SELECT +type, +name, +tbl_name, +sql FROM main.sqlite_schema"
 _SHADOWS = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow'"
 _COLUMNS = """
 SELECT n.name, c.name, c.type, c."notnull", c.dflt_value, c.pk, c.hidden
@@ -153,8 +203,9 @@ SELECT n.name, i.name, i.origin, t.name, t."desc", t.coll
 FROM n JOIN pragma_index_list(n.name, 'main') i JOIN pragma_index_xinfo(i.name, 'main') t
 WHERE i.origin <> 'c' AND t."key" """
 _FOREIGN_KEYS = """
-SELECT n.name, k.id, k."table", k.on_update, k.on_delete, k."from", k."to"
-FROM n JOIN pragma_foreign_key_list(n.name, 'main') k"""
+SELECT n.name, k.id, k."table", k.on_update, k.on_delete, k."from", k."to", p.name
+FROM n JOIN pragma_foreign_key_list(n.name, 'main') k
+LEFT JOIN pragma_table_info(k."table", 'main') p ON p.pk = k.seq + 1 AND k."to" IS NULL"""
 _NAMED = f"{_OBJECTS} WHERE tbl_name COLLATE NOCASE IN n OR name <> tbl_name AND name COLLATE NOCASE IN n"
 _MENTIONING = f"{_OBJECTS} WHERE instr(lower(sql), ?)"
 
@@ -163,10 +214,14 @@ def _objects(session: Session, only: Collection[str] | None) -> list[_Object]:
     owned = f"{_OBJECTS} WHERE tbl_name COLLATE NOCASE IN n"
     found = session.rows(_OBJECTS) if only is None else _select(session, owned, only)
     left_out = set(tables.TABLES)
-    virtual = {name for kind, name, _, sql in found if kind == "table" and sql.startswith("CREATE VIRTUAL")}
+    virtual = {
+        name: sql for kind, name, _, sql in found if kind == "table" and sql.startswith("CREATE VIRTUAL")
+    }
     if virtual:
         with suppress(*session.failures):  # SQLite before 3.37 cannot tell them: they are tables like others
             left_out.update(folded(name) for (name,) in session.rows(_SHADOWS))
+        for name, sql in virtual.items():
+            left_out -= {f"{folded(name)}_{part}" for part in meaning.disowned(sql)}
     return [
         ("virtual table" if name in virtual else kind, name, table, sql)
         for kind, name, table, sql in found
@@ -191,10 +246,41 @@ def _select(session: Session, query: str, names: Iterable[str]) -> _Rows:
     return found
 
 
-def _read(text: str, names: frozenset[str]) -> tuple[str, str]:
+class Draft(NamedTuple):
+    """A fact as its table tells it; `meaning` where that is more than its text says."""
+
+    kind: str
+    name: str
+    text: str
+    meaning: str | None = None
+
+
+_Pairs = tuple[tuple[str, str], ...]
+_SORTED = ("index", "conflict clause")  # whose terms can be sorted like their columns
+
+
+def _read(kind: str, text: str, names: frozenset[str], collations: _Pairs) -> tuple[str, str]:
     """Return how to show SQL, and what it means where these names are known."""
     found = list(tokens(text))
-    return _shown(found), "\0".join(_meaning(token, names) for token in found)
+    if kind in _SORTED:
+        return _shown(found), meaning.terms(found, names, dict(collations))
+    if kind == "view":
+        return _shown(found), meaning.view(found, names)
+    if kind == "trigger":
+        return _shown(found), meaning.trigger(found, names)
+    if kind == "virtual table":
+        return _shown(found), meaning.virtual(found)
+    if kind == "check":
+        return _shown(found), meaning.expression(found, names)
+    return _shown(found), meaning.plain_meaning(found, names)
+
+
+def _collations(told: "_Told | None") -> _Pairs:
+    """Return how the columns of a table are sorted, where that is said."""
+    found = told.items() if told else ()
+    return tuple(
+        (column, folded(texts[-1])) for (word, column), texts in found if texts and word == "COLLATE"
+    )
 
 
 def _definition(kind: str, sql: str) -> str:
@@ -211,51 +297,73 @@ def _definition(kind: str, sql: str) -> str:
 _Told = defaultdict[tuple[str, str], list[str]]  # by keyword, and by column if it says something of one
 
 
-def _table(name: str, told: _Told, columns: _Rows, terms: _Rows, keys: _Rows) -> list[tuple[str, str, str]]:
-    """Return kind, name and text of all facts of a table: what the pragmas tell, and what its SQL told."""
-    facts = [("column", row[0], _column(told, *row)) for row in columns]
+def _table(name: str, told: _Told, columns: _Rows, terms: _Rows, keys: _Rows) -> list[Draft]:
+    """Return all facts of a table: what the pragmas tell, and what its SQL told."""
+    order = ", ".join(plain(row[0]) for row in columns)
+    facts = [Draft("columns", name, f"({order})", "\0".join(folded(row[0]) for row in columns))]
     primary = ", ".join(plain(row[0]) for row in columns if row[4])
+    uniques = []
+    is_numbered = True
     for (_, origin), group in groupby(terms, itemgetter(0, 1)):
         text = ", ".join(_term(told, *row[2:]) for row in group)
         if origin == "pk":
-            primary = text
+            primary, is_numbered = text, False
         else:
-            facts.append(("unique", "", f"({text})"))
+            uniques.append(Draft("unique", "", f"({text})"))
     key = [f"PRIMARY KEY ({primary})"] if primary else []
-    facts.append(("table", name, " ".join(key + told["OPTION", ""])))
+    names = frozenset(folded(row[0]) for row in columns)
+    facts += [_column(told, names, *row, is_numbered) for row in columns] + uniques
+    facts.append(Draft("table", name, " ".join(key + told["OPTION", ""])))
     for number, group in groupby(keys, itemgetter(0)):
         # SQLite numbers foreign keys from the last to the first.
-        facts.append(("foreign key", "", _foreign_key(list(group)) + told["REFERENCES", ""][~number]))
-    facts += [("check", "", text) for (word, _), texts in told.items() for text in texts if word == "CHECK"]
-    return facts + [("conflict clause", "", text) for text in told["CONFLICT", ""]]
+        facts.append(_foreign_key(list(group), told["REFERENCES", ""][~number]))
+    checks = (text for (word, _), texts in told.items() for text in texts if word == "CHECK")
+    facts += [Draft("check", "", text) for text in checks]
+    return facts + [Draft("conflict clause", "", text) for text in told["CONFLICT", ""]]
 
 
-def _column(told: _Told, *row: Any) -> str:
-    name, kind, required, default, _, hidden = row
-    parts = [kind]
-    parts += ["NOT NULL"] * required
-    parts += [f"DEFAULT {default}"] if default else []
-    parts += [f"COLLATE {collation}" for collation in told["COLLATE", folded(name)]]
+def _column(told: _Told, names: frozenset[str], *row: Any) -> Draft:
+    """Return what a column is; one that is the number of the row is never NULL, whether that is said or not.
+
+    https://www.sqlite.org/lang_createtable.html#rowid
+    """
+    name, kind, required, default, key, hidden, is_numbered = row
+    implied = key and is_numbered and folded(kind) == "integer"
+    collation = [f"COLLATE {found}" for found in told["COLLATE", folded(name)][-1:]]
+    collation = [text for text in collation if folded(text) != "collate binary"]
     stored = "STORED" if hidden == 3 else "VIRTUAL"
-    parts += [f"GENERATED ALWAYS AS {value} {stored}" for value in told["AS", folded(name)]]
-    return "\n".join(parts)  # a line each, for the comments that a type or a default may end with
+    values = told["AS", folded(name)]
+    parts = [kind, *["NOT NULL"] * required, *([f"DEFAULT {default}"] if default else []), *collation]
+    parts += [f"GENERATED ALWAYS AS {value} {stored}" for value in values]
+    said = [meaning.kind(kind), *["not null"] * (required and not implied), *map(folded, collation)]
+    said += [f"default {text}" for text in [meaning.default(default or "")] if text]
+    said += [f"as {meaning.expression(list(tokens(value)), names)} {stored}" for value in values]
+    # A line each, for the comments that a type or a default may end with.
+    return Draft("column", name, "\n".join(parts), "\3".join(said))
 
 
 def _term(told: _Told, column: str, descending: int, collation: str) -> str:
     """Show a column of a key, with how it is compared if that is not as elsewhere."""
-    own = [*told["COLLATE", folded(column)], "BINARY"][0]
+    own = [*told["COLLATE", folded(column)][-1:], "BINARY"][0]
     other = f" COLLATE {collation}" if folded(collation) != folded(own) else ""
     return plain(column) + other + " DESC" * descending
 
 
-def _foreign_key(pairs: _Rows) -> str:
-    """Show a foreign key without MATCH, which SQLite ignores: https://www.sqlite.org/foreignkeys.html"""
-    _, parent, *actions, _, _ = pairs[0]
+def _foreign_key(pairs: _Rows, deferred: str) -> Draft:
+    """Show a foreign key without MATCH, which SQLite ignores: https://www.sqlite.org/foreignkeys.html
+
+    One that names no columns of its parent means the primary key; in which order its columns are written
+    is all the same.
+    """
+    _, parent, *actions, _, _, _ = pairs[0]
     ours, theirs = (", ".join(plain(row[at]) for row in pairs if row[at] is not None) for at in (4, 5))
-    text = f"({ours}) -> {plain(parent)}" + f" ({theirs})" * bool(theirs)
-    for event, action in zip(("update", "delete"), actions, strict=True):
-        text += f" on {event} {action.lower()}" * (action != "NO ACTION")
-    return text
+    rules = "".join(
+        f" on {event} {action.lower()}" * (action != "NO ACTION")
+        for event, action in zip(("update", "delete"), actions, strict=True)
+    )
+    text = f"({ours}) -> {plain(parent)}" + f" ({theirs})" * bool(theirs) + rules + deferred
+    meant = sorted(f"{folded(row[4])}\1{folded(row[5] or row[6] or '')}" for row in pairs)
+    return Draft("foreign key", "", text, "\0".join((*meant, folded(parent), rules, deferred)))
 
 
 def _told(sql: str) -> _Told:
@@ -301,25 +409,8 @@ def _tell(told: _Told, item: list[list[Token]]) -> None:
             told["REFERENCES", ""].append("")
         elif (word, following) == ("INITIALLY", "DEFERRED") and words[at - 2] != "NOT":
             told["REFERENCES", ""][-1] = " deferrable initially deferred"
-        elif word in ("CHECK", "AS", "COLLATE") and following != "BINARY":
+        elif word in ("CHECK", "AS", "COLLATE"):
             told[word, column].append(unquoted(_shown(item[at + 1])))
-
-
-def _word(token: Token) -> str:
-    """Return a token as a keyword would be written; what is in quotes keeps them."""
-    return token.text.upper()
-
-
-def _meaning(token: Token, names: Collection[str]) -> str:
-    """Return what a token means; what is in double quotes and no name is a string, as SQLite has it.
-
-    https://www.sqlite.org/quirks.html#double_quoted_string_literals_are_accepted
-    """
-    if token.kind == "string":
-        return token.text
-    if token.kind == "double" and _name(token) not in names:
-        return "'" + unquoted(token.text).replace("'", "''") + "'"
-    return _name(token)
 
 
 def _shown(found: Iterable[Token]) -> str:
@@ -330,7 +421,3 @@ def _shown(found: Iterable[Token]) -> str:
         text += ("" if last == "(" or token.text in (")", ",") else apart) + token.text
         last, end = token.text, token.start + len(token.text)
     return text.strip()
-
-
-def _name(token: Token) -> str:
-    return folded(unquoted(token.text))

@@ -46,6 +46,7 @@ _INSERT_LOG = (
     f"INSERT INTO main.migration_log ({', '.join(LOG_COLUMNS)}) VALUES ({', '.join('?' * len(LOG_COLUMNS))})"
 )
 
+_OTHERS = ("sqlite_", "_litestream_", "_cf_")
 # A bare column has a declared type, for which a caller's connection can have a converter: hence each `+`.
 # https://docs.python.org/3/library/sqlite3.html#sqlite3.PARSE_DECLTYPES
 _PRESENT = "SELECT +name FROM main.sqlite_master WHERE name IN (?, ?)"
@@ -231,8 +232,15 @@ def kept_down(session: Session, version: str) -> tuple[str, str] | None:
 
 
 def has_tables(session: Session) -> bool:
-    """Tell whether a database has tables of its own."""
-    return not names(session) <= TABLES.keys()
+    """Tell whether a database has tables or views of its own.
+
+    Not the runner's, not SQLite's, and not those that keep for themselves what copies or serves the file:
+    Litestream (https://litestream.io/how-it-works/) and Cloudflare D1.
+    """
+    sql = "SELECT +name FROM main.sqlite_master WHERE type IN ('table', 'view')"
+    found = {name.lower() for (name,) in wait(session, lambda: session.rows(sql))}
+    others = {name for name in found if name.startswith(_OTHERS)}
+    return not found - others <= TABLES.keys() | {"d1_migrations"}
 
 
 def names(session: Session) -> set[str]:

@@ -1,45 +1,84 @@
-"""Whether a database that has tables but no version has the tables that the migrations would have made.
+"""Whether a database that has tables but no version has what the migrations would have made.
 
 `CREATE TABLE IF NOT EXISTS` over a table of another shape does nothing and says nothing. So each step
-also runs on a scratch database, and the tables that it creates are compared; nothing else is.
+also runs on a scratch database, and all that it creates is compared by structure; nothing else is. That
+ends at head, or when a stamp says that the database is right as it is.
 """
 
-import re
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from typing import NamedTuple
 
-from ..database.connection import Session
+from ..database import structure, tables
+from ..database.connection import Session, interruptible
+from ..database.opening import scratch_like
+from ..database.structure import Schema
+from ..database.tables import NOTHING, Record, Recorded
 from ..errors import MigrationError
-from ..files.script import Script
-from .guards import tables
+from ..files.plan import Step
+from ..files.script import Script, statements
+from ..tokens import folded, head
 from .play import play, transaction
-
-Comparison = Callable[[Session, Script], tuple[str, ...]]
-
-_COLUMNS = 'SELECT name, type, "notnull", dflt_value, pk, hidden FROM pragma_table_xinfo(?)'
-_KIND = "SELECT type FROM sqlite_master WHERE name = ? COLLATE NOCASE AND type <> 'trigger'"
+from .status import Status
 
 
-def comparison(empty: Session, applied: Iterable[Script]) -> Comparison:
-    """Return what tells how the tables that a step creates differ from those that it makes elsewhere.
+class Comparison(NamedTuple):
+    """What tells how that which a step creates differs from what it makes elsewhere.
 
-    `empty` is a scratch database, on which the scripts in `applied` run first. A step that cannot run
-    there, because it needs the application's own functions or rows, ends the comparison: what the
-    steps after it would build there is not what they build elsewhere.
+    `last` is the version of the step with which it ends, empty if there is nothing to compare.
     """
-    comparable = all(_follow(empty, script) for script in applied)
+
+    differences: Callable[[Session, Script], tuple[str, ...]]
+    last: str
+
+
+def comparison(session: Session, at: Status, stack: ExitStack) -> Comparison:
+    """Return how steps are compared from here on; a scratch database stays open in `stack`.
+
+    A note in the log makes a later run compare too: what was refused once must not pass the second time.
+    A step that cannot run on the scratch database, because it needs rows of the application, ends the
+    comparison: what the steps after it would build there is not what they build elsewhere.
+    """
+    if at.recorded == NOTHING and tables.has_tables(session):
+        tables.write(session, Record("adopt", "", "", "", ""))
+    elif not _is_begun(at.recorded):
+        return NONE
+    empty = stack.enter_context(scratch_like(session))
+    below = (each.up for each in at.timeline[: at.position] if each.up)
+    comparable = all(_follow(empty, at.directory.script(name)) for name in below)
 
     def differences(session: Session, script: Script) -> tuple[str, ...]:
         nonlocal comparable
         comparable = comparable and _follow(empty, script)
-        names = tables(script, "create") if comparable else ()
-        return tuple(line for name in names for line in _difference(session, empty, name))
+        return _differences(session, empty, script) if comparable else ()
 
-    return differences
+    history = at.directory.history
+    return Comparison(differences, history[-1].version if history else "")
 
 
-def no_comparison(session: Session, script: Script) -> tuple[str, ...]:
-    """Find no difference: the tables of a database that has a version are its own affair."""
+def ended(session: Session, compare: Comparison, step: Step, value: str) -> None:
+    """Note in the log with the last step that a database has been compared: it never will be again."""
+    if step.action == "upgrade" and step.version == compare.last:
+        tables.write(session, Record("adopt", step.version, step.name, value, value))
+
+
+def remedy(step: Step) -> str:
+    """Return the way out for who knows that a database is right as it is."""
+    return f"to take it over as it is, run: python -m vmpilot.migrate stamp {step.version}"
+
+
+def _nothing(session: Session, script: Script) -> tuple[str, ...]:
+    """Find no difference: what a database holds that has a version is its own affair."""
     return ()
+
+
+NONE = Comparison(_nothing, "")
+
+
+def _is_begun(recorded: Recorded) -> bool:
+    """Tell whether the log has a note that the comparison began, and none that it ended."""
+    notes = [record for record in recorded.log if record.action in ("adopt", "stamp")]
+    return bool(notes) and notes[-1].action == "adopt" and not notes[-1].version
 
 
 def _follow(empty: Session, script: Script) -> bool:
@@ -51,40 +90,57 @@ def _follow(empty: Session, script: Script) -> bool:
     return True
 
 
-def _difference(session: Session, empty: Session, table: str) -> list[str]:
-    expected, found = _columns(empty, table), _columns(session, table)
-    if not expected:  # created and dropped again by the same step
-        return []
-    kind, wanted = _kind(session, table), _kind(empty, table)
-    if kind != wanted:
-        return [f"{table} is a {kind}, expected a {wanted}"]
-    lines = [f"no column {table}.{declared}" for key, declared in expected.items() if key not in found]
-    for key, declared in found.items():
-        if key not in expected:
-            lines.append(f"unexpected column {table}.{declared}")
-        elif _folded(declared) != _folded(expected[key]):
-            lines.append(f"column {table}.{declared}, expected {expected[key]}")
-    return lines
+class _Created(NamedTuple):
+    """What a script creates: tables and views by name, indexes and triggers by kind and name, and on what."""
+
+    tables: frozenset[str]
+    others: frozenset[tuple[str, str]]
+    places: frozenset[str]
 
 
-def _kind(session: Session, name: str) -> str:
-    return session.value(_KIND, (name,)) or "missing table"
+def _differences(session: Session, empty: Session, script: Script) -> tuple[str, ...]:
+    created = _created(script)
+    if not created.places:
+        return ()
+    with interruptible(session):
+        found = structure.snapshot(session, only=created.places)
+    made = _part(structure.snapshot(empty, only=created.places), created)
+    # What the same step dropped again is not there to be compared.
+    tables = frozenset(fact.key[0] for fact in made if fact.kind in structure.WHOLE)
+    others = frozenset((fact.kind, fact.key[2]) for fact in made)
+    return structure.difference(made, _part(found, created._replace(tables=tables, others=others)))
 
 
-def _columns(session: Session, table: str) -> dict[str, str]:
-    """Return the columns of a table with type, NOT NULL, default and place in the primary key."""
-    return {name.lower(): _declared(name, *facts) for name, *facts in session.rows(_COLUMNS, (table,))}
+def _part(facts: Schema, created: _Created) -> Schema:
+    """Return what is said of these objects: not of the indexes and triggers that others put on a table."""
+    return frozenset(
+        fact
+        for fact in facts
+        if (
+            (fact.kind, fact.key[2]) in created.others
+            if fact.kind in ("index", "trigger")
+            else fact.key[0] in created.tables
+        )
+    )
 
 
-def _declared(name: str, kind: str, required: int, default: str | None, key: int, hidden: int) -> str:
-    parts = [name, " ".join(kind.split())]
-    parts += ["NOT NULL"] if required else []
-    parts += [f"DEFAULT {default}"] if default is not None else []
-    parts += [f"PRIMARY KEY ({key})" if key > 1 else "PRIMARY KEY"] if key else []
-    parts += ["GENERATED"] if hidden else []
-    return " ".join(filter(None, parts))
+def _created(script: Script) -> _Created:
+    """Return what the statements of a script create in the main database, under its last name."""
+    tables, others, places = set[str](), set[tuple[str, str]](), set[str]()
+    for found in map(head, _likely(script)):
+        name = folded(found.name)
+        if found.temporary:
+            continue
+        if found.verb == "alter" and found.renamed and name in tables:
+            tables.add(folded(found.renamed))
+        elif found.verb == "create" and found.kind in ("index", "trigger"):
+            others.add((found.kind, name))
+            places.add(folded(found.table))
+        elif found.verb == "create" and found.kind:
+            tables.add(name)
+    return _Created(frozenset(tables), frozenset(others), frozenset(places | tables))
 
 
-def _folded(declared: str) -> str:
-    """Return a column's declaration without the letter case of all that is not text."""
-    return re.sub(r"'[^']*'|[^']+", lambda part: part[0] if part[0][0] == "'" else part[0].lower(), declared)
+def _likely(script: Script) -> Iterable[str]:
+    """Return the statements that are worth a look."""
+    return (text for text in statements(script) if text[0] in "aAcC") if "create" in script.words else ()

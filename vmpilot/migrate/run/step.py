@@ -20,13 +20,12 @@ from ..database.connection import (
     snapshot,
     undone,
 )
-from ..database.opening import scratch
-from ..database.tables import NOTHING, Record
+from ..database.tables import Record
 from ..errors import StepError
 from ..files.plan import Progress, Report, Step
 from ..files.script import Script, checksum, line
-from . import guards
-from .adoption import Comparison, comparison, no_comparison
+from . import adoption, guards
+from .adoption import Comparison
 from .guards import Integrity
 from .ours import own_tables, refuse_changed
 from .planning import Plan, Request, Task, after, planned_again
@@ -44,7 +43,7 @@ def perform(session: Session, request: Request, plan: Plan, report: Report, done
     known: Integrity | None = None
     seen: int | None = None
     with ExitStack() as stack:
-        compare: Comparison = no_comparison
+        compare = adoption.NONE
         while plan.tasks:
             still = f"{session.database} is at {done[-1].after}" if done else "nothing was changed"
             script = plan.tasks[0].script
@@ -57,7 +56,7 @@ def perform(session: Session, request: Request, plan: Plan, report: Report, done
                         break
                     tables.create(session)
                     stack.close()
-                    compare = _comparison(session, plan, stack)
+                    compare = adoption.comparison(session, plan.status, stack)
                 if bool(plan.tasks[0].script.keys_on) != bool(script.keys_on):
                     seen = None
                     continue
@@ -81,21 +80,6 @@ def _begun(session: Session, still: str) -> Iterator[None]:
     begin(session, still)
     with undone(session, still):
         yield
-
-
-def _comparison(session: Session, plan: Plan, stack: ExitStack) -> Comparison:
-    """Return how the tables of a step are compared: on a scratch database if the database is adopted.
-
-    A note in the log makes a later run compare too: what was refused once must not pass the second time.
-    """
-    recorded = plan.status.recorded
-    if recorded == NOTHING and tables.has_tables(session):
-        tables.write(session, Record("adopt", "", "", "", ""))
-    elif not any(record.action == "adopt" for record in recorded.log):
-        return no_comparison
-    script = plan.status.directory.script
-    below = plan.status.timeline[: plan.status.position]
-    return comparison(stack.enter_context(scratch()), [script(each.up) for each in below if each.up])
 
 
 def _log(database: str, step: Step) -> None:
@@ -128,15 +112,18 @@ def _perform(
             if not plan.tasks[1:]:
                 found += guards.unparented(now)
             found = guards.refused(script, found)
-        told = [*(finding.words for finding in found), *compare(session, script)]
-        if told:
-            advice = guards.advice(script, found)
-            raise failure(script, total, "; ".join(told), partial(_fate, session, task), advice)
+        if found:
+            told, advice = "; ".join(finding.words for finding in found), guards.advice(script, found)
+            raise failure(script, total, told, partial(_fate, session, task), advice)
+        if differences := compare.differences(session, script):
+            told = f"{session.database} is not as this file makes it: {', '.join(differences)}"
+            raise failure(script, total, told, partial(_fate, session, task), adoption.remedy(task.step))
     except StepError as error:
         error.version = task.step.version
         raise
     took = time.monotonic() - started
     _record(session, task, took)
+    adoption.ended(session, compare, task.step, task.value_after)
     commit(session, f"rolled back, {session.database} is still at {task.step.before}")
     return task.step._replace(took=took), now
 

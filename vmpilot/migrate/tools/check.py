@@ -5,25 +5,29 @@ Only looks: nothing is created, repaired or printed here.
 
 import os
 import re
-import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
-from ..database import structure, tables
-from ..database.connection import Session, interruptible, snapshot
-from ..database.opening import Connect, located, reading, scratch
+from ..database import soundness, structure, tables
+from ..database.connection import Row, Session, interruptible, snapshot
+from ..database.opening import SQLITE3, Connect, located, reading, scratch, scratch_like
+from ..database.settings import setting
 from ..database.structure import Schema
 from ..database.tables import Recorded
 from ..errors import AccessError, StepError, VersionError
 from ..files import directory as directories
 from ..files.directory import Entry
 from ..files.plan import BASE
-from ..files.script import Script
+from ..files.script import Script, parse
 from ..run import commands, guards, keys, status
 from ..run.play import play, transaction
 from ..run.status import Status, full_name
+from ..tokens import folded
 
 _RUN = "run: python -m vmpilot.migrate"
 _MEND = f"mend it or put a backup back, {_RUN} restore BACKUP"
@@ -32,13 +36,19 @@ _PAUSE = 0.1
 _PATIENCE = 0.5
 # What only the application's own connection has, or what a module with sqlite3's interface cannot do.
 _LACKING = re.compile("no such (?:function|collation|module|tokenizer)|unknown function|not supported")
+_OBJECTS = "SELECT +type, +name, +sql FROM main.sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid"
+_KEYS = """
+SELECT +t.name, k.id, k."table", k."from"
+FROM main.sqlite_schema t, pragma_foreign_key_list(t.name, 'main') k
+WHERE t.type = 'table' ORDER BY t.name, k.id DESC, k.seq"""
+_NO_SCRIPT = parse("", b"", "up")
 
 
 class Problem(NamedTuple):
     """One thing that is wrong, and what to do about it.
 
-    `kind` is pending, unknown, other, edited, late, unfinished, drift, foreign_keys, integrity or
-    unreadable.
+    `kind` is pending, unknown, other, edited, late, unfinished, drift, not_compared, foreign_keys, broken,
+    integrity or unreadable.
     """
 
     kind: str
@@ -64,7 +74,7 @@ def check(
     *,
     full: bool = False,
     timeout: float = 30.0,
-    connect: Connect = sqlite3.connect,
+    connect: Connect = SQLITE3,
 ) -> Health:
     """Find all that keeps a database from being at head and sound; reads only, at one moment.
 
@@ -74,21 +84,22 @@ def check(
     """
     directory, where = directories.listed(directories.located(migrations)), located(database)
     try:
-        with reading(where, timeout, connect) as session, snapshot(session):
+        with reading(where, timeout, connect) as session, _read_anew(session), snapshot(session):
             name = session.database
-            recorded, live, found = _look(session, "integrity_check" if full else "quick_check")
+            seen = _look(session, "integrity_check" if full else "quick_check")
     except AccessError as error:
         return _health(str(error.database), [Problem("unreadable", str(error))])
     # From here on, nobody who wants to write has to wait for us.
-    if recorded is not None:
-        at = status.status(name, recorded, directory)
-        found = [
-            *_pending(at, _exists(where)),
-            *(Problem(kind, str(error)) for kind, error in status.problems(at)),
-            *_drift(at, live, connect),
-            *found,
-        ]
-    return _health(name, found)
+    found, passed = list[Problem](), dict[str, str]()
+    if seen.recorded is not None:
+        at = status.status(name, seen.recorded, directory)
+        found += _pending(at, _exists(where))
+        found += (Problem(kind, str(error)) for kind, error in status.problems(at))
+        found += _compared(at, seen.live, partial(_empty, where, timeout, connect), passed)
+    found += seen.dangling
+    with _empty(where, timeout, connect) as empty:
+        found += _broken(name, [*seen.parentless, *_uncompiled(empty, seen.objects)], passed)
+    return _health(name, [*found, *seen.damage])
 
 
 def wait(
@@ -98,7 +109,7 @@ def wait(
     seconds: float,
     full: bool = False,
     timeout: float = 30.0,
-    connect: Connect = sqlite3.connect,
+    connect: Connect = SQLITE3,
     say: Callable[[str], None] = lambda text: None,
 ) -> Health:
     """Wait, at most so many seconds, until a database exists and is at head; check it then.
@@ -136,10 +147,50 @@ def _health(database: str, found: Sequence[Problem]) -> Health:
     return Health(database, not problems, problems, remarks)
 
 
-def _look(session: Session, pragma: str) -> tuple[Recorded | None, Schema | None, list[Problem]]:
-    """Read all that is to be judged, None where it makes no sense; judge what needs no files."""
-    found: list[Problem] = []
+class _Seen(NamedTuple):
+    """All that is to be judged, read at one moment; None where it makes no sense, empty where it lacks."""
+
+    recorded: Recorded | None
+    live: Schema | None
+    objects: list[Row]
+    parentless: list[str]
+    dangling: list[Problem]
+    damage: list[Problem]
+
+
+@contextmanager
+def _read_anew(session: Session) -> Iterator[None]:
+    """Have a caller's connection see the schema that was written into it by hand, and leave its setting."""
+    before = "" if session.ours else setting(session, "writable_schema")
+    if before:
+        with suppress(*session.failures):
+            session.run("PRAGMA writable_schema = RESET")
+    try:
+        yield
+    finally:
+        if before == "1":
+            with suppress(*session.failures):
+                session.run("PRAGMA writable_schema = ON")
+
+
+@contextmanager
+def _empty(where: Any, timeout: float, connect: Connect) -> Iterator[Session]:
+    """Open a scratch database with what the application gives to its connections."""
+    if isinstance(where, str):
+        with scratch(connect=connect) as empty:
+            yield empty
+        return
+    with reading(where, timeout) as session, scratch_like(session) as empty:
+        yield empty
+
+
+def _look(session: Session, pragma: str) -> _Seen:
+    """Read all that is to be judged; judge what needs no files."""
     recorded = live = None
+    objects: list[Row] = []
+    parentless: dict[str, str] = {}
+    found: list[Problem] = []
+    damage: list[Problem] = []
     with interruptible(session):
         try:
             recorded = tables.read(session)
@@ -147,44 +198,90 @@ def _look(session: Session, pragma: str) -> tuple[Recorded | None, Schema | None
             found.append(Problem("unknown", str(error)))
         with _unless_lacking(session.database, "schema not compared", found):
             live = structure.snapshot(session)
+            objects, parentless = session.rows(_OBJECTS), _parentless(session)
         with _unless_lacking(session.database, "foreign keys not checked", found):
-            found += _dangling(session)
-        with _unless_lacking(session.database, "pages not checked", found):
-            found += _damage(session, pragma)
-    return recorded, live, found
+            found += _dangling(session, set(parentless.values()))
+        with _unless_lacking(session.database, "pages not checked", damage):
+            damage += _damage(session, pragma)
+    return _Seen(recorded, live, objects, list(parentless), found, damage)
 
 
 @contextmanager
 def _unless_lacking(database: str, what: str, found: list[Problem]) -> Iterator[None]:
-    """Make a remark of what only the application's own connection can look at, and a problem of damage."""
+    """Say what only the application's own connection can look at, and what is damaged."""
     try:
         yield
     except Exception as error:
         if "malformed" in str(error):
             found.append(Problem("integrity", f"{database}: {error}; {_MEND}"))
         elif _LACKING.search(str(error)):
-            found.append(Problem(_REMARK, f"{database}: {what}: {error}"))
+            found.append(Problem("not_compared", f"{database}: {what}: {error}"))
         else:
             raise
 
 
-def _dangling(session: Session) -> Iterator[Problem]:
-    rows = list(keys.dangling(session))
+def _dangling(session: Session, missing: set[str]) -> Iterator[Problem]:
+    """Yield the rows without a parent; where the parent table is missing, that is told elsewhere."""
+    rows = [(identity, words) for identity, words in keys.dangling(session) if identity[1] not in missing]
     # An error identifies itself; only a mismatch is the schema's own fault.
     errors = [words for identity, words in rows if identity[-1] == words and "mismatch" not in words]
     violations = [words for _, words in rows if words not in errors]
     if errors:
-        yield Problem(_REMARK, f"{session.database}: foreign keys not checked: {_some(errors)}")
+        lacking = any(map(_LACKING.search, errors))
+        told = f"{session.database}: foreign keys not checked: {_some(errors)}"
+        yield Problem("not_compared" if lacking else _REMARK, told)
     if violations:
         count = _count(violations, "foreign key violation")
         told = f"{session.database}: {count}: {_some(violations)}; mend or delete these rows"
         yield Problem("foreign_keys", told)
 
 
+def _parentless(session: Session) -> dict[str, str]:
+    """Return the foreign keys whose parent table is missing, in words, each with its parent.
+
+    Whatever is written to their tables fails: https://www.sqlite.org/foreignkeys.html#fk_indexes
+    """
+    known = {folded(name) for kind, name, _ in session.rows(_OBJECTS) if kind in ("table", "view")}
+    found: dict[str, str] = {}
+    for (table, _, parent), pairs in groupby(session.rows(_KEYS), itemgetter(0, 1, 2)):
+        columns = ", ".join(column for *_, column in pairs)
+        if folded(parent) not in known:
+            found[f"foreign key ({columns}) of {table} has no table {parent}"] = parent
+    return found
+
+
+def _uncompiled(empty: Session, objects: Sequence[Row]) -> Iterator[str]:
+    """Yield the views and triggers that do not compile, in words, from the same schema without rows.
+
+    Virtual tables come first, because they make their own tables; those that need a table come last.
+    """
+    virtual = [sql for _, _, sql in objects if sql.startswith("CREATE VIRTUAL")]
+    others = {
+        kind: [sql for each, _, sql in objects if each == kind] for kind in ("table", "view", "trigger")
+    }
+    for sql in (*virtual, *others["table"], *virtual, *others["view"], *others["trigger"]):
+        with suppress(*empty.failures):  # what is there already, or what only the application can make
+            empty.run(sql)
+    made = {folded(name) for _, name, _ in empty.rows(_OBJECTS)}
+    lacking = [name for kind, name, _ in objects if kind != "index" and folded(name) not in made]
+    with interruptible(empty):
+        for (_, name), words in guards.integrity(empty, _NO_SCRIPT, None).broken.items():
+            if not _LACKING.search(words) and not any(other in words for other in lacking):
+                yield f"{name} does not compile: {words}"
+
+
+def _broken(database: str, found: Iterable[str], passed: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield what does not work; what a file says may be left is a remark with its reason."""
+    for words in found:
+        if words in passed:
+            yield Problem(_REMARK, f"{database}: {words}; unguarded: {passed[words]}")
+        else:
+            yield Problem("broken", f"{database}: {words}")
+
+
 def _damage(session: Session, pragma: str) -> Iterator[Problem]:
-    rows = [" ".join(str(row[0]).split()) for row in session.rows(f"PRAGMA {pragma}")]
-    if rows != ["ok"]:
-        yield Problem("integrity", f"{session.database}: {_some(rows)}; {_MEND}")
+    if found := soundness.damage(session, pragma):
+        yield Problem("integrity", f"{session.database}: {_some(found)}; {_MEND}")
 
 
 def _pending(at: Status, exists: bool) -> Iterator[Problem]:
@@ -197,47 +294,61 @@ def _pending(at: Status, exists: bool) -> Iterator[Problem]:
         yield Problem("pending", f"{at.database}: {', '.join(lacks)}; {_RUN} upgrade")
 
 
-def _drift(at: Status, live: Schema | None, connect: Connect) -> Iterator[Problem]:
-    """Yield how the live structure differs from the one that the applied migrations make in memory."""
+def _compared(
+    at: Status,
+    live: Schema | None,
+    opened: Callable[[], AbstractContextManager[Session]],
+    passed: dict[str, str],
+) -> Iterator[Problem]:
+    """Yield how the live structure differs from the one that the applied migrations make in memory.
+
+    Puts into `passed` what these leave broken on purpose, in words, with the reason.
+    """
     if live is None:
         return
-    version, remedy = status.version(at), "undo this by hand, or make it a migration"
     applied = at.timeline[: at.position]
     absent = [full_name(migration) for migration in applied if not migration.up]
     scripts = [at.directory.script(migration.up) for migration in applied if migration.up]
     try:
         if absent or not at.known:
-            raise StepError(f"no file for {_some(absent or [version])}")
-        made = _replayed(scripts, connect)
+            raise StepError(f"no file for {_some(absent or [status.version(at)])}")
+        with opened() as empty:
+            made = _replayed(empty, scripts, passed)
     except StepError as error:
-        yield Problem(_REMARK, f"{at.database}: schema not compared: {error}")
+        yield Problem("not_compared", f"{at.database}: schema not compared: {error}")
         return
+    yield from _drift(at, made, live, scripts)
+
+
+def _drift(at: Status, made: Schema, live: Schema, scripts: Iterable[Script]) -> Iterator[Problem]:
     known = {fact.key[0] for fact in made}
     if not known.issuperset(fact.key[0] for fact in live):  # what a migration has dropped is known too
         for script in scripts:
             known.update(name.lower() for name in guards.tables(script, "create", "alter"))
     others = frozenset(fact for fact in live if fact.key[0] not in known)
     for change in structure.difference(made, live - others):
-        told = f"{at.database}: schema is not as {version} made it: {change}; {remedy}"
-        yield Problem("drift", told)
+        told = f"{at.database}: schema is not as {status.version(at)} made it: {change}"
+        yield Problem("drift", f"{told}; undo this by hand, or make it a migration")
     if changes := structure.difference(frozenset(), others):
         extra = ", ".join(change.removeprefix("+ ") for change in changes)
         yield Problem(_REMARK, f"{at.database}: also holds what no applied migration made: {extra}")
 
 
-def _replayed(scripts: Iterable[Script], connect: Connect) -> Schema:
-    """Return the structure that scripts make in memory.
+def _replayed(empty: Session, scripts: Iterable[Script], passed: dict[str, str]) -> Schema:
+    """Return the structure that scripts make in memory, and note what they leave broken on purpose.
 
     Raises StepError with the first statement that cannot run there: it needs functions, rows or
     tables that only the application has.
     """
-    with scratch(connect=connect) as session:
-        for script in scripts:
-            with transaction(session, script):
-                play(session, script)
-        session.run("PRAGMA writable_schema = RESET")  # read anew what a script wrote into it
-        with interruptible(session):
-            return structure.snapshot(session)
+    for script in scripts:
+        with transaction(empty, script):
+            play(empty, script)
+        if script.unguarded:
+            left = [*_parentless(empty), *_uncompiled(empty, ())]
+            passed |= {words: script.unguarded for words in left if words not in passed}
+    empty.run("PRAGMA writable_schema = RESET")  # read anew what a script wrote into it
+    with interruptible(empty):
+        return structure.snapshot(empty)
 
 
 def _count(found: Sequence[str], noun: str) -> str:

@@ -26,6 +26,7 @@ from ..database.connection import (
     wait,
 )
 from ..database.opening import alike, reading, reading_alike
+from ..database.soundness import damage
 from ..errors import AccessError, MigrationError
 
 Pages = Callable[[int, int], None]
@@ -240,10 +241,10 @@ def check_sound(session: Session, database: str) -> None:
         for sql in (*_ONCE, "PRAGMA ignore_check_constraints = ON"):
             session.run(sql)
         try:
-            found = " ".join(asked(session, "PRAGMA quick_check(1)").split())
+            found = wait(session, lambda: damage(session, "quick_check"))
         except session.failures as error:
             if not is_lacking(error):
                 raise
             return
-    if found != "ok":
-        raise refused(database, f"quick_check found: {found}")
+    if found:
+        raise refused(database, f"quick_check found: {found[0]}")

@@ -5,15 +5,14 @@ The original is only read; how a step runs is decided in step, and how structure
 
 import os
 import shutil
-import sqlite3
 import sys
 import time
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from ..database import contents, structure, tables
-from ..database.connection import UNCHANGED, Session, interruptible, translated
-from ..database.opening import Connect, reading, scratch
+from ..database.connection import UNCHANGED, Session, interruptible, is_full, is_input_output, translated
+from ..database.opening import SQLITE3, Connect, reading, scratch
 from ..errors import AccessError, MigrationError
 from ..files.plan import Progress, Report, Step
 from ..files.script import Script
@@ -62,7 +61,7 @@ def rehearse(
     *,
     timeout: float,
     report: Report,
-    connect: Connect = sqlite3.connect,
+    connect: Connect = SQLITE3,
 ) -> Rehearsal:
     """Do on a private copy of a database what `request` asks; the database is only read.
 
@@ -97,9 +96,8 @@ def _lacks_room(session: Session, error: MigrationError, directory: str, seconds
     https://www.sqlite.org/autoinc.html What was rolled back is free again, so free room alone tells nothing;
     but no disk fills faster than memory.
     """
-    code = getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF
-    if code != sqlite3.SQLITE_FULL:
-        return code == sqlite3.SQLITE_IOERR
+    if not is_full(error.__cause__):
+        return is_input_output(error.__cause__)
     with suppress(*session.failures):  # there is such a table if there is an AUTOINCREMENT
         if session.rows("SELECT 1 FROM main.sqlite_sequence WHERE seq = ?", (sys.maxsize,)):
             return False

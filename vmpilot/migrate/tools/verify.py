@@ -10,7 +10,6 @@ start, in a later second: a column that differs between the two runs does not de
 alone, and is left out.
 """
 
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple
 from ..database import contents, structure
 from ..database.connection import Session, in_transaction, interruptible
 from ..database.contents import Contents
-from ..database.opening import Connect, alike, located, reading, scratch
+from ..database.opening import SQLITE3, Connect, alike, located, reading, scratch
 from ..errors import HistoryError, StepError
 from ..files import directory as directories
 from ..files.directory import Directory, History, Migration
@@ -77,7 +76,7 @@ class Proof(NamedTuple):
 def verify(
     migrations: "str | PathLike[str] | directories.Entry | None" = None,
     *,
-    connect: Connect = sqlite3.connect,
+    connect: Connect = SQLITE3,
 ) -> Proof:
     """Prove all migrations on an empty database in memory.
 
@@ -97,7 +96,7 @@ def verify_on_copy(
     migrations: "str | PathLike[str] | directories.Entry | None" = None,
     *,
     timeout: float = 30.0,
-    connect: Connect = sqlite3.connect,
+    connect: Connect = SQLITE3,
 ) -> Proof:
     """Prove the pending migrations on a private copy of a database, with its rows; reads only."""
     directory, where = directories.listed(directories.located(migrations)), located(database)
