@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import change, child, ever_later, heard, in_process, query, unraisable, write
+from support import change, ever_later, heard, in_process, query, running, unraisable, write
 
 from vmpilot.migrate import AccessError, HistoryError, migrate, verify
 from vmpilot.migrate.tools.verify import verify_on_copy
@@ -656,11 +656,11 @@ sys.exit(main(["verify", "--migrations", "migrations", "--connect", "__main__:co
 )
 def test_a_signal_during_a_long_statement(migrations: Path, up: str, down: str) -> None:
     write(migrations, "0001_a", up, down)
-    with child(VERIFYING) as running:
-        assert heard(running) == "begun\n"
-        running.send_signal(signal.SIGINT)
-        out, err = running.communicate()
-    assert (running.returncode, out, err.startswith("error: ")) == (130, "", True)
+    with running("-c", VERIFYING) as process:
+        assert heard(process) == "begun\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert (process.returncode, out, err.startswith("error: ")) == (130, "", True)
 
 
 @unraisable
