@@ -4,6 +4,7 @@ Whatever its isolation level, rows, texts and functions are, and whichever modul
 sqlite3 it comes from: those that are not installed are skipped.
 """
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import change, query, write
+from support import ROOT, change, query, write
 
 from vmpilot.migrate import AccessError, Progress, StepError, current, downgrade, history, migrate, stamp
 
@@ -498,6 +499,115 @@ def test_a_lock_of_a_shared_cache_is_waited_for(migrations: Path) -> None:
             migrate(connection, migrations, timeout=0.1)
         assert str(caught.value).endswith(f": {LOCKED}")
         other.execute("COMMIT")
+        assert len(migrate(connection, migrations)) == 2
+
+
+def test_what_another_connection_of_a_shared_cache_creates_is_waited_for(migrations: Path) -> None:
+    family(migrations)
+    name = f"file:{migrations.parent.name}-created?mode=memory&cache=shared"
+    options: dict[str, Any] = {"uri": True, "isolation_level": None, "check_same_thread": False}
+    with (
+        closing(sqlite3.connect(name, **options)) as connection,
+        closing(sqlite3.connect(name, **options)) as other,
+    ):
+        connection.execute("PRAGMA busy_timeout = 77")
+        other.execute("BEGIN")
+        other.execute("CREATE TABLE own (a)")
+        with pytest.raises(sqlite3.OperationalError):  # every statement is refused
+            connection.execute("SELECT 1")
+        with pytest.raises(AccessError) as caught:
+            migrate(connection, migrations, timeout=0.1)
+        assert str(caught.value) == f"the connection: {LOCKED}"
+        thread = threading.Timer(0.05, lambda: other.execute("COMMIT"))
+        thread.start()
+        assert len(migrate(connection, migrations)) == 2
+        thread.join()
+        assert connection.execute("PRAGMA busy_timeout").fetchone() == (77,)
+
+
+HOSTILE = """
+import sqlite3, sys
+from vmpilot.migrate import StepError, current, downgrade, history, migrate, stamp
+
+def hostile(value):
+    raise ValueError(value)
+
+for name in ("", "text", "varchar", "int", "integer", "real", "blob", "any", "date", "timestamp", "key"):
+    sqlite3.register_converter(name, hostile)
+connection = sqlite3.connect("app.db", detect_types=sqlite3.PARSE_DECLTYPES | sqlite3.PARSE_COLNAMES)
+connection.row_factory = hostile
+connection.text_factory = hostile
+connection.execute("CREATE TEMP TABLE own (a TEXT)")
+for target in ("1", "3"):
+    print(*(step.version for step in migrate(connection, "migrations", target=target)))
+print(current(connection, "migrations").version, len(history(connection, "migrations")[:3]))
+print(*(step.version for step in downgrade(connection, "migrations", target="1", backup=False)))
+print(stamp("2", connection, "migrations").version)
+try:
+    migrate(connection, "migrations")
+    print()
+except StepError as error:
+    print(error)
+"""
+
+
+def test_nothing_that_is_read_goes_through_the_callers_converters(migrations: Path, database: Path) -> None:
+    write(
+        migrations,
+        "0001_base",
+        'CREATE TABLE p (id TEXT PRIMARY KEY);\nCREATE TABLE c ("a [date]" REFERENCES p);',
+    )
+    write(migrations, "0002_view", "CREATE VIEW v AS SELECT * FROM c;\nPRAGMA table_info(c);", "DROP VIEW v;")
+    write(
+        migrations,
+        "0003_temp",
+        "CREATE TEMP TABLE t (a TEXT);\nCREATE TRIGGER g AFTER INSERT ON p BEGIN SELECT * FROM migration_log; END;",
+        "DROP TRIGGER g;",
+    )
+    done = ["0001", "0002 0003", "0003 3", "0003 0002", "0002"]
+    ran = hostile(migrations)
+    assert ran == [*done, ""]
+    database.unlink()
+    write(
+        migrations, "0004_rows", "INSERT INTO c VALUES ('secret');\nCREATE VIEW w AS SELECT * FROM nowhere;"
+    )
+    *ran, error = hostile(migrations)
+    assert ran == done
+    assert error.startswith(
+        "migrations/0004_rows.up.sql: 1 new foreign key violation: row 1 of c has no parent in p; "
+        "w does not compile: "
+    )
+    assert "secret" not in error
+
+
+def hostile(migrations: Path) -> list[str]:
+    """Run what nothing may go through, beside a directory of migrations, and return what it printed."""
+    return subprocess.run(
+        [sys.executable, "-c", HOSTILE],
+        cwd=migrations.parent,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+
+
+@pytest.mark.parametrize("kind", ["", "-- vmpilot: no-transaction\n"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM t;",
+        "INSERT INTO t SELECT * FROM t RETURNING *;",
+        "UPDATE t SET a = a RETURNING a;",
+        "VALUES (CAST(x'ff' AS TEXT));",
+    ],
+)
+def test_a_text_that_nobody_reads_need_not_be_utf_8(
+    statement: str, kind: str, migrations: Path, database: Path
+) -> None:
+    write(migrations, "0001_base", "CREATE TABLE t (a TEXT);\nINSERT INTO t VALUES (CAST(x'41ff' AS TEXT));")
+    write(migrations, "0002_rows", kind + statement)
+    with closing(sqlite3.connect(database)) as connection:
         assert len(migrate(connection, migrations)) == 2
 
 

@@ -6,6 +6,7 @@ import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -133,15 +134,20 @@ def test_the_row_moves_from_what_was_found_and_from_nothing_else(
     stem: str, up: str, down: str, moved: str, database: Path, migrations: Path
 ) -> None:
     name = stem[5:]
-    write(migrations, stem, f"CREATE TABLE {name} (a);{up}", f"DROP TABLE {name};{down}")
-    with pytest.raises(AccessError) as caught:
-        migrate("app.db", "migrations")
-        downgrade("app.db", "migrations", target="base", backup=False)
+    write(migrations, stem, f"CREATE TABLE {name} (a);\nSELECT up();", f"DROP TABLE {name};\nSELECT down();")
     rows, way = moved.split(" from ")
+    with closing(sqlite3.connect("app.db")) as connection:
+        # Behind the back of the runner, which looks at its tables where a file names them.
+        for function, script in (("up", up), ("down", down)):
+            parts = [part for part in script.split(";") if part]
+            connection.create_function(function, 0, partial(all, map(connection.execute, parts)))
+        with pytest.raises(AccessError) as caught:
+            migrate(connection, "migrations")
+            downgrade(connection, "migrations", target="base", backup=False)
     assert str(caught.value) == (
-        f"app.db: {rows} of alembic_version changed from {way}, expected one; rolled back"
+        f"{database}: {rows} of alembic_version changed from {way}, expected one; rolled back"
     )
-    assert caught.value.database == "app.db"
+    assert caught.value.database == str(database)
     before = way.split(" to ")[0]
     assert (current(database, "migrations").version or "base") == before
     assert (name in tables(database)) == bool(down)

@@ -484,15 +484,23 @@ def test_directives_stand_in_the_leading_comments(comment: str, place: str) -> N
     assert read("no-transaction", "up") == ("", False, "")
     assert read("no-transaction", "down") == ("", False, "")
     assert read("irreversible the rows  are gone", "down") == ("", True, "the rows  are gone")
+    for direction in ("up", "down"):
+        reasons = [
+            script(place.replace("{}", comment.replace("{}", f"{name} 0004 mends it")), direction)[-2:]
+            for name in ("unguarded", "foreign-keys-on")
+        ]
+        assert reasons == [("0004 mends it", ""), ("", "0004 mends it")]
 
 
 def test_directives_can_be_combined_and_are_not_statements() -> None:
     found = script("-- vmpilot: no-transaction\n-- why\n-- vmpilot: revision x\nSELECT 1;")
     assert (found.revision, found.transactional, list(statements(found))) == ("x", False, ["SELECT 1"])
-    assert script("SELECT 1;")[-3:] == ("", True, "")
+    assert script("SELECT 1;")[-5:] == ("", True, "", "", "")
 
 
-NOT_A_DIRECTIVE = "is not a directive; expected revision, no-transaction or irreversible"
+NOT_A_DIRECTIVE = (
+    "is not a directive; expected revision, no-transaction, irreversible, unguarded or foreign-keys-on"
+)
 MISPLACED = "is not allowed here, it belongs in the"
 LATE = "comes too late; directives stand before the first statement"
 NOT_A_REVISION = "is not a revision; expected up to 255 printable characters without a space"
@@ -517,6 +525,8 @@ NOT_A_REVISION = "is not a revision; expected up to 255 printable characters wit
         ("-- vmpilot: revision x", "down", f'1: "revision" {MISPLACED} .up.sql file'),
         ("-- vmpilot: irreversible x", "up", f'1: "irreversible" {MISPLACED} .down.sql file'),
         ("-- vmpilot: irreversible", "down", '1: "irreversible" needs a reason behind it'),
+        ("-- vmpilot: unguarded", "up", '1: "unguarded" needs a reason behind it'),
+        ("-- vmpilot: foreign-keys-on ", "down", '1: "foreign-keys-on" needs a reason behind it'),
         ("-- vmpilot: no-transaction x", "up", '1: "no-transaction" stands alone, found "x" behind it'),
         ("-- vmpilot: revision x\n-- vmpilot: revision x", "up", '2: "revision" is given twice'),
         ("SELECT 1;\n-- vmpilot: no-transaction", "up", f'2: "no-transaction" {LATE}'),
@@ -527,6 +537,37 @@ NOT_A_REVISION = "is not a revision; expected up to 255 printable characters wit
 )
 def test_a_wrong_directive_is_refused(text: str, direction: str, expected: str) -> None:
     assert refusal(text, direction) == expected
+
+
+KEYS_ON = "-- vmpilot: foreign-keys-on chats go with their user\n"
+
+
+@pytest.mark.parametrize(
+    ("sql", "what"),
+    [
+        ("DROP TABLE t;", "2: DROP TABLE"),
+        ("DELETE FROM t;\n/* */ drop table if exists main.t", "3: DROP TABLE"),
+        ("ALTER TABLE t RENAME TO u;", "2: ALTER TABLE ... RENAME"),
+        ("SELECT 1;\n\nALTER TABLE 'a b' /**/ rename to c;\nDROP TABLE x;", "4: ALTER TABLE ... RENAME"),
+    ],
+)
+def test_no_table_is_dropped_or_renamed_while_foreign_keys_are_on(sql: str, what: str) -> None:
+    told = 'is not allowed in a file with "foreign-keys-on", put it into a file of its own'
+    for direction in ("up", "down"):
+        assert refusal(KEYS_ON + sql, direction) == f"{what} {told}"
+    split(sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DROP INDEX i; DROP VIEW v; DROP TRIGGER g;",
+        "ALTER TABLE t RENAME COLUMN a TO b; ALTER TABLE t DROP COLUMN c;",
+        "CREATE VIEW v AS SELECT 'DROP TABLE t; ALTER TABLE t RENAME TO u';",
+    ],
+)
+def test_what_drops_or_renames_no_table_may_run_with_foreign_keys_on(sql: str) -> None:
+    assert script(KEYS_ON + sql).keys_on == "chats go with their user"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 from support import change, query, write
 
-from vmpilot.migrate import AccessError, MigrationError, Progress, StepError, downgrade, migrate
+from vmpilot.migrate import MigrationError, Progress, StepError, downgrade, migrate
 
 
 class Case(NamedTuple):
@@ -34,6 +34,19 @@ def rebuilt(table: str, columns: str, select: str = "*") -> str:
         f"CREATE TABLE new_{table} {columns};\nINSERT INTO new_{table} SELECT {select} FROM {table};\n"
         f"DROP TABLE {table};\nALTER TABLE new_{table} RENAME TO {table};\n"
     )
+
+
+ACTIONS = "; ON DELETE and ON UPDATE actions do not run during a step"
+KEYS_ON = f'{ACTIONS}; to have them run, begin the file with "-- vmpilot: foreign-keys-on REASON"'
+UNGUARDED = '; to leave that to a later file, begin the file with "-- vmpilot: unguarded REASON"'
+
+
+def advice(case: Case) -> str:
+    """Return the end of the message: the directive that fits the finding of a case."""
+    if "has no parent in" not in case.finding:
+        return "" if "cannot be read" in case.finding else UNGUARDED
+    rebuilds = "DROP TABLE" in case.step or " RENAME TO " in case.step
+    return KEYS_ON if "CASCADE" in case.setup + case.legacy and not rebuilds else ACTIONS + UNGUARDED
 
 
 def contents(database: Path) -> dict[bytes, list[tuple[object, ...]]]:
@@ -76,7 +89,7 @@ def tried(case: Case, migrations: Path, database: Path) -> None:
         return
     before = contents(database)
     file = f"{migrations}/0002_step.up.sql"
-    message = f"{file}: {case.finding}; rolled back, {database} is still at 0001"
+    message = f"{file}: {case.finding}; rolled back, {database} is still at 0001{advice(case)}"
     error = refusal(lambda: migrate(database, migrations), message)
     assert isinstance(error, StepError)
     assert (error.file, error.line, error.version, error.statement) == (file, 0, "0002", "")
@@ -294,7 +307,7 @@ def test_a_downgrade_is_guarded_too(migrations: Path, database: Path) -> None:
     assert str(caught.value) == (
         f"{migrations}/0002_step.down.sql: 1 new foreign key violation: row 1 of child has no parent "
         "in parent; "
-        f"rolled back, {database} is still at 0002"
+        f"rolled back, {database} is still at 0002{KEYS_ON}"
     )
 
 
@@ -306,7 +319,7 @@ def test_each_step_answers_for_its_own_rows(migrations: Path, database: Path) ->
         migrate(database, migrations)
     assert str(caught.value) == (
         f"{migrations}/0003_bad.up.sql: 1 new foreign key violation: row 4 of child has no parent in parent; "
-        f"rolled back, {database} is still at 0002"
+        f"rolled back, {database} is still at 0002{KEYS_ON}"
     )
     assert query(database, "SELECT count(*) FROM child") == [(3,)]
 
@@ -339,7 +352,7 @@ def test_foreign_keys_are_seen_whatever_like_means_to_the_caller(
     table = ddl("child")
     assert str(caught.value) == (
         f"{migrations}/0002_step.up.sql: 1 new foreign key violation: row 1 of {table} has no parent in "
-        f"{ddl('parent')}; rolled back, {database} is still at 0001"
+        f"{ddl('parent')}; rolled back, {database} is still at 0001{KEYS_ON}"
     )
 
 
@@ -446,8 +459,8 @@ COMPILED = {
         *("", "DROP TABLE audit;", stops("first", "second")),
     ),
     "a trigger with the name of a broken view": Case(
-        f"{SHOP}CREATE VIEW note AS SELECT * FROM nowhere;{noted('AFTER INSERT ON sold')}",
-        *("", "DROP TABLE audit;", stops("note")),
+        SHOP + noted("AFTER INSERT ON sold"),
+        *("CREATE VIEW note AS SELECT * FROM nowhere;", "DROP TABLE audit;", stops("note")),
     ),
     "dropped and created again": Case(
         SHOP,
@@ -487,7 +500,7 @@ def test_what_one_step_mends_or_makes_the_next_may_not_break(migrations: Path, d
     write(migrations, "0002_table", "CREATE TABLE t (a); CREATE VIEW w AS SELECT * FROM t;")
     write(migrations, "0003_drop", "DROP TABLE t;")
     finding = stops("v", "w", words="...t")
-    message = f"{migrations}/0003_drop.up.sql: {finding}; rolled back, {database} is still at 0002"
+    message = f"{migrations}/0003_drop.up.sql: {finding}; rolled back, {database} is still at 0002{UNGUARDED}"
     refusal(lambda: migrate(database, migrations), message)
 
 
@@ -495,7 +508,7 @@ def test_what_a_temporary_table_of_the_caller_hides_is_guarded_too(migrations: P
     prepared(Case(SHOP + noted("AFTER DELETE ON sold"), "", "DROP TABLE audit;"), migrations, database)
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("CREATE TEMP TABLE sold (a)")
-        message = f"{migrations}/0002_step.up.sql: {stops('note')}; rolled back, {database} is still at 0001"
+        message = f"{migrations}/0002_step.up.sql: {stops('note')}; rolled back, {database} is still at 0001{UNGUARDED}"
         refusal(lambda: migrate(connection, migrations), message)
 
 
@@ -606,10 +619,11 @@ def test_a_function_that_ends_the_transaction_is_found_out(migrations: Path, dat
 
 def test_a_step_that_drops_the_version_table_is_refused(migrations: Path, database: Path) -> None:
     write(migrations, "0001_first", "DROP TABLE alembic_version;")
-    with pytest.raises(AccessError) as caught:
+    with pytest.raises(StepError) as caught:
         migrate(database, migrations)
     assert str(caught.value) == (
-        f"{database}: no such table: main.alembic_version; rolled back, nothing was changed"
+        f"{migrations}/0001_first.up.sql:1: changes alembic_version, which only the runner may change; "
+        f"rolled back, {database} is still at base"
     )
     assert query(database, "SELECT name FROM sqlite_master") == []
 
@@ -667,3 +681,528 @@ def test_views_are_compiled_only_where_a_step_could_break_them(migrations: Path,
     assert count(executed(database, migrations), "EXPLAIN") <= 2  # each view, once before the run
     write(migrations, "0004_table", "CREATE TABLE more (a);")
     assert count(executed(database, migrations), "EXPLAIN") <= 4
+
+
+# --- a foreign key whose parent table is missing
+
+TEAM = "CREATE TABLE team (id INTEGER PRIMARY KEY);\nINSERT INTO team VALUES (1), (2);\n"
+PLAYER = (
+    "CREATE TABLE player (id INTEGER PRIMARY KEY, team_id REFERENCES team);\n"
+    "INSERT INTO player VALUES (1, 1), (2, 2);\n"
+)
+NOWHERE = "CREATE TABLE orphan (a REFERENCES nowhere); INSERT INTO orphan VALUES (1);"
+LEAVES = "-- vmpilot: unguarded a later file mends it\n"
+NO_TEAM = "foreign key (team_id) of player has no table team"
+
+
+class Run(NamedTuple):
+    """Files that are applied one by one in one run, and the finding that stops the last, if any.
+
+    In a finding `{}` stands for the directory. `legacy` is done before 0002.
+    """
+
+    files: tuple[str, ...]
+    finding: str = ""
+    legacy: str = ""
+
+
+RUNS = {
+    "the only step": Run((TEAM + PLAYER, "DROP TABLE team;"), NO_TEAM + ": {}/0002_step.up.sql took it away"),
+    "an earlier step": Run(
+        (TEAM + PLAYER, "DROP TABLE team;", "CREATE TABLE more (a);"),
+        NO_TEAM + ": {}/0002_step.up.sql took it away",
+    ),
+    "renamed first": Run(
+        (
+            TEAM + PLAYER,
+            "ALTER TABLE team RENAME TO old;\nCREATE TABLE team (id INTEGER PRIMARY KEY);\n"
+            "INSERT INTO team SELECT * FROM old;\nDROP TABLE old;",
+        ),
+        "foreign key (team_id) of player has no table old: {}/0002_step.up.sql took it away",
+    ),
+    "a misspelled parent": Run(
+        (
+            "CREATE TABLE users (id INTEGER PRIMARY KEY);\nCREATE TABLE post (a, b, who REFERENCES user (id));",
+        ),
+        "foreign key (who) of post has no table user: {}/0001_step.up.sql declared it so",
+    ),
+    "of two columns, by ALTER TABLE": Run(
+        ("CREATE TABLE post (a);", "ALTER TABLE post ADD COLUMN who REFERENCES user;"),
+        "foreign key (who) of post has no table user: {}/0002_step.up.sql declared it so",
+    ),
+    "a new one beside an old one": Run(
+        ("CREATE TABLE post (a);", "CREATE TABLE b (a REFERENCES nowhere);"),
+        *("foreign key (a) of b has no table nowhere: {}/0002_step.up.sql declared it so", NOWHERE),
+    ),
+    # let pass
+    "back in a later step": Run((TEAM + PLAYER, "DROP TABLE team;", TEAM)),
+    "renamed into place in a later step": Run(
+        (
+            TEAM + PLAYER,
+            "CREATE TABLE new_team (id INTEGER PRIMARY KEY);\nINSERT INTO new_team SELECT id FROM team;\n"
+            "DROP TABLE team;",
+            "INSERT INTO player VALUES (3, 1);",
+            "ALTER TABLE new_team RENAME TO team;",
+        )
+    ),
+    "parent created later": Run((PLAYER, TEAM)),
+    "both are dropped": Run((TEAM + PLAYER, "DROP TABLE team;", "DROP TABLE player;")),
+    "said to be so": Run((TEAM + PLAYER, f"{LEAVES}DROP TABLE team;", "CREATE TABLE more (a);")),
+    "said by the last": Run((TEAM + PLAYER, "DROP TABLE team;", f"{LEAVES}CREATE TABLE more (a);")),
+    "legacy": Run(("CREATE TABLE a (a);", "INSERT INTO orphan VALUES (2);"), "", NOWHERE),
+    "legacy, rebuilt": Run(
+        ("CREATE TABLE a (a);", rebuilt("orphan", "(a REFERENCES nowhere, b)", "a, 1")), "", NOWHERE
+    ),
+    "legacy, renamed": Run(("CREATE TABLE a (a);", "ALTER TABLE orphan RENAME TO lone;"), "", NOWHERE),
+    "legacy, its rows come to light": Run(
+        ("CREATE TABLE a (a);", "CREATE TABLE nowhere (id INTEGER PRIMARY KEY);"), "", NOWHERE
+    ),
+    # its rows are held against what dangled before
+    "a row is gone when it is back": Run(
+        (TEAM + PLAYER, "DROP TABLE team;", TEAM.replace(", (2)", "")),
+        orphans("row 2", of="player", parent="team"),
+    ),
+    "a row came while it was away": Run(
+        (TEAM + PLAYER, "DROP TABLE team;", "INSERT INTO player VALUES (3, 9);", TEAM),
+        orphans("row 3", of="player", parent="team"),
+    ),
+    "a row dangled before it went": Run(
+        (TEAM + PLAYER, "DROP TABLE team;", "CREATE TABLE more (a);", TEAM),
+        *("", "INSERT INTO player VALUES (3, 9);"),
+    ),
+    "and was renamed meanwhile": Run(
+        (TEAM + PLAYER, "DROP TABLE team;", "ALTER TABLE player RENAME TO member;", TEAM),
+        *("", "INSERT INTO player VALUES (3, 9);"),
+    ),
+    "another key of the child": Run(
+        (
+            TEAM + "CREATE TABLE cup (id TEXT PRIMARY KEY);\nINSERT INTO cup VALUES ('1');\n"
+            "CREATE TABLE player (team_id REFERENCES team, cup INTEGER REFERENCES cup);\n"
+            "INSERT INTO player VALUES (1, 1);",
+            "DROP TABLE team;",
+            "INSERT INTO player VALUES (1, 1), (1, 7);",
+        ),
+        "1 new foreign key violation: row 3 of player has no parent in cup; "
+        + f"{NO_TEAM}: {{}}/0002_step.up.sql took it away",
+    ),
+}
+
+
+@pytest.mark.parametrize("owner", ["path", "connection"])
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_does_not_end_with_a_key_that_lost_its_parent_table(
+    name: str, owner: str, migrations: Path, database: Path
+) -> None:
+    files, finding, legacy = RUNS[name]
+    if legacy:
+        write(migrations, "0001_step", files[0])
+        migrate(database, migrations)
+        with closing(sqlite3.connect(database)) as connection:
+            connection.executescript(legacy)
+    for number, up in enumerate(files, 1):
+        write(migrations, f"000{number}_step", up)
+    with closing(sqlite3.connect(database)) as connection:
+        where = database if owner == "path" else connection
+        if not finding:
+            assert len(migrate(where, migrations)) == len(files) - bool(legacy)
+            assert migrate(where, migrations) == ()
+            return
+        last = len(files)
+        still = f"000{last - 1}" if last > 1 else "base"
+        told = ACTIONS + UNGUARDED if "has no parent" in finding else UNGUARDED
+        message = (
+            f"{migrations}/000{last}_step.up.sql: {finding.replace('{}', str(migrations))}; "
+            f"rolled back, {database} is still at {still}{told}"
+        )
+        error = refusal(lambda: migrate(where, migrations), message)
+    assert [step.version for step in error.steps] == [f"000{at}" for at in range(1 + bool(legacy), last)]
+
+
+def test_what_others_write_between_two_steps_makes_no_lost_parent_a_legacy(
+    migrations: Path, database: Path
+) -> None:
+    write(migrations, "0001_step", TEAM + PLAYER)
+    write(migrations, "0002_step", "DROP TABLE team;")
+    write(migrations, "0003_step", "CREATE TABLE more (a);")
+
+    def disturb(progress: Progress) -> None:
+        if progress.done and progress.step.version == "0002":
+            change(database, "CREATE TABLE other (a)")
+
+    message = (
+        f"{migrations}/0003_step.up.sql: {NO_TEAM}: {migrations}/0002_step.up.sql took it away; "
+        f"rolled back, {database} is still at 0002{UNGUARDED}"
+    )
+    refusal(lambda: migrate(database, migrations, progress=disturb), message)
+
+
+# --- keys one by one
+
+MISMATCHED = NOT_UNIQUE.replace("CREATE TABLE child", "INSERT INTO parent VALUES (1);\nCREATE TABLE child")
+TWICE = (
+    "CREATE TABLE p (id INTEGER PRIMARY KEY);\nCREATE TABLE a (x REFERENCES p);\n"
+    "CREATE TABLE b (x REFERENCES p);\nCREATE TABLE w (q);"
+)
+ONE_BY_ONE = {
+    "a mismatch behind an old one": Case(
+        OTHER,
+        MISMATCHED,
+        rebuilt("child", "(b REFERENCES other (a), parent INTEGER REFERENCES parent (id))", "NULL, parent"),
+        "1 new foreign key violation: " + MISMATCH.format("child", "other"),
+    ),
+    "a row behind an old mismatch": Case(
+        OTHER + PARENT.replace("parent", "good"),
+        MISMATCHED + "ALTER TABLE child ADD COLUMN good REFERENCES good;",
+        "INSERT INTO child VALUES (1, 7);",
+        orphans("row 1", parent="good"),
+    ),
+    "the old mismatch under another name": Case(OTHER, MISMATCHED, "ALTER TABLE child RENAME TO kid;"),
+    "the old mismatch, rebuilt": Case(
+        OTHER, MISMATCHED, rebuilt("child", "(x, parent REFERENCES parent (id))", "1, parent")
+    ),
+    "a partial index makes no key": Case(
+        "CREATE TABLE parent (id); CREATE UNIQUE INDEX i ON parent (id) WHERE id > 0;",
+        *("", "CREATE TABLE child (a REFERENCES parent (id), b REFERENCES parent (id));"),
+        "1 new foreign key violation: " + MISMATCH.format("child", "parent"),
+    ),
+    "a rename elsewhere pays for nothing": Case(
+        TWICE,
+        "INSERT INTO a VALUES (9);",
+        "DELETE FROM a;\nINSERT INTO b VALUES (9);\nALTER TABLE w RENAME TO w2;",
+        orphans("row 1", of="b", parent="p"),
+    ),
+    "the row that is new is named, not the renamed": Case(
+        TWICE,
+        "INSERT INTO a VALUES (9);",
+        "ALTER TABLE b RENAME TO c;\nALTER TABLE a RENAME TO b;\nINSERT INTO c VALUES (9);",
+        orphans("row 1", of="c", parent="p"),
+    ),
+    "names that are exchanged": Case(
+        TWICE,
+        "INSERT INTO a VALUES (9);",
+        "ALTER TABLE a RENAME TO x;\nALTER TABLE b RENAME TO a;\nALTER TABLE x RENAME TO b;",
+    ),
+    "renamed away and made anew": Case(
+        TWICE,
+        "INSERT INTO a VALUES (9);",
+        "ALTER TABLE a RENAME TO old;\nCREATE TABLE a (x REFERENCES p);\nINSERT INTO a SELECT * FROM old;\n"
+        "DROP TABLE old;",
+    ),
+    "another letter case": Case(
+        TWICE, "INSERT INTO a VALUES (9);", "ALTER TABLE a RENAME TO z;\nALTER TABLE Z RENAME TO A;"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ONE_BY_ONE)
+def test_no_finding_hides_another_or_pays_for_it(name: str, migrations: Path, database: Path) -> None:
+    tried(ONE_BY_ONE[name], migrations, database)
+
+
+@pytest.mark.parametrize(
+    ("parent", "child"),
+    [
+        ("TEXT", "'01'"), ("TEXT", "1"), ("INTEGER", "'1'"), ("INTEGER", "'01'"), ("INTEGER", "1.0"),
+        ("", "'1'"), ("", "1"), ("NUMERIC", "' 1'"), ("TEXT COLLATE NOCASE", "'A'"), ("BLOB", "x'31'"),
+        ("REAL", "1"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["", "TEXT", "INTEGER"])
+def test_a_row_is_judged_alike_with_and_without_another_key_that_cannot_be_checked(
+    parent: str, child: str, kind: str, migrations: Path, database: Path
+) -> None:
+    values = (
+        "INSERT OR IGNORE INTO p VALUES (1), ('a'), ('x'), ('01');"
+        if "INTEGER" not in parent
+        else "INSERT OR IGNORE INTO p VALUES (1);"
+    )
+    tables = f"CREATE TABLE p (id {parent} PRIMARY KEY);\n{values}\nCREATE TABLE c (x {kind} REFERENCES p);\n"
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(f"{tables}INSERT INTO c VALUES ({child});")
+        expected = connection.execute("PRAGMA foreign_key_check").fetchall()
+    write(migrations, "0001_base", tables.replace("REFERENCES p);", "REFERENCES p, y);"))
+    migrate(database, migrations)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.executescript("CREATE TABLE bad (i); ALTER TABLE c ADD COLUMN z REFERENCES bad (i);")
+    write(migrations, "0002_step", f"INSERT INTO c (x) VALUES ({child});")
+    try:
+        migrate(database, migrations)
+        found = []
+    except StepError:
+        found = [1]
+    assert len(found) == len(expected)
+
+
+# --- new views and triggers
+
+NEW = {
+    "a trigger without its table": Case(
+        SHOP,
+        *("", "CREATE TRIGGER tr AFTER INSERT ON goods BEGIN INSERT INTO audits VALUES (1); END;"),
+        "tr does not compile: ...audits",
+    ),
+    "a view without its table": Case(
+        SHOP, "", "CREATE VIEW v AS SELECT * FROM nowhere;", "v does not compile: ...nowhere"
+    ),
+    "a view without its column": Case(
+        SHOP, "", "CREATE VIEW v AS SELECT absent FROM goods;", "v does not compile: ...absent"
+    ),
+    "only the broken one of two": Case(
+        SHOP,
+        "",
+        noted("AFTER INSERT ON sold")
+        + "\nCREATE TRIGGER bad AFTER INSERT ON sold BEGIN DELETE FROM nowhere; END;",
+        "bad does not compile: ...nowhere",
+    ),
+    "made before its table": Case(SHOP, "", "CREATE VIEW v AS SELECT * FROM n;\nCREATE TABLE n (a);"),
+    "made and dropped": Case(SHOP, "", "CREATE VIEW v AS SELECT * FROM n;\nDROP VIEW v;"),
+    "temporary": Case(SHOP, "", "CREATE TEMP VIEW v AS SELECT * FROM n;"),
+    "made again as it was": Case(SHOP, LOST, "DROP VIEW lost;\nCREATE VIEW lost AS SELECT y FROM nowhere;"),
+    "said to be so": Case(SHOP, "", f"{LEAVES}CREATE VIEW v AS SELECT * FROM nowhere;"),
+}
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_new_views_and_triggers_compile(name: str, migrations: Path, database: Path) -> None:
+    tried(NEW[name], migrations, database)
+
+
+# --- directives
+
+
+@pytest.mark.parametrize(
+    ("leaves", "later"),
+    [
+        ("DELETE FROM parent WHERE id = 2;", "INSERT INTO child VALUES (3, 1);"),
+        ("DROP TABLE parent;", "INSERT INTO child VALUES (3, 9);"),
+        ("CREATE VIEW v AS SELECT * FROM nowhere;", "CREATE VIEW w AS SELECT 1;"),
+        (NOT_UNIQUE.replace("parent", "p2").replace("child", "c2"), "INSERT INTO c2 VALUES (9);"),
+    ],
+)
+@pytest.mark.parametrize("together", ["in one run", "in another run"])
+def test_what_an_unguarded_file_leaves_is_not_held_against_later_ones(
+    leaves: str, later: str, together: str, migrations: Path, database: Path
+) -> None:
+    write(migrations, "0001_base", FAMILY)
+    write(migrations, "0002_leaves", LEAVES + leaves, f"{LEAVES}DELETE FROM parent WHERE id = 1;")
+    if together == "in another run":
+        migrate(database, migrations)
+    write(migrations, "0003_later", later)
+    migrate(database, migrations)
+    if leaves.startswith("DELETE"):
+        assert len(downgrade(database, migrations, target="0001", backup=False)) == 2
+
+
+def test_an_unguarded_file_answers_for_tables_that_cannot_be_read(migrations: Path, database: Path) -> None:
+    step = f"{LEAVES}ALTER TABLE sold ADD COLUMN slug AS (slugify(at));"
+    tried(Case(SHOP, "", step, "table sold cannot be read any more: ...slugify..."), migrations, database)
+
+
+CASCADE = "-- vmpilot: foreign-keys-on children go with their parents\n"
+
+
+@pytest.mark.parametrize("kind", ["", "-- vmpilot: no-transaction\n"])
+@pytest.mark.parametrize("owner", ["path", "connection", "connection with keys"])
+def test_actions_happen_where_foreign_keys_are_on_and_nowhere_else(
+    kind: str, owner: str, migrations: Path, database: Path
+) -> None:
+    write(migrations, "0001_base", FAMILY)
+    write(
+        migrations,
+        "0002_step",
+        f"{kind}{CASCADE}DELETE FROM parent WHERE id = 2;",
+        f"{CASCADE}DELETE FROM parent;",
+    )
+    write(migrations, "0003_rebuild", rebuilt("parent", "(id INTEGER PRIMARY KEY, name, more)", "*, 1"))
+    keys = int("with keys" in owner)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute(f"PRAGMA foreign_keys = {keys}")
+        where = database if owner == "path" else connection
+        assert len(migrate(where, migrations)) == 3
+        assert query(database, "SELECT id, parent FROM child") == [(1, 1)]
+        assert len(downgrade(where, migrations, target="0001", backup=False)) == 2
+        assert query(database, "SELECT * FROM child") == []
+        assert connection.execute("PRAGMA foreign_keys").fetchone() == (keys,)
+
+
+def test_with_foreign_keys_on_a_child_without_parent_is_sqlites_own_error(
+    migrations: Path, database: Path
+) -> None:
+    prepared(Case(FAMILY, "", f"{CASCADE}INSERT INTO child VALUES (3, 99);"), migrations, database)
+    message = (
+        f"{migrations}/0002_step.up.sql:2: FOREIGN KEY constraint failed; "
+        f"rolled back, {database} is still at 0001"
+    )
+    refusal(lambda: migrate(database, migrations), message)
+    assert query(database, "SELECT count(*) FROM child") == [(2,)]
+
+
+# --- the schema, written by hand
+
+NOT_NULL = (
+    "PRAGMA writable_schema = ON;\n"
+    "UPDATE sqlite_schema SET sql = 'CREATE TABLE t (a NOT NULL)' WHERE name = 't';\n"
+    "PRAGMA writable_schema = OFF;"
+)
+DUMPED = """PRAGMA writable_schema=ON;
+INSERT INTO sqlite_master(type,name,tbl_name,rootpage,sql) VALUES('table','docs','docs',0,
+  'CREATE VIRTUAL TABLE docs USING fts5(body)');
+CREATE TABLE IF NOT EXISTS 'docs_data'(id INTEGER PRIMARY KEY, block BLOB);
+INSERT INTO docs_data VALUES(1,X''), (10,X'00000000000000');
+CREATE TABLE IF NOT EXISTS 'docs_idx'(segid, term, pgno, PRIMARY KEY(segid, term)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS 'docs_content'(id INTEGER PRIMARY KEY, c0);
+CREATE TABLE IF NOT EXISTS 'docs_docsize'(id INTEGER PRIMARY KEY, sz BLOB);
+CREATE TABLE IF NOT EXISTS 'docs_config'(k PRIMARY KEY, v) WITHOUT ROWID;
+INSERT INTO docs_config VALUES('version',4);
+PRAGMA writable_schema=OFF;"""
+
+
+@pytest.mark.parametrize("owner", ["path", "connection"])
+@pytest.mark.parametrize("kind", ["", "-- vmpilot: no-transaction\n"])
+def test_a_schema_that_was_written_by_hand_is_known_to_the_next_step(
+    kind: str, owner: str, migrations: Path, database: Path
+) -> None:
+    write(migrations, "0001_dump", f"{kind}CREATE TABLE t (a);\n{DUMPED}\n{NOT_NULL}")
+    write(migrations, "0002_uses", "INSERT INTO docs VALUES ('hello');")
+    write(migrations, "0003_null", "INSERT INTO t VALUES (NULL);")
+    with closing(sqlite3.connect(database)) as connection:
+        with pytest.raises(StepError) as caught:
+            migrate(database if owner == "path" else connection, migrations)
+        assert [step.version for step in caught.value.steps] == ["0001", "0002"]
+        assert caught.value.line == 1
+        assert connection.execute("SELECT body FROM docs WHERE docs MATCH 'hello'").fetchall() == [("hello",)]
+        assert connection.execute("PRAGMA writable_schema").fetchone() == (0,)
+    assert query(database, "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.parametrize("more", ["oops;", "PRAGMA writable_schema = RESET;\nDELETE FROM nowhere;"])
+def test_a_schema_that_was_written_by_hand_is_forgotten_after_a_failure(
+    more: str, migrations: Path, database: Path
+) -> None:
+    prepared(Case("CREATE TABLE t (a);", "", f"{NOT_NULL}\n{more}"), migrations, database)
+    with closing(sqlite3.connect(database)) as connection:
+        with pytest.raises(StepError):
+            migrate(connection, migrations)
+        connection.execute("INSERT INTO t VALUES (NULL)")
+
+
+def test_a_schema_that_was_written_wrong_is_the_steps_error(migrations: Path, database: Path) -> None:
+    prepared(Case("CREATE TABLE t (a);", "", NOT_NULL.replace("NULL)", "NU")), migrations, database)
+    message = f"{migrations}/0002_step.up.sql: malformed ...; rolled back, {database} is still at 0001"
+    assert isinstance(refusal(lambda: migrate(database, migrations), message), StepError)
+    assert query(database, "SELECT sql FROM sqlite_master WHERE name = 't'") == [("CREATE TABLE t (a)",)]
+
+
+def test_a_key_that_was_written_by_hand_is_guarded(migrations: Path, database: Path) -> None:
+    finding = "1 new foreign key violation: " + MISMATCH.format("t", "t")
+    step = NOT_NULL.replace("a NOT NULL", "a REFERENCES t (a)")
+    tried(Case("CREATE TABLE t (a);", "", step, finding), migrations, database)
+
+
+# --- the runner's own tables
+
+OURS = {
+    "a row": (1, "INSERT INTO alembic_version VALUES ('x');", "alembic_version"),
+    "a value": (2, "SELECT 1;\nUPDATE main.[Alembic_Version] SET version_num = 'y';", "alembic_version"),
+    "no row": (1, "DELETE FROM alembic_version;", "alembic_version"),
+    "dropped": (2, "\nDROP TABLE IF EXISTS migration_log;", "migration_log"),
+    "dropped and made again": (
+        *(1, "DROP TABLE alembic_version;\nCREATE TABLE alembic_version (version_num);"),
+        "alembic_version",
+    ),
+    "renamed": (1, "ALTER TABLE alembic_version RENAME TO version;", "alembic_version"),
+    "a column": (1, "ALTER TABLE migration_log ADD COLUMN x;", "migration_log"),
+    "an index": (1, "CREATE INDEX i ON migration_log (at);", "migration_log"),
+    "a trigger on it": (
+        1,
+        "CREATE TRIGGER spy AFTER INSERT ON migration_log BEGIN SELECT 1; END;",
+        "migration_log",
+    ),
+    "a row of the log": (
+        1,
+        "UPDATE migration_log SET checksum = '' WHERE version = '0001';",
+        "migration_log",
+    ),
+    "both": (
+        *(1, "DELETE FROM migration_log;\nDELETE FROM alembic_version;"),
+        "alembic_version and migration_log",
+    ),
+    "through a trigger": (0, "INSERT INTO t VALUES (1);", "migration_log"),
+    "through a view": (0, "INSERT INTO door VALUES ('z');", "alembic_version"),
+    "through a new trigger": (
+        0,
+        "CREATE TRIGGER n AFTER DELETE ON t BEGIN UPDATE alembic_version SET version_num = 1; END;\n"
+        "INSERT INTO t VALUES (0); DELETE FROM t;",
+        "alembic_version",
+    ),
+    "through WITH": (0, "WITH x AS (SELECT 1) DELETE FROM alembic_version;", "alembic_version"),
+    "behind a TEMP table": (
+        2,
+        "CREATE TEMP TABLE alembic_version (a);\nDROP TABLE main.alembic_version;",
+        "alembic_version",
+    ),
+    "by hand": (
+        0,
+        "PRAGMA writable_schema = ON;\nUPDATE sqlite_master SET sql = replace(sql, 'TEXT', 'ANY');",
+        "migration_log",
+    ),
+}
+DOORS = (
+    "CREATE TABLE t (a);\nCREATE TRIGGER g AFTER INSERT ON t WHEN new.a > 0 "
+    "BEGIN DELETE FROM migration_log; END;\n"
+    "CREATE VIEW door AS SELECT version_num FROM alembic_version;\nCREATE TRIGGER h INSTEAD OF INSERT ON door "
+    "BEGIN UPDATE alembic_version SET version_num = new.version_num; END;"
+)
+
+
+@pytest.mark.parametrize("owner", ["path", "connection"])
+@pytest.mark.parametrize("name", OURS)
+def test_a_migration_that_changes_the_runners_tables_is_refused(
+    name: str, owner: str, migrations: Path, database: Path
+) -> None:
+    line, step, tables = OURS[name]
+    prepared(Case(DOORS, "", step), migrations, database)
+    before = contents(database)
+    file = f"{migrations}/0002_step.up.sql"
+    where = f"{file}:{line}" if line else file
+    with closing(sqlite3.connect(database)) as connection:
+        message = (
+            f"{where}: changes {tables}, which only the runner may change; "
+            f"rolled back, {database} is still at 0001"
+        )
+        error = refusal(lambda: migrate(database if owner == "path" else connection, migrations), message)
+    assert isinstance(error, StepError)
+    assert (error.file, error.line, error.version) == (file, line, "0002")
+    assert contents(database) == before
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "CREATE TABLE seen AS SELECT * FROM alembic_version;",
+        "INSERT INTO t SELECT -count(*) FROM migration_log;",
+        "CREATE TEMP TABLE migration_log (a);\nINSERT INTO migration_log VALUES (1);",
+        "-- alembic_version\nINSERT INTO t VALUES ('alembic_version' || -1);",
+        "UPDATE alembic_version SET version_num = version_num;",
+    ],
+)
+def test_a_migration_may_look_at_the_runners_tables(step: str, migrations: Path, database: Path) -> None:
+    setup = DOORS.replace("new.a > 0", "typeof(new.a) = 'integer' AND new.a > 0")
+    tried(Case(setup, "", step), migrations, database)
+
+
+def test_the_runners_tables_are_not_touched_outside_a_transaction(migrations: Path, database: Path) -> None:
+    alone = "-- vmpilot: no-transaction\nVACUUM;\nUPDATE alembic_version SET version_num = '0002';"
+    prepared(Case("CREATE TABLE t (a);", "", alone), migrations, database)
+    message = (
+        f"{migrations}/0002_step.up.sql:3: changes alembic_version, which only the runner may change; "
+        f"no statement has taken effect, {database} is still at 0001"
+    )
+    refusal(lambda: migrate(database, migrations), message)
+
+
+def test_a_step_that_cannot_reach_the_runners_tables_does_not_pay_for_them(
+    migrations: Path, database: Path
+) -> None:
+    prepared(Case(SHOP, "", "INSERT INTO goods (name) VALUES ('a');"), migrations, database)
+    assert [sql for sql in executed(database, migrations) if "hex(version_num)" in sql] == []

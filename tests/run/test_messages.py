@@ -143,7 +143,8 @@ def test_files_that_are_refused(name: str, migrations: Path) -> None:
         ("ATTACH 'x' AS x;", 1, "ATTACH is not allowed here, a migration has one database"),
         (
             *("-- vmpilot: nonsense", 1),
-            '"nonsense" is not a directive; expected revision, no-transaction or irreversible',
+            '"nonsense" is not a directive; '
+            "expected revision, no-transaction, irreversible, unguarded or foreign-keys-on",
         ),
         (
             *("-- migrate:up\nSELECT 1;", 1),

@@ -836,7 +836,7 @@ def test_a_check_sees_one_moment(two: Path, database: Path) -> None:
         away.extend(downgrade(database, two, target="base", backup=False))
         change(database, "CREATE TABLE costs (chat REFERENCES nothing)", "INSERT INTO costs VALUES (1)")
 
-    with closing(traced(database, "SELECT version_num", act)) as connection:
+    with closing(traced(database, "SELECT +version_num", act)) as connection:
         assert said(check(connection, two), database) == ()
     assert len(away) == 2
     assert not check(database, two).ok

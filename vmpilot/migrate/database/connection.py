@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from ..errors import AccessError, MigrationError
@@ -73,13 +74,13 @@ class Session(NamedTuple):
 
         Their texts come as bytes: what nobody reads need not be UTF-8, nor appear in an error.
         """
-        self.cursor.execute(sql, parameters)
-        if self.cursor.description is None:
-            return False
         texts = getattr(self.connection, "text_factory", None)
         try:
-            if texts is not None:
+            if texts is not None:  # before the statement, of which some modules fetch the first row at once
                 self.connection.text_factory = bytes
+            self.cursor.execute(sql, parameters)
+            if self.cursor.description is None:
+                return False
             while self.cursor.fetchmany(_CHUNK):
                 pass
         finally:
@@ -169,7 +170,8 @@ def is_busy(error: Exception) -> bool:
     """Tell whether another connection's lock is the reason.
 
     By SQLite's code, where a module tells it: https://www.sqlite.org/rescode.html
-    SQLITE_LOCKED alone is a conflict inside the connection, which no waiting ends.
+    SQLITE_LOCKED alone is a conflict inside the connection, which no waiting ends. In a shared cache every
+    statement is refused, even a PRAGMA, while another connection has not committed what it created.
     """
     code = getattr(error, "sqlite_errorcode", None)
     if code is not None:
@@ -209,8 +211,8 @@ def commit(session: Session, fate: str) -> None:
 
 def hold(session: Session, fate: str = UNCHANGED) -> None:
     """Begin a transaction that sees the database at one moment, and lets others write after it."""
-    session.run("BEGIN")
-    wait(session, lambda: session.run("SELECT 1 FROM sqlite_master LIMIT 1"), fate=fate)
+    for sql in ("BEGIN", "SELECT 1 FROM sqlite_master LIMIT 1"):
+        wait(session, partial(session.run, sql), fate=fate)
 
 
 @contextmanager

@@ -58,16 +58,16 @@ def writing(database: Any, timeout: float) -> Iterator[Session]:
     opened = _writer(database, timeout) if isinstance(database, str) else _borrowed(database, timeout)
     with opened as session:
         with translated(session):
-            keys = setting(session, "foreign_keys")
+            keys = wait(session, lambda: setting(session, "foreign_keys"))
         try:
             with translated(session):
-                session.run("PRAGMA foreign_keys = OFF")
+                wait(session, lambda: session.run("PRAGMA foreign_keys = OFF"))
             yield session
         finally:
             rollback(session)  # an interrupted BEGIN may have begun one all the same
             if keys == "1":
-                with suppress(*failures(session.connection)):
-                    session.run("PRAGMA foreign_keys = ON")
+                with suppress(AccessError, *failures(session.connection)):
+                    wait(session, lambda: session.run("PRAGMA foreign_keys = ON"))
 
 
 @contextmanager
@@ -237,13 +237,13 @@ def _borrowed(connection: Any, timeout: float) -> Iterator[Session]:
         kind = type(connection).__name__
         raise TypeError(f"database: expected a path, a sqlite:///PATH URL or an open connection, not {kind}")
     with translated(session):
-        files = _files(session)
+        files = wait(session, lambda: _files(session))
         session = session._replace(database=files["main"] or ":memory:", cursor=_tuples(connection))
-        patience = setting(session, "busy_timeout")
+        patience = wait(session, lambda: setting(session, "busy_timeout"))
         kept: dict[str, Any] = {}
     try:
         with translated(session):
-            session.run("PRAGMA busy_timeout = 0")
+            wait(session, lambda: session.run("PRAGMA busy_timeout = 0"))
             _leave_transaction(session, files)
             kept |= _plain(connection)
         yield session
@@ -251,8 +251,8 @@ def _borrowed(connection: Any, timeout: float) -> Iterator[Session]:
         if kept:
             rollback(session)
         # Each on its own: what led here is what the caller must hear of.
-        with suppress(*failures(connection)):
-            session.run(f"PRAGMA busy_timeout = {patience or 0}")
+        with suppress(AccessError, *failures(connection)):
+            wait(session, lambda: session.run(f"PRAGMA busy_timeout = {patience or 0}"))
         for name, value in kept.items():
             with suppress(*failures(connection)):
                 setattr(connection, name, value)

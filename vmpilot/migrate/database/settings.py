@@ -83,10 +83,33 @@ def settings_kept(session: Session, words: frozenset[str]) -> Iterator[None]:
     put_back()
 
 
+@contextmanager
+def schema_kept(session: Session, words: frozenset[str]) -> Iterator[None]:
+    """Let a rollback notice that a script has written into the schema by hand before it failed."""
+    try:
+        yield
+    except BaseException:
+        if "writable_schema" in words:
+            with suppress(Exception):  # the first error is the one to hear of
+                read_anew(session)
+        raise
+
+
+def read_anew(session: Session) -> None:
+    """Read the schema again, into which a statement may have written by hand.
+
+    What was written counts as a change of the schema from then on, for other connections too and for
+    a rollback, which otherwise would not notice: https://www.sqlite.org/pragma.html#pragma_writable_schema
+    """
+    session.run("PRAGMA writable_schema = RESET")
+    session.run(f"PRAGMA main.schema_version = {int(session.value('PRAGMA main.schema_version')) + 1}")
+    session.rows("SELECT 1 FROM main.sqlite_master LIMIT 1")
+
+
 def _temporary(session: Session) -> list[tuple[str, str]]:
     """Return name and kind of each TEMP object, virtual tables first: they take others with them."""
     order = "ORDER BY sql LIKE 'CREATE VIRTUAL%' DESC"
-    found = session.rows(f"SELECT name, type FROM sqlite_temp_master WHERE type <> 'index' {order}")
+    found = session.rows(f"SELECT +name, +type FROM sqlite_temp_master WHERE type <> 'index' {order}")
     return [(name, kind) for name, kind in found]
 
 

@@ -6,7 +6,7 @@ Every function works inside the caller's transaction.
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import AccessError, MigrationError, VersionError
 from .connection import UNCHANGED, Session, changes, wait
@@ -46,7 +46,10 @@ _INSERT_LOG = (
     f"INSERT INTO main.migration_log ({', '.join(LOG_COLUMNS)}) VALUES ({', '.join('?' * len(LOG_COLUMNS))})"
 )
 
-_PRESENT = "SELECT name FROM main.sqlite_master WHERE name IN (?, ?)"
+# A bare column has a declared type, for which a caller's connection can have a converter: hence each `+`.
+# https://docs.python.org/3/library/sqlite3.html#sqlite3.PARSE_DECLTYPES
+_PRESENT = "SELECT +name FROM main.sqlite_master WHERE name IN (?, ?)"
+_SHAPE = "SELECT +type, +name, +tbl_name, +sql FROM main.sqlite_master WHERE lower(tbl_name) IN (?, ?)"
 
 
 class Record(NamedTuple):
@@ -92,7 +95,7 @@ def read(session: Session) -> Recorded:
 
 # What nearly every start-up finds, in one look that is cheaper than reading the log.
 _SETTLED = (
-    "SELECT version_num, group_concat(version || '_' || name, '/'), total(action <> 'upgrade'), to_version,"
+    "SELECT +version_num, group_concat(version || '_' || name, '/'), total(action <> 'upgrade'), +to_version,"
     " max(id) FROM main.alembic_version, main.migration_log"
 )
 
@@ -126,7 +129,7 @@ def salvage(session: Session) -> Recorded:
 
 def current(session: Session) -> str:
     """Return the value in alembic_version, empty at base."""
-    values = [value for (value,) in session.rows("SELECT version_num FROM main.alembic_version")]
+    values = [value for (value,) in session.rows("SELECT +version_num FROM main.alembic_version")]
     if not values:
         return ""
     if len(values) == 1 and isinstance(values[0], str) and values[0]:
@@ -191,10 +194,34 @@ def write(
     session.run(_INSERT_LOG, (*record[:6], down_sql, down_checksum, now, took))
 
 
+class Content(NamedTuple):
+    """All that the two tables are and hold, good for being compared."""
+
+    shape: tuple[tuple[Any, ...], ...]
+    value: tuple[tuple[Any, ...], ...]
+    log: tuple[tuple[Any, ...], ...]
+
+
+def content(session: Session) -> Content:
+    """Return shape and rows of both tables, whatever has become of them."""
+    shape = session.rows(_SHAPE, tuple(TABLES))
+    value = _spelled(session, "alembic_version", ("version_num",))
+    return Content(tuple(sorted(shape)), value, _spelled(session, "migration_log", ("id", *LOG_COLUMNS)))
+
+
+def _spelled(session: Session, name: str, columns: Iterable[str]) -> tuple[tuple[Any, ...], ...]:
+    """Return the rows of a table with each value in hexadecimal: text need not be UTF-8."""
+    values = ", ".join(f"typeof({column}) || hex({column})" for column in columns)
+    try:
+        return tuple(session.rows(f"SELECT {values} FROM main.{name}"))
+    except session.failures:  # it has another shape, which tells enough
+        return ()
+
+
 def kept_down(session: Session, version: str) -> tuple[str, str] | None:
     """Return the down script and its checksum as kept when `version` was last applied, if it was kept."""
     kept = session.rows(
-        "SELECT down_sql, down_checksum FROM main.migration_log"
+        "SELECT +down_sql, +down_checksum FROM main.migration_log"
         " WHERE action = 'upgrade' AND version = ? ORDER BY id DESC LIMIT 1",
         (version,),
     )
@@ -210,7 +237,7 @@ def has_tables(session: Session) -> bool:
 
 def names(session: Session) -> set[str]:
     """Return the names of all tables but SQLite's own."""
-    sql = "SELECT name FROM main.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite^_%' ESCAPE '^'"
+    sql = "SELECT +name FROM main.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite^_%' ESCAPE '^'"
     return {name for (name,) in wait(session, lambda: session.rows(sql))}
 
 
@@ -220,7 +247,7 @@ def _present(session: Session) -> set[str]:
 
 def _log(session: Session) -> tuple[Record, ...]:
     """Return the log; a row that was not written here makes no sense and is passed over."""
-    columns = ", ".join(Record._fields)
+    columns = ", ".join(f"+{name}" for name in Record._fields)
     rows = session.rows(f"SELECT {columns} FROM main.migration_log ORDER BY id")
     return tuple(Record(*row) for row in rows if _is_ours(*row))
 

@@ -22,6 +22,15 @@ _WORD = re.compile(r"[A-Za-z_]+")
 _DIRECTIVE = re.compile(r"vmpilot:[ \t]*(\S*)[ \t]*(.*)", re.IGNORECASE)
 _MARKER = re.compile(r"migrate:(?:up|down)\b|\+goose\b|\+migrate\b", re.IGNORECASE)
 _TELLING = re.compile(r"--[ \t]*(?:vmpilot:|migrate:|\+goose|\+migrate)", re.IGNORECASE)
+# Each with the files that it may stand in.
+_DIRECTIVES = {
+    "revision": ("up",),
+    "no-transaction": ("up", "down"),
+    "irreversible": ("down",),
+    "unguarded": ("up", "down"),
+    "foreign-keys-on": ("up", "down"),
+}
+_REASONED = ("irreversible", "unguarded", "foreign-keys-on")
 _OPENINGS = {"'": "string", "/": "comment"}
 
 # For the checksum.
@@ -39,6 +48,8 @@ class Script(NamedTuple):
     `starts` and `ends` are the offsets of its statements in `text`: two numbers a statement keep
     a file of any size at about its own size in memory. `words` are the lower-case words of all
     statements that do more than handle rows: what a reader needs to know which guards apply.
+    `irreversible`, `unguarded` and `keys_on` are the reasons behind these directives (the last is
+    foreign-keys-on), empty where there is none.
     """
 
     file: str
@@ -49,6 +60,8 @@ class Script(NamedTuple):
     revision: str
     transactional: bool
     irreversible: str
+    unguarded: str = ""
+    keys_on: str = ""
 
 
 def parse(file: str, data: bytes, direction: str) -> Script:
@@ -62,6 +75,8 @@ def parse(file: str, data: bytes, direction: str) -> Script:
     transactional = "no-transaction" not in directives
     if control:
         _unwrap(file, text, starts, ends, control, transactional)
+    if "foreign-keys-on" in directives and words & {"drop", "rename"}:
+        _check_keys_on(file, text, starts, ends)
     return Script(
         file,
         text,
@@ -71,6 +86,8 @@ def parse(file: str, data: bytes, direction: str) -> Script:
         directives.get("revision", ""),
         transactional,
         directives.get("irreversible", ""),
+        directives.get("unguarded", ""),
+        directives.get("foreign-keys-on", ""),
     )
 
 
@@ -259,21 +276,35 @@ def _directives(file: str, text: str, direction: str, first: int) -> dict[str, s
     return found
 
 
+def _check_keys_on(file: str, text: str, starts: "array[int]", ends: "array[int]") -> None:
+    """Raise HistoryError for a table that is dropped or renamed while foreign keys are on.
+
+    DROP TABLE deletes its rows first, with all that follows from that for the rows that refer to them:
+    https://www.sqlite.org/foreignkeys.html#fk_schemacommands
+    """
+    for start, end in zip(starts, ends, strict=True):
+        found = tokens.head(text, start, end)
+        if found.renamed or (found.verb == "drop" and found.kind == "table"):
+            what = "ALTER TABLE ... RENAME" if found.renamed else "DROP TABLE"
+            told = f'{what} is not allowed in a file with "foreign-keys-on", put it into a file of its own'
+            raise _refuse(file, text, start, told)
+
+
 def _problem(name: str, value: str, direction: str, repeated: bool, late: bool) -> str:
     """Return what is wrong with a directive, or nothing."""
-    allowed = {"revision": ("up",), "no-transaction": ("up", "down"), "irreversible": ("down",)}
-    if name not in allowed:
-        return f'"{name}" is not a directive; expected revision, no-transaction or irreversible'
-    if direction not in allowed[name]:
-        return f'"{name}" is not allowed here, it belongs in the .{allowed[name][0]}.sql file'
+    if name not in _DIRECTIVES:
+        *names, last = _DIRECTIVES
+        return f'"{name}" is not a directive; expected {", ".join(names)} or {last}'
+    if direction not in _DIRECTIVES[name]:
+        return f'"{name}" is not allowed here, it belongs in the .{_DIRECTIVES[name][0]}.sql file'
     if late:
         return f'"{name}" comes too late; directives stand before the first statement'
     if repeated:
         return f'"{name}" is given twice'
     if name == "revision" and not is_revision(value):
         return f'"{value}" is not a revision; expected up to 255 printable characters without a space'
-    if name == "irreversible" and not value:
-        return '"irreversible" needs a reason behind it'
+    if name in _REASONED and not value:
+        return f'"{name}" needs a reason behind it'
     if name == "no-transaction" and value:
         return f'"no-transaction" stands alone, found "{value}" behind it'
     return ""

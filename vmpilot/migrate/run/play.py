@@ -15,10 +15,11 @@ from ..database.connection import (
     rollback,
     wait,
 )
-from ..database.settings import setting, settings_kept
+from ..database.settings import read_anew, schema_kept, setting, settings_kept
 from ..errors import StepError
 from ..files.script import Script, line, shortened, statement, statements
 from ..tokens import head
+from .hidden import elsewhere, others
 
 _TICK_EACH = 64
 _DIRECTIVE = 'to run this file outside a transaction, begin it with "-- vmpilot: no-transaction"'
@@ -53,15 +54,21 @@ def play(
     """
     done = 0
     failures = session.failures
-    with interruptible(session, lambda: tick(done)), settings_kept(session, script.words):
+    known = others(session)
+    run = _inside(session) if script.transactional else _outside(session, fate)
+    words = script.words
+    with (
+        interruptible(session, lambda: tick(done)),
+        settings_kept(session, words),
+        schema_kept(session, words),
+    ):
         for text in statements(script):
             try:
-                if script.transactional:
-                    returned = session.run(text)
-                elif not go_on(done):
+                if not script.transactional and not go_on(done):
                     return
-                else:
-                    returned = _run_alone(session, text, fate(done))
+                if known and (reason := elsewhere(session, known, text)):
+                    raise failure(script, done, reason, fate)
+                returned = run(text, done)
             except failures as error:
                 raise failure(script, done, str(error), fate) from error
             if in_transaction(session) != script.transactional:
@@ -71,22 +78,49 @@ def play(
             done += 1
             if not done % _TICK_EACH:
                 tick(done)
+        if "writable_schema" in words:
+            _read_anew(session, script, fate)
 
 
 @contextmanager
 def transaction(session: Session, script: Script) -> Iterator[None]:
     """Run what is inside in one transaction of a scratch database, unless the script asks for none."""
-    if script.transactional:
-        session.run("BEGIN")
+    with keys_as_asked(session, script):
+        if script.transactional:
+            session.run("BEGIN")
+        try:
+            yield
+            if in_transaction(session):
+                session.run("COMMIT")
+        finally:
+            rollback(session)
+
+
+@contextmanager
+def keys_as_asked(session: Session, script: Script) -> Iterator[None]:
+    """Have foreign keys on inside if a script asks for that; they are off otherwise.
+
+    Outside of a transaction, because inside of one they stay as they are:
+    https://www.sqlite.org/pragma.html#pragma_foreign_keys
+    """
+    if not script.keys_on:
+        yield
+        return
+    wait(session, lambda: session.run("PRAGMA foreign_keys = ON"))
     try:
         yield
-        if in_transaction(session):
-            session.run("COMMIT")
     finally:
-        rollback(session)
+        wait(session, lambda: session.run("PRAGMA foreign_keys = OFF"))
 
 
-def failure(script: Script, done: int, reason: str, fate: Callable[[int], str] = _untold) -> StepError:
+def stands_alone(script: Script) -> bool:
+    """Tell whether a script can share its transaction with no other: it has none, or needs keys to be on."""
+    return not script.transactional or bool(script.keys_on)
+
+
+def failure(
+    script: Script, done: int, reason: str, fate: Callable[[int], str] = _untold, advice: str = ""
+) -> StepError:
     """Return the error of the statement behind `done` others, or of the whole script behind the last."""
     inside = done < len(script.starts)
     number = line(script, done) if inside else 0
@@ -94,13 +128,29 @@ def failure(script: Script, done: int, reason: str, fate: Callable[[int], str] =
     told = [f"{where}: {reason}", fate(done)]
     if script.transactional and ("within a transaction" in reason or "inside a transaction" in reason):
         told.append(_DIRECTIVE)
+    told.append(advice)
     text = shortened(statement(script, done)) if inside else ""
     return StepError("; ".join(filter(None, told)), file=script.file, line=number, statement=text)
 
 
-def _run_alone(session: Session, text: str, fate: str) -> bool:
-    """Run a statement outside a transaction, where it needs a lock of its own."""
-    return wait(session, lambda: session.run(text), fate=fate)
+_Run = Callable[[str, int], bool]
+
+
+def _inside(session: Session) -> _Run:
+    return lambda text, done: session.run(text)
+
+
+def _outside(session: Session, fate: Callable[[int], str]) -> _Run:
+    """Return what runs a statement outside a transaction, where it needs a lock of its own."""
+    return lambda text, done: wait(session, lambda: session.run(text), fate=fate(done))
+
+
+def _read_anew(session: Session, script: Script, fate: Callable[[int], str]) -> None:
+    """Let the guards and the next step see what a script has written into the schema by hand."""
+    try:
+        read_anew(session)
+    except session.failures as error:
+        raise failure(script, len(script.starts), str(error), fate) from error
 
 
 def _mend_transaction(session: Session, script: Script, done: int, fate: Callable[[int], str]) -> None:

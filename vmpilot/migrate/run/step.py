@@ -5,8 +5,9 @@ Which steps there are is decided in `planning`; a start-up with nothing to do do
 
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from ..database import tables
 from ..database.connection import (
@@ -27,8 +28,9 @@ from ..files.script import Script, checksum, line
 from . import guards
 from .adoption import Comparison, comparison, no_comparison
 from .guards import Integrity
+from .ours import own_tables, refuse_changed
 from .planning import Plan, Request, Task, after, planned_again
-from .play import failure, play
+from .play import failure, keys_as_asked, play
 
 _REPORT_EVERY = 0.1
 
@@ -42,25 +44,25 @@ def perform(session: Session, request: Request, plan: Plan, report: Report, done
     known: Integrity | None = None
     seen: int | None = None
     with ExitStack() as stack:
+        compare: Comparison = no_comparison
         while plan.tasks:
             still = f"{session.database} is at {done[-1].after}" if done else "nothing was changed"
-            begin(session, still)
-            with undone(session, still):
-                now = data_version(session)
+            script = plan.tasks[0].script
+            with keys_as_asked(session, script), _begun(session, still):
+                look, now = guards.integrity, data_version(session)
                 if now is None or now != seen:  # others have written since the step before
-                    known, seen = None, now
+                    look, seen = guards.seen_again, now
                     plan = planned_again(request, plan, session)
-                if not plan.tasks:
-                    break
-                if known is None:
+                    if not plan.tasks:
+                        break
                     tables.create(session)
                     stack.close()
                     compare = _comparison(session, plan, stack)
-                try:
-                    outcome = _perform(session, plan.tasks[0], known, compare, report)
-                except StepError as error:
-                    error.version = plan.tasks[0].step.version
-                    raise
+                if bool(plan.tasks[0].script.keys_on) != bool(script.keys_on):
+                    seen = None
+                    continue
+                before = partial(look, session, plan.tasks[0].script, known)
+                outcome = _perform(session, plan, before, compare, report)
             if outcome is None:
                 seen = None
                 continue
@@ -71,6 +73,14 @@ def perform(session: Session, request: Request, plan: Plan, report: Report, done
             _log(session.database, step)
             report(Progress(step, total, total, step.took, True))
     return plan
+
+
+@contextmanager
+def _begun(session: Session, still: str) -> Iterator[None]:
+    """Run what is inside in a transaction that it commits, or that is rolled back."""
+    begin(session, still)
+    with undone(session, still):
+        yield
 
 
 def _comparison(session: Session, plan: Plan, stack: ExitStack) -> Comparison:
@@ -96,18 +106,48 @@ def _log(database: str, step: Step) -> None:
 
 
 def _perform(
-    session: Session, task: Task, known: Integrity | None, compare: Comparison, report: Report
+    session: Session, plan: Plan, look: Callable[[], Integrity], compare: Comparison, report: Report
 ) -> tuple[Step, Integrity] | None:
-    """Do one task in the open transaction and commit it.
+    """Do the first task of a plan in the open transaction and commit it.
 
-    Returns the step with its seconds, and what is true now; None if another process recorded the
-    step while its statements ran outside a transaction. On any error nothing is committed.
+    `look` tells what is true before it. Returns the step with its seconds, and what is true now; None if
+    another process recorded the step while its statements ran outside a transaction. On any error nothing
+    is committed.
     """
+    task = plan.tasks[0]
     script, total = task.script, len(task.script.starts)
     started = time.monotonic()
     tick = _ticker(task, started, report)
-    with interruptible(session, lambda: tick(0)):
-        before = guards.integrity(session, script, known)
+    try:
+        with interruptible(session, lambda: tick(0)):
+            before = look()
+        if not _played(session, task, before, tick, report):
+            return None
+        with interruptible(session, lambda: tick(total)):
+            found, now = guards.findings(session, script, before)
+            if not plan.tasks[1:]:
+                found += guards.unparented(now)
+            found = guards.refused(script, found)
+        told = [*(finding.words for finding in found), *compare(session, script)]
+        if told:
+            advice = guards.advice(script, found)
+            raise failure(script, total, "; ".join(told), partial(_fate, session, task), advice)
+    except StepError as error:
+        error.version = task.step.version
+        raise
+    took = time.monotonic() - started
+    _record(session, task, took)
+    commit(session, f"rolled back, {session.database} is still at {task.step.before}")
+    return task.step._replace(took=took), now
+
+
+def _played(
+    session: Session, task: Task, before: Integrity, tick: Callable[[int], None], report: Report
+) -> bool:
+    """Run the statements of a task, and tell whether it is still this run that does it."""
+    script, total = task.script, len(task.script.starts)
+    fate = partial(_fate, session, task)
+    own = own_tables(session, script, before, fate)
     if not script.transactional:
         _leave_transaction(session, task)
     report(Progress(task.step, 0, total, 0.0, False))
@@ -115,23 +155,16 @@ def _perform(
         session,
         script,
         tick=tick,
-        fate=lambda done: _fate(session, task, done),
+        fate=fate,
         go_on=lambda done: not _is_overtaken(session, task, done),
     )
     if not script.transactional:
-        begin(session, _fate(session, task, total))
+        begin(session, fate(total))
         if tables.current(session) != task.value_before:
             rollback(session)
-            return None
-    with interruptible(session, lambda: tick(total)):
-        found, now = guards.findings(session, script, before)
-    found += compare(session, script)
-    if found:
-        raise failure(script, total, "; ".join(found), lambda done: _fate(session, task, done))
-    took = time.monotonic() - started
-    _record(session, task, took)
-    commit(session, f"rolled back, {session.database} is still at {task.step.before}")
-    return task.step._replace(took=took), now
+            return False
+    refuse_changed(session, script, own, fate)
+    return True
 
 
 def _ticker(task: Task, started: float, report: Report) -> Callable[[int], None]:

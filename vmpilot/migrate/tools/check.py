@@ -21,7 +21,7 @@ from ..files import directory as directories
 from ..files.directory import Entry
 from ..files.plan import BASE
 from ..files.script import Script
-from ..run import commands, guards, status
+from ..run import commands, guards, keys, status
 from ..run.play import play, transaction
 from ..run.status import Status, full_name
 
@@ -169,7 +169,7 @@ def _unless_lacking(database: str, what: str, found: list[Problem]) -> Iterator[
 
 
 def _dangling(session: Session) -> Iterator[Problem]:
-    rows = list(guards.dangling(session))
+    rows = list(keys.dangling(session))
     # An error identifies itself; only a mismatch is the schema's own fault.
     errors = [words for identity, words in rows if identity[-1] == words and "mismatch" not in words]
     violations = [words for _, words in rows if words not in errors]

@@ -1,0 +1,109 @@
+"""Names that do not mean the main database: what a TEMP object hides, or only an attached database has.
+
+A connection that has neither costs one look. https://www.sqlite.org/lang_naming.html
+"""
+
+import time
+from typing import NamedTuple
+
+from ..database.connection import Row, Session
+from ..tokens import Head, folded, head, mentioned, plain, quoted
+
+_OPENS = ("OpenRead", "OpenWrite", "ReopenIdx")
+_ROWS = ("insert", "replace", "update", "delete", "select", "values", "with")
+_ANY = ("analyze", "reindex")  # what these name is no column
+_ONE = "a migration has one database"
+
+
+class Others(NamedTuple):
+    """What else is on a connection: names, folded, each with the root pages of its table and indexes.
+
+    `temporary` changes while a script makes and drops TEMP objects of its own; `schemas` are the names of
+    the attached databases.
+    """
+
+    temporary: dict[str, frozenset[int]]
+    attached: dict[str, frozenset[int]]
+    schemas: frozenset[str]
+
+
+def others(session: Session) -> Others | None:
+    """Return what else than the main database is on a connection, None if nothing is."""
+    schemas = [row[1] for row in session.rows("PRAGMA database_list") if row[1] != "main"]
+    if not schemas:
+        return None
+    found = {schema: _objects(session, schema) for schema in schemas}
+    temporary = found.pop("temp", {})
+    attached = {name: roots for names in found.values() for name, roots in names.items()}
+    if not temporary and not found:
+        return None
+    return Others(temporary, attached, frozenset(folded(schema) for schema in found))
+
+
+def elsewhere(session: Session, known: Others, text: str) -> str:
+    """Return why a statement would not mean the main database, or nothing."""
+    one = head(text)
+    if one.temporary:
+        if one.verb in ("create", "drop"):  # from here on it is the script's own
+            known.temporary.pop(folded(one.name), None)
+        return ""
+    if folded(one.schema) in known.schemas:
+        return f"{plain(one.schema)} is an attached database, {_ONE}"
+    names = mentioned(text) & (known.temporary.keys() | known.attached.keys())
+    if not names:
+        return ""
+    if (target := _target(one)) in names and (words := _words(session, known, target)):
+        return words
+    if one.verb in _ANY:
+        return next(filter(None, (_words(session, known, name) for name in sorted(names))), "")
+    if one.verb in _ROWS or (one.verb == "create" and one.kind == "table"):
+        return _read(session, known, names, text)
+    return ""
+
+
+def _target(one: Head) -> str:
+    """Return the name that a statement looks up; what it creates is looked up nowhere."""
+    if one.schema:
+        return ""
+    return folded(one.table if one.verb == "create" else one.name)
+
+
+def _words(session: Session, known: Others, name: str) -> str:
+    if name in known.temporary:
+        own = f"to mean the database's own, write main.{plain(name)}"
+        return f"{plain(name)} is a TEMP object of the connection, {own}"
+    here = ("main.sqlite_master", "sqlite_temp_master")
+    found = any(session.rows(f"SELECT 1 FROM {place} WHERE lower(name) = ?", (name,)) for place in here)
+    return "" if found else f"only an attached database has {plain(name)}, and {_ONE}"
+
+
+def _read(session: Session, known: Others, names: set[str], text: str) -> str:
+    """Say what a statement reads or writes elsewhere, as SQLite compiles it: a name can be a column's."""
+    try:
+        # Never the same text twice, as in `refusal`.
+        program = session.rows(f"EXPLAIN {text}\n-- {time.perf_counter_ns()}")
+    except session.failures:  # running it will tell
+        return ""
+    opened = {(row[4], row[3]) for row in program if row[1] in _OPENS}
+    virtual = any(row[1] == "VOpen" for row in program)
+    outside = any(place > 1 for place, _ in opened)
+    for name in sorted(names):
+        roots = known.temporary.get(name)
+        if roots is not None and (not roots or any((1, root) in opened for root in roots)):
+            return _words(session, known, name)
+        roots = known.attached.get(name)
+        read = roots is not None and (outside or (virtual and not roots))
+        if read and (words := _words(session, known, name)):
+            return words
+    return ""
+
+
+def _objects(session: Session, schema: str) -> dict[str, frozenset[int]]:
+    """Return the objects of a database; what is no table, or a virtual one, has no root page."""
+    table = "sqlite_temp_master" if schema == "temp" else f"{quoted(schema)}.sqlite_master"
+    rows: list[Row] = session.rows(f"SELECT +name, +tbl_name, +rootpage FROM {table} WHERE type <> 'trigger'")
+    names = {name for name, _, _ in rows}
+    return {
+        folded(name): frozenset(root for own, of, root in rows if root and name in (own, of))
+        for name in names
+    }

@@ -1,0 +1,379 @@
+"""The foreign keys of a database at one moment, and what a step has done to them.
+
+Only reads; what follows from it is decided in `guards`. https://www.sqlite.org/foreignkeys.html
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+from ..database.connection import Row, Session, rows_if_known
+from ..files.script import Script, statements
+from ..tokens import Head, folded, head, quoted
+
+# Not LIKE, whose meaning the caller can change: PRAGMA case_sensitive_like. And here as everywhere `+`,
+# because a bare column has a declared type, for which a caller's connection can have a converter.
+_HAS_KEY = "type = 'table' AND instr(lower(sql), 'references')"
+_WITH_KEYS = f"SELECT +name FROM main.sqlite_master WHERE {_HAS_KEY}"
+_TARGETS = "SELECT +name FROM main.sqlite_master WHERE type IN ('table', 'view')"
+
+Orphan = tuple[Row, str]  # what identifies a row without a parent, and how to show it
+
+
+class Key(NamedTuple):
+    """One foreign key.
+
+    `values` selects its columns, as bytes because a text need not be UTF-8, and `orphaned` finds the rows
+    that lack a parent. `actions` tells that something follows for them when the parent goes or changes.
+    """
+
+    table: str
+    number: int
+    parent: str
+    columns: str
+    targets: tuple[str, ...]
+    values: str
+    orphaned: str
+    actions: bool
+
+
+Place = tuple[str, str, str]  # table, parent and columns of a key, folded
+
+
+class Lack(NamedTuple):
+    """A key whose parent table is missing; `since` says which file left it so, "" if none of this run."""
+
+    key: Key
+    since: str
+
+
+class Keys(NamedTuple):
+    """What is true of the foreign keys at one moment.
+
+    `dangling` counts the rows that lack a parent. Where the parent table is missing (`lacking`), these are
+    the rows that lacked one before it went. Of the keys in `blind` nobody can tell, because SQLite cannot
+    check them, with its words for that.
+    """
+
+    present: bool
+    dangling: Counter[Row]
+    lacking: Mapping[Place, Lack]
+    blind: Mapping[Place, str]
+
+
+NO_KEYS = Keys(False, Counter(), {}, {})
+
+
+def keys_now(session: Session) -> Keys:
+    """Return what is true of the foreign keys before a run."""
+    if not session.rows(f"{_WITH_KEYS} LIMIT 1"):
+        return NO_KEYS
+    lacking = {place(key): Lack(key, "") for key in lacking_now(session)}
+    seen = _look(session, lacking)
+    counts = Counter(identity for identity, _ in seen.orphans)
+    return Keys(True, counts, lacking, dict.fromkeys(lacking, "") | seen.blind)
+
+
+def keys_after(session: Session, script: Script, before: Keys) -> tuple[Keys, list[Orphan], list[str]]:
+    """Return what is true after a step, the rows that it left without a parent, and what it spoiled."""
+    if not before.present and not script.words & {"references", "writable_schema"}:
+        return before, [], []
+    lacking = before.lacking
+    if script.words & {"table", "writable_schema"}:
+        lacking = _lacking(session, script, before)
+    seen = _look(session, lacking)
+    now = Counter(identity for identity, _ in seen.orphans)
+    names = _renames(script)
+    new = _new(session, script, before, now)
+    for row, count in before.dangling.items():  # what was known of a key waits until its parent is back
+        for at in dict.fromkeys([row[:3], _followed(row[:3], names)]):
+            if at in lacking:
+                now[(*at, *row[3:])] += count
+    blind = seen.blind | {at: "" for at in before.blind if at in lacking}
+    known = before.blind.keys() | {_followed(at, names)[:2] for at in before.blind if names}
+    spoiled = {words: None for at, words in seen.blind.items() if at not in known and at[:2] not in known}
+    return Keys(True, now, lacking, blind), _shown(seen.orphans, new), list(spoiled)
+
+
+def dangling(session: Session) -> Iterator[Orphan]:
+    """Yield each row that lacks a parent, and each key that lacks its parent table: identity and words.
+
+    A key whose parent is not unique has no answer but an error, which is yielded like the others; its words
+    are the end of its identity: https://www.sqlite.org/foreignkeys.html#fk_indexes
+    """
+    lacking = {place(key): Lack(key, "") for key in lacking_now(session)}
+    seen = _look(session, lacking)
+    refused = dict.fromkeys((table, words) for (table, *_), words in seen.blind.items())
+    yield from ((refusal, refusal[1]) for refusal in refused)
+    yield from ((at, lack_words(lack.key)) for at, lack in lacking.items())
+    yield from seen.orphans
+
+
+def lacking_now(session: Session) -> list[Key]:
+    """Return the foreign keys whose parent table is missing: whatever is written to their tables fails."""
+    listed = """SELECT +n.name, +k."table" FROM main.sqlite_master AS n
+        JOIN pragma_foreign_key_list(n.name, 'main') AS k ON k.seq = 0"""
+    found: list[Row] = []
+    with suppress(*session.failures):  # a module that does not know it as a table
+        found = session.rows(f"{listed} WHERE n.type = 'table' AND instr(lower(n.sql), 'references')")
+    if not found:
+        return []
+    known = {folded(name) for (name,) in session.rows(_TARGETS)} | {"sqlite_master", "sqlite_schema"}
+    tables = dict.fromkeys(table for table, parent in found if folded(parent) not in known)
+    keys = (key for table in tables for key in _keys(session, table).values())
+    return [key for key in keys if folded(key.parent) not in known]
+
+
+def lack_words(key: Key) -> str:
+    """Say that the parent table of a key is missing."""
+    return f"foreign key ({key.columns}) of {key.table} has no table {key.parent}"
+
+
+def place(key: Key) -> Place:
+    """Return what tells a key from others."""
+    return folded(key.table), folded(key.parent), folded(key.columns)
+
+
+def have_actions(session: Session, orphans: Iterable[Orphan]) -> bool:
+    """Tell whether something is declared to follow for these rows when their parents go or change."""
+    places = {identity[:3] for identity, _ in orphans}
+    keys = (key for table in {at[0] for at in places} for key in _keys(session, table).values())
+    return any(key.actions and place(key) in places for key in keys)
+
+
+# --- looking
+
+
+class _Seen(NamedTuple):
+    orphans: list[Orphan]
+    blind: dict[Place, str]
+
+
+def _look(session: Session, lacking: Mapping[Place, Lack]) -> _Seen:
+    """Check all keys but those whose parent table is missing: to SQLite every row lacks a parent then."""
+    seen = _Seen([], {})
+    if not lacking:
+        with suppress(*session.failures):
+            if (known := rows_if_known(session, "PRAGMA foreign_key_check")) is not None:
+                seen.orphans.extend(_identified(session, known))
+                return seen
+    halves = {table for table, _, _ in lacking}
+    for (table,) in session.rows(_WITH_KEYS):
+        known = None
+        words = ""
+        if folded(table) not in halves:
+            try:
+                known = rows_if_known(session, f"PRAGMA foreign_key_check({quoted(table)})")
+            except session.failures as error:
+                words = str(error)
+        if known is not None:
+            seen.orphans.extend(_identified(session, known))
+        else:
+            _look_by_key(session, table, lacking, words, seen)
+    return seen
+
+
+def _look_by_key(
+    session: Session, table: str, lacking: Mapping[Place, Lack], words: str, seen: _Seen
+) -> None:
+    """Check the keys of a table one by one; of all that SQLite cannot check it names only one, in `words`."""
+    keys = [key for key in _keys(session, table).values() if place(key) not in lacking]
+    told = {key: f'foreign key mismatch - "{table}" referencing "{key.parent}"' for key in keys}
+    told = {key: mismatch for key, mismatch in told.items() if not _is_unique(session, key)}
+    if words and words not in told.values():  # for another reason than we know
+        told = dict.fromkeys(keys, words)
+    for key in keys:
+        if key not in told:
+            try:
+                seen.orphans.extend(_searched(session, key))
+            except session.failures as error:
+                told[key] = str(error)
+    seen.blind.update((place(key), words) for key, words in told.items())
+
+
+def _identified(session: Session, known: Iterable[Row]) -> Iterator[Orphan]:
+    """Tell the rows that the pragma found by their key, because a rebuilt table may number its rows anew."""
+    keys: dict[str, dict[int, Key]] = {}
+    unnumbered: dict[tuple[str, int], Iterator[Row]] = {}
+    for table, rowid, _, number in known:
+        if table not in keys:
+            keys[table] = _keys(session, table)
+        key = keys[table][number]
+        select = f"SELECT {key.values} FROM {main(table)} WHERE"
+        if rowid is not None:
+            # A column of that name may hide the row's number.
+            values = next(iter(session.rows(f"{select} _rowid_ = ?", (rowid,))), ())
+        else:
+            if (table, number) not in unnumbered:
+                unnumbered[table, number] = iter(session.rows(f"{select} {key.orphaned}"))
+            values = next(unnumbered[table, number], ())
+        yield _orphan(key, rowid, values)
+
+
+def _searched(session: Session, key: Key) -> list[Orphan]:
+    """Return what the pragma would say of one key."""
+    rest = f"{key.values} FROM {main(key.table)} WHERE {key.orphaned}"
+    try:
+        return [_orphan(key, rowid, values) for rowid, *values in session.rows(f"SELECT +_rowid_, {rest}")]
+    except session.failures:  # WITHOUT ROWID
+        return [_orphan(key, None, values) for values in session.rows(f"SELECT {rest}")]
+
+
+def _orphan(key: Key, rowid: object, values: Iterable[object]) -> Orphan:
+    row = "a row" if rowid is None else f"row {rowid}"
+    return (*place(key), *values), f"{row} of {key.table} has no parent in {key.parent}"
+
+
+def _keys(session: Session, table: str) -> dict[int, Key]:
+    """Return the foreign keys of a table by their numbers.
+
+    A value of the child is compared as the parent's column would store it: `+` takes its own affinity away,
+    https://www.sqlite.org/datatype3.html#type_conversions_prior_to_comparison
+    """
+    listed: dict[int, list[Row]] = {}
+    for number, *row in session.rows(f"PRAGMA main.foreign_key_list({quoted(table)})"):
+        listed.setdefault(number, []).append(tuple(row))
+    found = {}
+    for number, rows in listed.items():
+        parent, children = rows[0][1], [quoted(row[2]) for row in rows]
+        primary = {row[5]: row[1] for row in session.rows(f"PRAGMA main.table_xinfo({quoted(parent)})")}
+        targets = [row[3] or primary.get(at, "rowid") for at, row in enumerate(rows, 1)]
+        equal = " AND ".join(
+            f"parent.{quoted(target)} = +{main(table)}.{child}"
+            for child, target in zip(children, targets, strict=True)
+        )
+        orphaned = " AND ".join(f"{child} IS NOT NULL" for child in children)
+        if primary:
+            orphaned += f" AND NOT EXISTS (SELECT 1 FROM {main(parent)} AS parent WHERE {equal})"
+        values = ", ".join(f"CAST({child} AS BLOB) AS v" for child in children)
+        columns = ", ".join(row[2] for row in rows)
+        named = tuple(row[3] for row in rows if row[3])
+        actions = bool({*rows[0][4:6]} - {"NO ACTION", "RESTRICT"})
+        found[number] = Key(table, number, parent, columns, named, values, orphaned, actions)
+    return found
+
+
+def _is_unique(session: Session, key: Key) -> bool:
+    """Tell whether the parent's columns are a key: https://www.sqlite.org/foreignkeys.html#fk_indexes"""
+    info = session.rows(f"PRAGMA main.table_xinfo({quoted(key.parent)})")
+    primary = {folded(row[1]) for row in info if row[5]}
+    wanted = {folded(target) for target in key.targets} or primary
+    if wanted == primary:
+        return len(primary) == key.values.count(" AS v")
+    for _, index, unique, _, *partial in session.rows(f"PRAGMA main.index_list({quoted(key.parent)})"):
+        terms = (
+            session.rows(f"PRAGMA main.index_xinfo({quoted(index)})") if unique and not any(partial) else []
+        )
+        if {folded(row[2] or "") for row in terms if row[5]} == wanted:
+            return True
+    return False
+
+
+def about_tables(script: Script) -> Iterator[Head]:
+    """Yield what the statements that create, alter or drop a table do, in their order."""
+    # Only a statement that starts like one of these words is worth a look.
+    likely = (text for text in statements(script) if text[0] in "aAcCdD")
+    return (found for text in likely if (found := head(text)).kind == "table")
+
+
+def main(name: str) -> str:
+    """Return the name of a table of the main database: a TEMP table of that name would come first."""
+    return f"main.{quoted(name)}"
+
+
+# --- comparing
+
+
+def _lacking(session: Session, script: Script, before: Keys) -> dict[Place, Lack]:
+    """Return the keys without a parent table; one that lacked it before is still that of the same file."""
+    names = _renames(script)
+    old = {(names.get(table, table), parent): lack for (table, parent, _), lack in before.lacking.items()}
+    found = {}
+    for key in lacking_now(session):
+        at = place(key)
+        last = before.lacking.get(at)
+        if not last and "rename" in script.words:
+            last = old.get(at[:2])
+        found[at] = Lack(key, last.since if last else _cause(script, key))
+    return found
+
+
+def _cause(script: Script, key: Key) -> str:
+    """Say what a script did to a key; nothing if it said that it would."""
+    if script.unguarded:
+        return ""
+    taken = {folded(one.name) for one in about_tables(script) if one.verb == "drop" or one.renamed}
+    return f"{script.file} {'took it away' if folded(key.parent) in taken else 'declared it so'}"
+
+
+def _renames(script: Script) -> dict[str, str]:
+    """Return what tables that were there before are called after a script, where it renames them."""
+    names: dict[str, str] = {}
+    for one in about_tables(script) if "rename" in script.words else ():
+        if one.renamed:
+            name = folded(one.name)
+            origin = next((first for first, last in names.items() if last == name), name)
+            names[origin] = folded(one.renamed)
+    return names
+
+
+def _followed(row: Row, names: Mapping[str, str]) -> Row:
+    """Return a row, or a place, under the new names of its tables."""
+    return (names.get(row[0], row[0]), names.get(row[1], row[1]), *row[2:])
+
+
+def _new(session: Session, script: Script, before: Keys, now: Counter[Row]) -> Counter[Row]:
+    """Return what dangles now and did not before.
+
+    A row that dangled before pays for one of the same key and values only: under the new names of its tables
+    first, then under the old ones, which a rebuilt table has again.
+    """
+    names = _renames(script)
+    hidden = before.blind.keys() | {_followed(at, names) for at in before.blind}
+    new = Counter({row: count for row, count in now.items() if row[:3] not in hidden})
+    old = Counter(before.dangling)
+    tables: list[Mapping[str, str]] = [names, {}] if names else [{}]
+    for child in tables:
+        for parent in tables:
+            _settle(old, new, child, parent)
+    if "rename" in script.words and +new:
+        _settle_renamed_columns(session, old, new, names)
+    return +new
+
+
+def _settle(
+    old: Counter[Row], new: Counter[Row], children: Mapping[str, str], parents: Mapping[str, str]
+) -> None:
+    for row in [row for row, count in old.items() if count > 0]:
+        after = (children.get(row[0], row[0]), parents.get(row[1], row[1]), *row[2:])
+        _pay(old, row, new, after)
+
+
+def _pay(old: Counter[Row], row: Row, new: Counter[Row], after: Row) -> None:
+    paid = min(old[row], new[after])
+    if paid > 0:
+        old[row] -= paid
+        new[after] -= paid
+
+
+def _settle_renamed_columns(
+    session: Session, old: Counter[Row], new: Counter[Row], names: Mapping[str, str]
+) -> None:
+    """Settle what only the names of its columns tell apart from a key that is no more."""
+    for row in [row for row in new if new[row] > 0]:
+        known = {folded(key.columns) for key in _keys(session, row[0]).values()}
+        for other in [other for other in old if old[other] > 0 and other[2] not in known]:
+            moved = _followed(other, names)
+            if moved[:2] + moved[3:] == row[:2] + row[3:]:
+                _pay(old, other, new, row)
+
+
+def _shown(orphans: list[Orphan], new: Counter[Row]) -> list[Orphan]:
+    """Return the last of the rows that are told apart only by their number."""
+    shown = []
+    for identity, words in reversed(orphans):
+        if new[identity] > 0:
+            new[identity] -= 1
+            shown.append((identity, words))
+    return shown[::-1]

@@ -1,0 +1,67 @@
+"""The runner's own two tables, which a migration may not change: neither rows nor shape.
+
+They are looked at only where a step can reach them: its file names one of them, or a view or a trigger does.
+"""
+
+from collections.abc import Callable
+
+from ..database import tables
+from ..database.connection import Session
+from ..database.tables import TABLES, Content
+from ..files.script import Script, statements
+from ..tokens import folded, head
+from .guards import Integrity
+from .play import failure
+
+_NAMES = tuple(TABLES)
+
+
+def own_tables(
+    session: Session, script: Script, before: Integrity, fate: Callable[[int], str]
+) -> Content | None:
+    """Return what the two tables are and hold before a step, None if the step cannot reach them.
+
+    Raises StepError if a script that has no transaction to roll back names one of them as its target.
+    """
+    # As bytes, because that is quick for a file of any size, and the names are ASCII.
+    text = script.text.encode().lower()
+    named = any(name.encode() in text for name in _NAMES)
+    if named and not script.transactional and (at := _culprit(script, _NAMES)) < len(script.starts):
+        one = head(script.text, script.starts[at], script.ends[at])
+        touched = next(name for name in _NAMES if name in (folded(one.name), folded(one.table)))
+        raise failure(script, at, _words((touched,)), lambda done: fate(0))
+    reached = named or before.reaching or "writable_schema" in script.words
+    return tables.content(session) if reached else None
+
+
+def refuse_changed(
+    session: Session, script: Script, before: Content | None, fate: Callable[[int], str]
+) -> None:
+    """Raise StepError if a script has changed one of the two tables."""
+    if before is None:
+        return
+    now = tables.content(session)
+    if not script.transactional:  # others may have begun to run it too, which they note
+        now = now._replace(log=now.log[: len(before.log)])
+    names = tuple(name for name in _NAMES if _told(now, name) != _told(before, name))
+    if names:
+        raise failure(script, _culprit(script, names), _words(names), fate)
+
+
+def _told(content: Content, name: str) -> object:
+    """Return what is to be compared of one table."""
+    rows = content.value if name == "alembic_version" else content.log
+    return [row for row in content.shape if folded(row[2]) == name], rows
+
+
+def _words(names: tuple[str, ...]) -> str:
+    return f"changes {' and '.join(names)}, which only the runner may change"
+
+
+def _culprit(script: Script, names: tuple[str, ...]) -> int:
+    """Return the first statement that names one of these tables as its target, the end if none does."""
+    for index, text in enumerate(statements(script)):
+        one = head(text)
+        if not one.temporary and {folded(one.name), folded(one.table)} & set(names):
+            return index
+    return len(script.starts)
