@@ -26,7 +26,7 @@ from ..files.directory import Directory, History, Migration
 from ..files.script import Script
 from ..run import guards
 from ..run.planning import Request, planned
-from ..run.play import play, transaction
+from ..run.play import play, stands_alone, transaction
 from ..tokens import folded, mentioned, plain
 from .copying import private_copy
 
@@ -158,11 +158,12 @@ WHERE m.type = 'table' GROUP BY m.name, k.id"""
 
 def _with_orphans(verdict: Verdict, migration: Migration, directory: Directory, left: _Orphans) -> Verdict:
     """Add to a verdict the foreign keys that its migration left without a parent table for good."""
-    file = directory.script(migration.up).file
+    up = directory.script(migration.up)
+    file = up.file
     problems = tuple(
         f"{file}: foreign key ({columns}) of {plain(table)} has no parent table {plain(parent)}"
         for (table, columns, parent), by in left.items()
-        if by == file
+        if by == file and not up.unguarded
     )
     return verdict._replace(ok=verdict.ok and not problems, problems=verdict.problems + problems)
 
@@ -234,6 +235,10 @@ def _remarks(pair: _Pair) -> Iterator[str]:
     for script in (pair.up, pair.down):
         if script and not script.transactional:
             yield f"{script.file}: no-transaction: if it is cut short, it runs again from its start"
+        if script and script.keys_on:
+            yield f"{script.file}: foreign-keys-on: {script.keys_on}"
+        if script and script.unguarded:
+            yield f"{script.file}: unguarded: {script.unguarded}"
     if pair.down and pair.down.irreversible:
         yield f"irreversible: {pair.down.irreversible}"
 
@@ -397,7 +402,7 @@ def _moment(session: Session, pair: _Pair, name: str) -> Iterator[Callable[[], b
     That is a savepoint, or a copy where a script allows no transaction. A statement that ends the whole
     transaction ends the savepoint too.
     """
-    if _needs_no_transaction(pair):
+    if stands_alone(pair.up) or (pair.down and stands_alone(pair.down)):
         with alike(session.connection, ":memory:") as copy:
             _copy(session.connection, copy)
             yield lambda: _copy(copy, session.connection)
@@ -406,10 +411,6 @@ def _moment(session: Session, pair: _Pair, name: str) -> Iterator[Callable[[], b
     yield lambda: in_transaction(session) and session.run(f"ROLLBACK TO {name}") in (True, False)
     if in_transaction(session):
         session.run(f"RELEASE {name}")
-
-
-def _needs_no_transaction(pair: _Pair) -> bool:
-    return not pair.up.transactional or (pair.down is not None and not pair.down.transactional)
 
 
 def _copy(source: Any, target: Any) -> bool:
