@@ -3,7 +3,9 @@
 What a copy is for (a backup, putting one back, trying things out) and its name are decided elsewhere.
 """
 
+import fcntl
 import os
+import re
 import shutil
 import sqlite3
 import sys
@@ -12,6 +14,7 @@ import time
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from ..database.connection import (
@@ -30,6 +33,10 @@ from ..errors import AccessError, MigrationError
 
 Pages = Callable[[int, int], None]
 
+TIME = r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z"
+_KEPT = 3
+_ENDING = ".tmp"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _UNABLE = "this connection cannot copy its database"
 ELSEWHERE = "; to have the copy elsewhere, set TMPDIR"
 _BATCH_BYTES = 4 << 20
@@ -91,16 +98,61 @@ def separate(database: Any, timeout: float) -> AbstractContextManager[Session]:
 
 @contextmanager
 def temporary(prefix: str, advice: str = "") -> Iterator[str]:
-    """Yield the path of a new file that only this user can read; in the end it is gone."""
-    path = f"{prefix}.{os.urandom(8).hex()}.tmp"
+    """Yield the path of a new file in a directory of its own, which only this user can enter.
+
+    So nobody can lay a file beside it that SQLite would write to. In the end the directory is gone; what
+    a killed process left is removed by the next one: nobody holds its lock.
+    """
+    parent, name = os.path.split(prefix)
+    parent = parent or "."
+    with told(parent, advice):
+        _sweep(parent, name)
+        directory, lock = _claimed(parent, name)
     try:
-        with told(os.path.dirname(path) or ".", advice):
+        path = os.path.join(directory, "copy")
+        with told(parent, advice):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         yield path
     finally:
-        for ending in ("", "-journal", "-wal", "-shm"):
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(lock)
+
+
+def place_of(path: str) -> str:
+    """Return where the directory of a temporary file lies: what messages show of it."""
+    return os.path.dirname(os.path.dirname(path)) or "."
+
+
+def _claimed(parent: str, name: str) -> tuple[str, int]:
+    """Make a directory and lock it; return its path and the descriptor that holds the lock."""
+    while True:
+        directory = tempfile.mkdtemp(prefix=f".{name}.", suffix=_ENDING, dir=parent)
+        lock = os.open(directory, _DIRECTORY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):  # another process may have swept it before it was locked
+            if os.path.samestat(os.stat(directory), os.fstat(lock)):
+                return directory, lock
+        os.close(lock)
+
+
+def _sweep(parent: str, name: str) -> None:
+    """Remove the directories that killed processes of this user left behind."""
+    with os.scandir(parent) as entries:
+        left = [entry.path for entry in entries if entry.name.startswith(f".{name}.")]
+    for directory in left:
+        if directory.endswith(_ENDING):
             with suppress(OSError):
-                os.remove(path + ending)
+                _remove_if_left(directory)
+
+
+def _remove_if_left(directory: str) -> None:
+    lock = os.open(directory, _DIRECTORY)
+    try:
+        if os.fstat(lock).st_uid == os.geteuid():
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(directory)
+    finally:
+        os.close(lock)
 
 
 @contextmanager
@@ -125,7 +177,7 @@ def asked(session: Session, sql: str) -> Any:
 
 def copy(session: Session, path: str, report: Pages, advice: str) -> None:
     """Copy the database of a session into the empty file at `path`."""
-    directory, needed = os.path.dirname(path) or ".", size(session)
+    directory, needed = place_of(path), size(session)
     with told(directory, advice):
         free = shutil.disk_usage(directory).free
     room = f"a copy of {session.database} needs {needed} bytes"
@@ -202,7 +254,7 @@ def synced(path: str) -> Iterator[None]:
         work()
     yield
     running.acquire()
-    with told(os.path.dirname(path) or "."):
+    with told(place_of(path)):
         for error in errors:
             raise error
 
@@ -217,17 +269,70 @@ def sync(path: str) -> None:
 
 
 def named(path_of_copy: str, database: str, name: str) -> str:
-    """Give a copy the mode of its database and its name for good; return its path."""
-    path = f"{database}.{name}.bak"
-    directory = os.path.dirname(path) or "."
+    """Give a copy owner and mode of its database and a name for good, `<database>.<name>.<UTC time>.bak`.
+
+    Nothing is ever replaced; of the copies with this name the newest three are kept. Returns the path.
+    """
+    directory = os.path.dirname(database) or "."
     with told(directory):
-        like = os.stat(database)
-        with suppress(PermissionError):  # only root gives files away
-            os.chown(path_of_copy, like.st_uid, like.st_gid)
-        os.chmod(path_of_copy, like.st_mode & 0o777)
-        os.replace(path_of_copy, path)
-        sync(directory)
+        make_alike(path_of_copy, database)
+        path = _linked(path_of_copy, f"{database}.{name}")
+        try:
+            sync(directory)
+        except OSError:
+            os.remove(path)
+            raise
+    for old in backups(database, name)[_KEPT:]:
+        with suppress(OSError):
+            os.remove(old)
     return path
+
+
+def backups(database: str, name: str) -> list[str]:
+    """Return the paths of the copies of a database with this name, newest first."""
+    directory, file = os.path.split(database)
+    fits = re.compile(rf"{re.escape(file)}\.{re.escape(name)}\.{TIME}\.bak").fullmatch
+    with suppress(OSError):
+        found = sorted(filter(fits, os.listdir(directory or ".")), reverse=True)
+        return [os.path.join(directory, each) for each in found]
+    return []
+
+
+def make_alike(path: str, database: str) -> None:
+    """Give a file owner and mode of a database, through its descriptor: its path could lead elsewhere by now.
+
+    What may not get the group of the database gets no rights for a group.
+    """
+    like = os.stat(database)
+    mode = like.st_mode & 0o777
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        try:
+            os.fchown(handle, like.st_uid, like.st_gid)
+        except PermissionError:  # only root gives files away
+            try:
+                os.fchown(handle, -1, like.st_gid)
+            except PermissionError:
+                mode &= ~0o070
+        os.fchmod(handle, mode)
+    finally:
+        os.close(handle)
+
+
+def _linked(path: str, stem: str) -> str:
+    """Give a file a name that no other has, after the time; return it."""
+    while True:
+        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
+        name = f"{stem}.{now}Z.bak"
+        try:
+            os.link(path, name)
+        except FileExistsError:
+            continue
+        except OSError:  # a file system without links
+            if os.path.lexists(name):
+                continue
+            os.rename(path, name)
+        return name
 
 
 def check_sound(session: Session, database: str) -> None:

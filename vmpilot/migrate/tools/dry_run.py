@@ -3,7 +3,6 @@
 The original is only read; how a step runs is decided in step, and how structures compare in schema.
 """
 
-import os
 from typing import Any, NamedTuple
 
 from ..database import structure, tables
@@ -16,7 +15,7 @@ from ..run.planning import Plan, Request, planned
 from ..run.status import version
 from ..run.step import perform
 from ..tokens import head, mentioned, quoted
-from .copying import ELSEWHERE, private_copy
+from .copying import ELSEWHERE, place_of, private_copy
 
 _WRITES = {"insert", "replace", "update", "delete"}
 _MOVES = _WRITES | {"drop", "rename", "select", "values"}
@@ -70,7 +69,7 @@ def rehearse(request: Request, database: Any, *, timeout: float, report: Report)
         done: list[Rehearsed] = []
         error = _run(session, request, plan, report, done) if plan.tasks else None
     if error and ("disk is full" in str(error) or "disk I/O" in str(error)):
-        grown = f"{os.path.dirname(copy.path)}: no room for the changed copy of {name}: {error.__cause__}"
+        grown = f"{place_of(copy.path)}: no room for the changed copy of {name}: {error.__cause__}"
         raise AccessError(f"{grown}; nothing was changed{ELSEWHERE}", database=name) from error
     return Rehearsal(name, before, copy.size, copy.seconds, tuple(done), error)
 

@@ -1,8 +1,11 @@
 """Putting a backup back, after checking that it is a sound one of this database."""
 
 import os
+import re
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from ..database import tables
@@ -24,9 +27,11 @@ from ..files.plan import BASE
 from ..run import guards, status
 from ..run.status import Status
 from .copying import (
+    TIME,
     asked,
     check_sound,
     copy,
+    make_alike,
     named,
     refused,
     separate,
@@ -37,6 +42,18 @@ from .copying import (
     told,
     transfer,
 )
+
+
+class Saved(NamedTuple):
+    """A backup that lies beside a database: its path, what it was named after, UTC time in ISO 8601, bytes.
+
+    `name` is the version that was backed up, or "before-restore".
+    """
+
+    path: str
+    name: str
+    taken_at: str
+    bytes: int
 
 
 class Restored(NamedTuple):
@@ -52,18 +69,43 @@ class Restored(NamedTuple):
     kept: str | None
 
 
+def backups(database: Any = None) -> tuple[Saved, ...]:
+    """Return the backups that lie beside a database, newest first."""
+    path = located(database)
+    directory, file = os.path.split(path)
+    fits = re.compile(rf"{re.escape(file)}\.(.+)\.({TIME})\.bak").fullmatch
+    with told(directory or "."):
+        matches = [match for name in os.listdir(directory or ".") if (match := fits(name))]
+        saved = [_saved(os.path.join(directory, match[0]), match[1], match[2]) for match in matches]
+    return tuple(sorted(saved, key=attrgetter("taken_at"), reverse=True))
+
+
+def _saved(path: str, name: str, at: str) -> Saved:
+    taken_at = f"{at[:4]}-{at[4:6]}-{at[6:8]}T{at[9:11]}:{at[11:13]}:{at[13:]}"
+    return Saved(path, name, taken_at, os.stat(path).st_size)
+
+
+def _log(text: str) -> None:
+    import logging
+
+    logging.getLogger("vmpilot.migrate").warning("%s", text)
+
+
 def restore(
     backup: str | os.PathLike[str],
     database: Any = None,
     migrations: "str | os.PathLike[str] | directories.Entry | None" = None,
     *,
     timeout: float = 30.0,
+    say: Callable[[str], None] = _log,
 ) -> Restored:
-    """Put a backup back, after keeping what the database holds now as `<database>.before-restore.bak`.
+    """Put a backup back, after keeping what the database holds now as `<database>.before-restore.TIME.bak`.
 
     Open connections see one state or the other. A database in WAL mode stays in it, any other gets the
-    journal mode of the backup. Raises AccessError for what is no sound backup of this database, and
-    VersionError for one of a version that the migration files do not know.
+    journal mode of the backup. `say` is called, before anything is changed, with what is odd but no
+    reason to stop: a backup of another database; by default that is logged as a warning. Raises
+    AccessError for what is no sound backup of this database, and VersionError for one of a version
+    that the migration files do not know.
     """
     directory = directories.listed(directories.located(migrations))
     path, where = os.fsdecode(backup), located(database)
@@ -79,6 +121,8 @@ def restore(
         with interruptible(source):
             check_sound(source, path)
         version = _checked_version(source, directory, where, timeout)
+        if _is_of_another(source, where, timeout):
+            say(f"{path} is a backup of another database: its log began elsewhere")
         kept = _keep(where, timeout)
         try:
             name = _put(source, where, timeout)
@@ -106,6 +150,14 @@ def _checked_version(source: Session, directory: Directory, where: Any, timeout:
     return status.version(at)
 
 
+def _is_of_another(source: Session, where: Any, timeout: float) -> bool:
+    """Tell whether the logs of a backup and of the database began with different rows."""
+    with suppress(MigrationError), reading(where, timeout) as session, snapshot(session):
+        ours, theirs = tables.read(session).log, tables.read(source).log
+        return bool(ours and theirs) and ours[0] != theirs[0]
+    return False
+
+
 def _foreign_tables(source: Session, directory: Directory, where: Any, timeout: float) -> str:
     """Name the tables of a database without a version if none is known here: it may be an old one of ours."""
     found = tables.names(source)
@@ -128,7 +180,7 @@ def _foreign_migrations(at: Status) -> str:
 
 
 def _keep(database: Any, timeout: float) -> str | None:
-    """Copy what a database holds, sound or not, to `<database>.before-restore.bak`; return that path."""
+    """Copy what a database holds, sound or not, to `<database>.before-restore.TIME.bak`; return that path."""
     try:
         with separate(database, timeout) as session:
             if not size(session):
@@ -156,7 +208,7 @@ def _put(source: Session, where: Any, timeout: float) -> str:
     created = isinstance(where, str) and not os.path.exists(where)
     with writing(where, timeout) as session, translated(session):
         if created:
-            os.chmod(where, os.stat(source.database).st_mode & 0o777)
+            make_alike(where, source.database)
         # While SQLite itself waits for the last readers, it lets no new ones in.
         asked(session, "PRAGMA busy_timeout = 100")
         size(session)
