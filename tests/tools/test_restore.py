@@ -16,19 +16,35 @@ from subprocess import Popen
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from support import backed_up, change, child, dump, filled, heard, mode_of, nobody, query, tell, write
+from support import (
+    backed_up,
+    change,
+    child,
+    dump,
+    filled,
+    heard,
+    mode_of,
+    nobody,
+    plain,
+    query,
+    taken,
+    tell,
+    write,
+)
 
 from vmpilot.migrate import MigrationError, VersionError, current, downgrade, migrate, restore
 
 MODES = ("delete", "wal")
+HEADER = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html#magic_header_string
+FOREIGN = "neither a database nor empty; nothing was changed; to have one there, move it away first"
 BACKUP = "app.db.0001.bak"
 KEPT = "app.db.before-restore.bak"
 LOCKED = "app.db: locked by another process for 0.1 s; nothing was changed"
 
 
 def names() -> list[str]:
-    """Return the files beside the database."""
-    return sorted(os.listdir())
+    """Return the files beside the database, without the times of backups."""
+    return sorted(map(plain, os.listdir()))
 
 
 def said_at_refusal(backup: str, place: Path) -> str:
@@ -41,9 +57,9 @@ def said_at_refusal(backup: str, place: Path) -> str:
 
 def refusal(backup: str, place: Path) -> str:
     """Have a backup refused; return why, after a look that nothing was changed."""
-    contents = {name: Path(name).read_bytes() for name in names() if os.path.isfile(name)}
+    contents = {name: Path(name).read_bytes() for name in os.listdir() if os.path.isfile(name)}
     said = said_at_refusal(backup, place)
-    assert {name: Path(name).read_bytes() for name in names() if os.path.isfile(name)} == contents
+    assert {name: Path(name).read_bytes() for name in os.listdir() if os.path.isfile(name)} == contents
     return said.removesuffix("; nothing was changed")
 
 
@@ -55,24 +71,25 @@ def test_a_restore_gives_the_state_back_and_keeps_the_one_before(place: Path) ->
     backed_up(place)
     change("app.db", "INSERT INTO costs VALUES (1, 0.5)")
     before = dump("app.db")
-    assert restore(BACKUP, "app.db", place) == ("app.db", BACKUP, "0001", KEPT)
-    assert dump("app.db") == dump(BACKUP)
-    assert dump(KEPT) == before
+    done = restore(taken(BACKUP), "app.db", place)
+    assert done == ("app.db", taken(BACKUP), "0001", taken(KEPT))
+    assert dump("app.db") == dump(taken(BACKUP))
+    assert dump(taken(KEPT)) == before
     assert current("app.db", place).version == "0001"
-    # The way back, whose backup is replaced while it is read.
-    assert restore(KEPT, "app.db", place) == ("app.db", KEPT, "0002", KEPT)
-    assert dump("app.db") == before
-    assert dump(KEPT) == dump(BACKUP)
-    assert names() == ["app.db", BACKUP, KEPT]
+    # The way back.
+    assert restore(done.kept or "", "app.db", place).version == "0002"
+    assert dump("app.db") == before == dump(done.kept or "")
+    assert dump(taken(KEPT)) == dump(taken(BACKUP))
+    assert names() == ["app.db", BACKUP, KEPT, KEPT]
 
 
 def test_the_kept_state_has_the_mode_of_the_database_and_so_has_a_new_one(place: Path) -> None:
     filled(place)
     os.chmod("app.db", 0o640)
     backed_up(place)
-    assert restore(BACKUP, "app.db", place).kept == KEPT
-    assert mode_of(KEPT) == mode_of("app.db") == 0o640
-    assert restore(BACKUP, "new.db", place) == ("new.db", BACKUP, "0001", None)
+    assert restore(taken(BACKUP), "app.db", place).kept == taken(KEPT)
+    assert mode_of(taken(KEPT)) == mode_of("app.db") == 0o640
+    assert restore(taken(BACKUP), "new.db", place) == ("new.db", taken(BACKUP), "0001", None)
     assert mode_of("new.db") == 0o640
     assert dump("new.db") == dump("app.db")
 
@@ -129,6 +146,7 @@ DAMAGE = st.one_of(
 @example(cut(0), "wal")
 @example(cut(8192), "delete")
 @example(harm(0, b"\xff" * 100), "delete")
+@example(harm(16, b"\xff" * 84), "delete")
 @example(harm(100, b"\xff" * 4000), "wal")
 def test_a_restore_heals_any_damage(place: Path, damage: Callable[[str], object], mode: str) -> None:
     before = os.getcwd()
@@ -146,9 +164,13 @@ def healed(place: Path, damage: Callable[[str], object], mode: str) -> None:
     backed_up(place)
     damage("app.db")
     wrecked = os.path.exists("app.db") and os.path.getsize("app.db") > 1  # less than a database can have
-    done = restore(BACKUP, "app.db", place, timeout=0)
-    assert done == ("app.db", BACKUP, "0001", KEPT if wrecked else None)
-    assert dump("app.db") == dump(BACKUP) == expected
+    backup = taken(BACKUP)
+    if wrecked and not Path("app.db").read_bytes().startswith(HEADER):
+        assert refusal(backup, place) == f"app.db: {FOREIGN}"
+        return
+    done = restore(backup, "app.db", place, timeout=0)
+    assert done == ("app.db", backup, "0001", taken(KEPT) if wrecked else None)
+    assert dump("app.db") == dump(backup) == expected
     assert names() == ["app.db", BACKUP] + [KEPT] * wrecked
     assert len(migrate("app.db", place)) == 1
 
@@ -156,11 +178,12 @@ def healed(place: Path, damage: Callable[[str], object], mode: str) -> None:
 def test_a_wreck_is_kept_as_it_is(place: Path) -> None:
     filled(place)
     backed_up(place)
-    Path("app.db").write_bytes(b"no database " * 1000)
+    wreck = HEADER + b"no database " * 1000
+    Path("app.db").write_bytes(wreck)
     os.chmod("app.db", 0o600)
-    assert restore(BACKUP, "app.db", place).kept == KEPT
-    assert Path(KEPT).read_bytes() == b"no database " * 1000
-    assert mode_of(KEPT) == 0o600
+    assert restore(taken(BACKUP), "app.db", place).kept == taken(KEPT)
+    assert Path(taken(KEPT)).read_bytes() == wreck
+    assert mode_of(taken(KEPT)) == 0o600
 
 
 @pytest.mark.parametrize(
@@ -170,7 +193,7 @@ def test_the_journal_mode_afterwards(place: Path, live: str, kept: str, after: s
     filled(place, kept)
     backed_up(place)
     change("app.db", f"PRAGMA journal_mode = {live}")
-    restore(BACKUP, "app.db", place)
+    restore(taken(BACKUP), "app.db", place)
     assert query(Path("app.db"), "PRAGMA journal_mode") == [(after,)]
 
 
@@ -200,9 +223,11 @@ def test_a_connection_is_restored_and_stays_open(place: Path) -> None:
         with closing(sqlite3.connect(name)) as connection:
             connection.execute("DROP TABLE IF EXISTS chats")
             connection.commit()
-            done = restore(BACKUP, connection, place)
-            shown, kept = (os.path.abspath(name), os.path.abspath(KEPT)) if name == "app.db" else (name, None)
-            assert done == (shown, BACKUP, "0001", kept)
+            done = restore(taken(BACKUP), connection, place)
+            shown, kept = (
+                (os.path.abspath(name), os.path.abspath(taken(KEPT))) if name == "app.db" else (name, None)
+            )
+            assert done == (shown, taken(BACKUP), "0001", kept)
             assert connection.execute("SELECT count(*) FROM chats").fetchone() == (20,)
             assert connection.isolation_level == ""
 
@@ -213,7 +238,7 @@ def test_a_connection_is_restored_and_stays_open(place: Path) -> None:
 def test_what_is_no_sound_backup_is_refused(place: Path) -> None:
     filled(place)
     backed_up(place)
-    whole = Path(BACKUP).read_bytes()
+    whole = Path(taken(BACKUP)).read_bytes()
     os.mkdir("dir.bak")
     os.symlink("app.db", "link.bak")
     contents = {
@@ -242,11 +267,11 @@ def test_what_is_no_sound_backup_is_refused(place: Path) -> None:
 def test_a_backup_that_may_not_be_read_is_refused(place: Path) -> None:
     filled(place)
     backed_up(place)
-    os.chmod(BACKUP, 0)
+    os.chmod(taken(BACKUP), 0)
     shutil.copytree(place, "migrations")  # what stands higher up only its owner may enter
     with nobody():
-        said = said_at_refusal(BACKUP, Path("migrations"))
-    assert said.startswith(f"{BACKUP}: ")
+        said = said_at_refusal(taken(BACKUP), Path("migrations"))
+    assert said.startswith(f"{taken(BACKUP)}: ")
     assert said.endswith("; nothing was changed")
     assert names() == ["app.db", BACKUP, "migrations"]
 
@@ -263,7 +288,7 @@ def test_a_version_that_the_files_do_not_know_is_refused(place: Path) -> None:
         "CREATE TABLE alembic_version (version_num)",
         "INSERT INTO alembic_version VALUES ('57dc007f6d46')",
     )
-    for name, version in (("app.db.0003.bak", "0003"), ("alembic.bak", "57dc007f6d46")):
+    for name, version in ((taken("app.db.0003.bak"), "0003"), ("alembic.bak", "57dc007f6d46")):
         assert refusal(name, place) == f"{name} is at {version}, but this code knows only base to 0002"
         with pytest.raises(VersionError) as caught:
             restore(name, "app.db", place)
@@ -302,7 +327,7 @@ def test_a_backup_from_before_the_first_migration(place: Path, table: str) -> No
     migrate("app.db", place, backup=True)
     if table.startswith("Chats"):
         os.remove("app.db")
-    assert restore("app.db.base.bak", "app.db", place).version is None
+    assert restore(taken("app.db.base.bak"), "app.db", place).version is None
     assert dump("app.db") == before
 
 
@@ -311,13 +336,13 @@ def test_a_backup_from_base_after_a_downgrade(place: Path) -> None:
     downgrade("app.db", place, target="base")
     before = dump("app.db")
     migrate("app.db", place, backup=True)
-    assert restore("app.db.base.bak", "app.db", place).version is None
+    assert restore(taken("app.db.base.bak"), "app.db", place).version is None
     assert dump("app.db") == before
 
 
 def test_a_restore_takes_a_path_or_a_connection_of_sqlite3(place: Path) -> None:
     with pytest.raises(TypeError) as caught:
-        restore(BACKUP, 1, place)
+        restore(taken(BACKUP), 1, place)
     assert str(caught.value) == "database: expected a path or a connection of sqlite3, not int"
 
 
@@ -349,9 +374,9 @@ def test_a_writer_is_waited_for(place: Path, mode: str, begin: str) -> None:
     expected = dump("app.db")
     backed_up(place)
     with held(begin) as process:
-        assert said_at_refusal(BACKUP, place) == LOCKED
+        assert said_at_refusal(taken(BACKUP), place) == LOCKED
         tell(process)
-        assert restore(BACKUP, "app.db", place, timeout=60).version == "0001"
+        assert restore(taken(BACKUP), "app.db", place, timeout=60).version == "0001"
     assert dump("app.db") == expected
 
 
@@ -364,10 +389,10 @@ def test_open_readers_see_one_state_or_the_other(place: Path, mode: str) -> None
         count = "SELECT count(*) FROM chats"
         reader.execute("BEGIN")
         assert reader.execute(count).fetchone() == (5,)
-        assert said_at_refusal(BACKUP, place) == (LOCKED if mode == "delete" else "not refused")
+        assert said_at_refusal(taken(BACKUP), place) == (LOCKED if mode == "delete" else "not refused")
         assert reader.execute(count).fetchone() == (5,)
         reader.execute("COMMIT")
-        restore(BACKUP, "app.db", place, timeout=0)
+        restore(taken(BACKUP), "app.db", place, timeout=0)
         assert reader.execute(count).fetchone() == (20,)
 
 
@@ -396,7 +421,7 @@ def test_readers_that_leave_no_gap_do_not_keep_a_restore_waiting(place: Path, mo
     change("app.db", "DELETE FROM chats WHERE id > 8")
     with child(READING) as one, child(READING) as two, child(READING) as three:
         assert [heard(process) for process in (one, two, three)] == ["reading\n"] * 3
-        restore(BACKUP, "app.db", place, timeout=30)
+        restore(taken(BACKUP), "app.db", place, timeout=30)
         for process in (one, two, three):
             assert process.communicate() == ("[8, 20]\n", "")
 
@@ -405,7 +430,7 @@ RESTORING = """
 import signal, sys
 from vmpilot.migrate import restore
 signal.setitimer(signal.ITIMER_REAL, float(sys.argv[2]))
-restore("app.db.0001.bak", "app.db", sys.argv[1])
+restore(sys.argv[3], "app.db", sys.argv[1])
 signal.setitimer(signal.ITIMER_REAL, 0)
 print("done")
 """
@@ -427,14 +452,14 @@ def killed_while_restoring(place: Path, mode: str, factor: float) -> None:
     seconds, outcomes = 0.001, [""]
     while outcomes[-1] == "":
         Path("app.db").write_bytes(left)
-        with child(RESTORING, place, str(seconds)) as process:
+        with child(RESTORING, place, str(seconds), taken(BACKUP)) as process:
             outcomes.append(process.communicate()[0])
         found = texts("app.db")
         assert found in (old, new)
         assert outcomes[-1] == "" or found == new
-        if os.path.exists(KEPT):
-            assert texts(KEPT) == old
-            os.remove(KEPT)
+        if KEPT in names():
+            assert texts(taken(KEPT)) == old
+            os.remove(taken(KEPT))
         seconds *= factor
     assert outcomes[1] == ""
 

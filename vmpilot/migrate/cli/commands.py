@@ -78,7 +78,10 @@ def _move(options: Namespace) -> Reply:
             kept.extend(_back_up(database, version, options))
 
     report = text.step_reporter(options.form)
-    result = commands.run(request, database, timeout=options.timeout, report=report, prelude=prelude)
+    try:
+        result = commands.run(request, database, timeout=options.timeout, report=report, prelude=prelude)
+    except MigrationError as error:
+        return text.failure(error, *kept)
     return text.moved(result, kept[0] if kept else None)
 
 

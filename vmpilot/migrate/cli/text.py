@@ -150,7 +150,7 @@ def saved(database: str, backups: "Sequence[Saved]") -> Reply:
 def backed_up(backup: "Backup") -> str:
     """Say where a backup is."""
     if backup.unfinished:
-        return f"kept {backup.path}, from before {backup.unfinished} began, which is unfinished"
+        return f"{backup.unfinished} is unfinished: no new backup, {backup.path} is kept"
     return f"backed up to {backup.path}"
 
 
@@ -161,10 +161,11 @@ def restored(result: "Restored") -> Reply:
     return Reply(result._asdict(), lines)
 
 
-def failure(error: MigrationError) -> Reply:
-    """Return why a command failed."""
+def failure(error: MigrationError, backup: str | None = None) -> Reply:
+    """Return why a command failed, and the backup that was taken before."""
     facts = {name: getattr(error, name, None) or None for name in ("file", "line", "version")}
-    return Reply({"error": {"kind": error.kind, "message": str(error), **facts}}, (), 1, str(error))
+    data = {"error": {"kind": error.kind, "message": str(error), **facts}, "backup": backup}
+    return Reply(data, (), 1, str(error))
 
 
 def position(where: Current) -> str:

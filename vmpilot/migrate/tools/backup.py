@@ -9,11 +9,24 @@ from ..database.opening import located, reading
 from ..database.tables import Recorded
 from ..files.plan import BASE
 from ..run.status import unfinished
-from .copying import Pages, backups, check_sound, copy, named, separate, silent, size, synced, temporary
+from .copying import (
+    Pages,
+    check_sound,
+    copies,
+    copy,
+    directory_of,
+    named,
+    refuse_link_of_another,
+    separate,
+    silent,
+    size,
+    synced,
+    temporary,
+)
 
 
 class Backup(NamedTuple):
-    """A backup: its path and, if it is not new, the version that is unfinished since it was taken."""
+    """A backup: its path and, if no new one was taken, the version that began and is unfinished."""
 
     path: str
     unfinished: str = ""
@@ -33,14 +46,16 @@ def take(database: Any, version: str, *, timeout: float, report: Pages | None = 
             return None
         with snapshot(session):
             recorded = tables.read(session)
-        if (note := unfinished(recorded)) and (kept := backups(session.database, _name(recorded, version))):
+        where = session.database
+        refuse_link_of_another(where)
+        if (note := unfinished(recorded)) and (kept := copies(where, _name(recorded, version))):
             return Backup(kept[0], note.version)
-        with temporary(session.database) as path:
-            copy(session, path, report or silent, "")
-            with synced(path):
-                found = _checked(path, session.database)
+        with temporary(directory_of(where)) as private:
+            copy(session, private.path, report or silent, "")
+            with synced(private.path):
+                found = _checked(private.path, where)
             # Another process may have gone on since the version was read.
-            return Backup(named(path, session.database, _name(found, version)))
+            return Backup(named(private, where, _name(found, version)))
 
 
 def _checked(path: str, database: str) -> Recorded:
