@@ -23,6 +23,7 @@ from support import (
     dump,
     filled,
     heard,
+    in_process,
     mode_of,
     nobody,
     plain,
@@ -32,7 +33,16 @@ from support import (
     write,
 )
 
-from vmpilot.migrate import MigrationError, VersionError, current, downgrade, migrate, restore
+from vmpilot.migrate import (
+    AccessError,
+    MigrationError,
+    VersionError,
+    backups,
+    current,
+    downgrade,
+    migrate,
+    restore,
+)
 
 MODES = ("delete", "wal")
 HEADER = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html#magic_header_string
@@ -264,6 +274,158 @@ def test_what_is_no_sound_backup_is_refused(place: Path) -> None:
     assert re.fullmatch("spoilt.bak: quick_check found: .+", refusal("spoilt.bak", place))
 
 
+@pytest.mark.parametrize("ending", ["-journal", "-wal"])
+def test_a_backup_with_a_journal_beside_it_is_refused(place: Path, ending: str) -> None:
+    filled(place)
+    backed_up(place)
+    beside = Path(taken(BACKUP) + ending)
+    beside.write_bytes(b"what SQLite would play back")
+    assert refusal(taken(BACKUP), place) == (
+        f"{taken(BACKUP)}: {beside} lies beside it, and beside a backup there is none"
+    )
+    beside.write_bytes(b"")  # as a reader leaves it that is killed
+    assert restore(taken(BACKUP), "app.db", place).version == "0001"
+
+
+@pytest.mark.parametrize("content", [b"my notes", b"x" * 5000, HEADER[:-1] + b"x" * 5000])
+def test_a_target_that_is_neither_a_database_nor_empty_is_refused(place: Path, content: bytes) -> None:
+    filled(place)
+    backup = backed_up(place)
+    Path("notes.txt").write_bytes(content)
+    before = sorted(os.listdir())
+    with pytest.raises(AccessError) as caught:
+        restore(backup, "notes.txt", place)
+    assert str(caught.value) == f"notes.txt: {FOREIGN}"
+    assert (Path("notes.txt").read_bytes(), sorted(os.listdir())) == (content, before)
+
+
+def test_a_target_that_is_no_file_is_refused(place: Path) -> None:
+    filled(place)
+    backup = backed_up(place)
+    os.mkfifo("pipe.db")
+    os.mkdir("directory.db")
+    for name, reason in (
+        ("pipe.db", "no regular file, expected a database"),
+        ("directory.db", "is a directory, expected a database file"),
+    ):
+        with pytest.raises(AccessError) as caught:
+            restore(backup, name, place)
+        assert str(caught.value) == f"{name}: {reason}; nothing was changed"
+
+
+def test_two_restores_in_a_row_lose_nothing(place: Path) -> None:
+    filled(place)
+    backup = backed_up(place)
+    change("app.db", "INSERT INTO costs VALUES (1, 0.5)")
+    first = dump("app.db")
+    kept = restore(backup, "app.db", place).kept
+    change("app.db", "DELETE FROM chats")
+    second = dump("app.db")
+    again = restore(backup, "app.db", place).kept
+    assert kept and again and kept != again
+    assert (dump(kept), dump(again)) == (first, second)
+
+
+def test_a_backup_of_another_database_is_said_before_it_happens(place: Path) -> None:
+    for name in ("app.db", "their.db"):
+        filled(place, name=name)
+        change(name, f"UPDATE migration_log SET at = '2026-01-02T03:04:05.{len(name):03}Z'")
+    theirs, ours = backed_up(place, "their.db"), backed_up(place)
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(f"{line}, {current('app.db', place).version}")
+
+    restore(ours, "app.db", place, say=say)
+    assert said == []
+    migrate("app.db", place)
+    restore(theirs, "app.db", place, say=say)
+    assert said == [f"{theirs} is a backup of another database: its log began elsewhere, 0002"]
+    restore(ours, "new.db", place, say=say)  # there is nothing that it could be another of
+    assert len(said) == 1
+    answer = in_process("restore", ours, "-d", "app.db", "--migrations", place)
+    assert answer.err == f"{ours} is a backup of another database: its log began elsewhere\n"
+
+
+def test_the_backups_that_there_are_newest_first(place: Path) -> None:
+    assert backups("app.db") == ()
+    filled(place)
+    first = backed_up(place)
+    downgrade("app.db", place)
+    second = taken("app.db.0002.bak")
+    kept = restore(first, "app.db", place).kept
+    found = backups("app.db")
+    assert [(each.path, each.name) for each in found] == [
+        (kept, "before-restore"),
+        (second, "0002"),
+        (first, "0001"),
+    ]
+    assert [each.bytes for each in found] == [os.path.getsize(each.path) for each in found]
+    # What no backup of this database can be called is none.
+    os.symlink("app.db", "app.db.0001.20260102T030405.678Z.bak")
+    os.mkdir("app.db.0002.20260102T030405.678Z.bak")
+    for name in (
+        "app.db.0001.bak",
+        "app.db.0001.20269999T999999.999Z.bak",
+        "app.db.00\n01.20260102T030405.678Z.bak",
+        "their.db.0001.20260102T030405.678Z.bak",
+    ):
+        Path(name).touch()
+    assert backups("app.db") == found
+    Path("app.db.0001.20260102T030405.678Z.bak").unlink()
+    Path("app.db.0001.20260102T030405.678Z.bak").write_bytes(b"x")
+    name = "app.db.0001.20260102T030405.678Z.bak"
+    assert backups("app.db")[-1] == (name, "0001", "2026-01-02T03:04:05.678Z", 1)
+
+
+# --- other users
+
+
+def test_a_restored_file_keeps_its_owner_and_mode_and_a_new_one_gets_those_of_the_backup(place: Path) -> None:
+    if os.geteuid():
+        pytest.skip("only root can give files away")
+    filled(place)
+    backup = backed_up(place)
+    os.chown(backup, 1234, 5678)
+    os.chmod(backup, 0o640)
+    os.chown("app.db", 4321, 8765)
+    os.chmod("app.db", 0o600)
+    for name, expected in (("app.db", (4321, 8765, 0o600)), ("new.db", (1234, 5678, 0o640))):
+        restore(backup, name, place)
+        found = os.stat(name)
+        assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == expected
+    kept = os.stat(taken(KEPT))
+    assert (kept.st_uid, kept.st_gid, kept.st_mode & 0o7777) == (4321, 8765, 0o600)
+
+
+def test_a_link_is_followed_unless_another_user_made_it(place: Path) -> None:
+    filled(place)
+    backup = backed_up(place)
+    os.mkdir("far")
+    shutil.copyfile("app.db", "far/real.db")
+    os.symlink("far/real.db", "link.db")
+    assert restore(backup, "link.db", place).version == "0001"
+    assert os.path.islink("link.db")
+    assert dump("far/real.db") == dump(backup)
+    if os.geteuid():
+        pytest.skip("only root can make a link of another user")
+    os.chown("link.db", 1234, 1234, follow_symlinks=False)
+    words = (
+        "link.db: a symbolic link of another user, expected a file or a link of yours; nothing was changed"
+    )
+    before = dump("far/real.db")
+    for act in (
+        lambda: restore(backup, "link.db", place),
+        lambda: migrate("link.db", place, backup=True),
+    ):
+        with pytest.raises(AccessError) as caught:
+            act()
+        assert str(caught.value) == words
+    assert dump("far/real.db") == before
+    os.chown("far/real.db", 1234, 1234)  # what is theirs they may link to
+    assert len(migrate("link.db", place, backup=True)) == 1
+
+
 def test_a_backup_that_may_not_be_read_is_refused(place: Path) -> None:
     filled(place)
     backed_up(place)
@@ -342,7 +504,7 @@ def test_a_backup_from_base_after_a_downgrade(place: Path) -> None:
 
 def test_a_restore_takes_a_path_or_a_connection_of_sqlite3(place: Path) -> None:
     with pytest.raises(TypeError) as caught:
-        restore(taken(BACKUP), 1, place)
+        restore("app.db.bak", 1, place)
     assert str(caught.value) == "database: expected a path or a connection of sqlite3, not int"
 
 

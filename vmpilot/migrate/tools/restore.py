@@ -127,13 +127,13 @@ def restore(
     if not isinstance(where, str) and not is_sqlite3(where):
         raise TypeError(f"database: expected a path or a connection of sqlite3, not {type(where).__name__}")
     _refuse_as_backup(path, where)
-    if isinstance(where, str):
-        _refuse_as_target(where, timeout)
     with reading(path, timeout) as source, snapshot(source):
         if not size(source):
             raise refused(path, "empty, expected a database")
         with interruptible(source):
             check_sound(source, path)
+        if isinstance(where, str):
+            _refuse_as_target(where, timeout)
         version = _checked_version(source, directory, where, timeout)
         if _is_of_another(source, where, timeout):
             say(f"{path} is a backup of another database: its log began elsewhere")
@@ -156,9 +156,11 @@ def _refuse_as_backup(path: str, where: Any) -> None:
     if isinstance(where, str) and os.path.exists(where) and os.path.samefile(path, where):
         raise refused(path, "the database itself, expected a backup of it")
     for beside in (f"{path}-journal", f"{path}-wal"):
-        # SQLite would play it back, and even remove a file that it names: https://www.sqlite.org/atomiccommit.html
-        if os.path.lexists(beside):
-            raise refused(path, f"there is a {beside} beside it, and beside a backup there is none")
+        # SQLite would play it back, and even remove a file that it names; an empty one, which a reader of
+        # ours leaves when it is killed, does nothing: https://www.sqlite.org/atomiccommit.html#_hot_rollback_journals
+        with suppress(FileNotFoundError):
+            if os.lstat(beside).st_size:
+                raise refused(path, f"{beside} lies beside it, and beside a backup there is none")
 
 
 def _refuse_as_target(path: str, timeout: float) -> None:
