@@ -4,6 +4,7 @@ Real files, locks, processes and signals; a copy is compared with its database b
 in the middle of a copy is done where the command line tells on a terminal how far it is.
 """
 
+import fcntl
 import json
 import os
 import re
@@ -30,6 +31,7 @@ from support import (
     heard,
     in_process,
     mode_of,
+    nobody,
     plain,
     query,
     taken,
@@ -43,6 +45,7 @@ MODES = ("delete", "wal")
 LOCKED = "app.db: locked by another process for {} s; nothing was changed"
 
 
+TIME = r"\.20\d{6}T\d{6}\.\d{3}Z(?=\.bak)"
 OLDER = "app.db.0001.20250102T030405.678Z.bak"
 
 
@@ -144,6 +147,91 @@ def test_the_newest_three_backups_of_a_version_are_kept_and_none_is_replaced(pla
         newest = sorted(Path().glob(f"app.db.{version}.*.bak"))
         last = "SELECT text FROM chats ORDER BY id DESC LIMIT 1"
         assert [query(path, last) for path in newest] == [[(f"round {number}",)] for number in (2, 3, 4)]
+
+
+def test_a_restart_loop_does_not_replace_the_state_before_it(place: Path) -> None:
+    filled(place)
+    migrate("app.db", place)
+    before = dump("app.db")
+    statements = "DELETE FROM chats;\nSELECT nowhere;"
+    write(place, "0003_loop", f"-- vmpilot: no-transaction\n{statements}")
+    shown = []
+    for _ in range(5):
+        with child(STARTS, place, VMPILOT_MIGRATE_BACKUP="1") as process:
+            out, err = process.communicate()
+        shown.append((re.sub(TIME, "", out.strip()), process.returncode, names()))
+        assert "no such column: nowhere" in err
+        assert dump(taken("app.db.0002.bak")) == before
+    listed = ["app.db", "app.db.0002.bak"]
+    again = "0003 is unfinished: no new backup, app.db.0002.bak is kept"
+    assert shown == [("backed up to app.db.0002.bak", 1, listed)] + [(again, 1, listed)] * 4
+
+
+STARTS = """
+import sys
+from vmpilot.migrate.cli.commands import main
+sys.exit(main(["-d", "app.db", "--migrations", sys.argv[1]]))
+"""
+
+
+def test_each_backup_has_the_right_version_after_a_stamp_and_two_downgrades(place: Path) -> None:
+    write(place, "0003_more", "CREATE TABLE more (a);", "DROP TABLE more;")
+    filled(place)
+    migrate("app.db", place)
+    assert in_process("stamp", "0003", "-d", "app.db", "--migrations", place).code == 0
+    for version in ("0003", "0002"):
+        change("app.db", f"INSERT INTO chats (text) VALUES ('newest at {version}')")
+        downgrade("app.db", place)
+    assert names() == ["app.db", "app.db.0002.bak", "app.db.0003.bak"]
+    for version in ("0003", "0002"):
+        backup = taken(f"app.db.{version}.bak")
+        assert current(backup, place).version == version
+        newest = query(Path(backup), "SELECT text FROM chats ORDER BY id DESC LIMIT 1")
+        assert newest == [(f"newest at {version}",)]
+
+
+def test_what_a_killed_process_left_is_swept_and_what_is_at_work_is_not(place: Path) -> None:
+    filled(place)
+    for name in ("left", "work"):
+        os.mkdir(f".vmpilot.{name}.tmp", 0o700)
+        Path(f".vmpilot.{name}.tmp/copy").write_bytes(b"rows")
+    Path(".vmpilot.left.tmp/copy-journal").write_bytes(b"rows")
+    at_work = os.open(".vmpilot.work.tmp", os.O_RDONLY)
+    try:
+        fcntl.flock(at_work, fcntl.LOCK_EX)
+        backed_up(place)
+        assert names() == [".vmpilot.work.tmp", "app.db", "app.db.0001.bak"]
+        assert Path(".vmpilot.work.tmp/copy").read_bytes() == b"rows"
+    finally:
+        os.close(at_work)
+    os.mkdir(".vmpilot.theirs.tmp")
+    Path(".vmpilot.theirs.tmp/notes.txt").touch()  # of what lies there only a copy is removed
+    downgrade("app.db", place)
+    assert os.listdir(".vmpilot.theirs.tmp") == ["notes.txt"]
+    assert not os.path.exists(".vmpilot.work.tmp")
+
+
+def test_another_user_cannot_lay_a_journal_beside_a_copy(place: Path) -> None:
+    if os.geteuid():
+        pytest.skip("needs a second user, and only root can become one")
+    filled(place)
+    add(4000)
+    os.chmod("app.db", 0o600)
+    os.chmod(".", 0o1777)
+    refused = []
+
+    def lay() -> None:
+        (directory,) = Path().glob(".vmpilot.*.tmp")
+        with nobody():
+            for ending in ("-journal", "-wal"):
+                try:
+                    (directory / f"copy{ending}").touch()
+                except OSError as error:
+                    refused.append(type(error))
+
+    assert upgraded(place, lay).code == 0
+    assert set(refused) == {PermissionError}
+    assert names() == ["app.db", "app.db.0001.bak"]
 
 
 def modes() -> list[int]:
