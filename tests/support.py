@@ -223,7 +223,19 @@ def add(rows: int, name: str = "app.db") -> None:
 def backed_up(place: Path, name: str = "app.db") -> str:
     """Take a database from 0001 to 0002 with a backup; return what that is named."""
     assert [step.version for step in migrate(name, place, backup=True)] == ["0002"]
-    return f"{name}.0001.bak"
+    return taken(f"{name}.0001.bak")
+
+
+def plain(name: str) -> str:
+    """Return the name of a backup without its time; any other name as it is."""
+    return re.sub(r"\.20\d{6}T\d{6}\.\d{3}Z\.bak$", ".bak", name)
+
+
+def taken(name: str) -> str:
+    """Return the newest backup whose name is this without its time."""
+    directory = os.path.dirname(name)
+    found = [each for each in os.listdir(directory or ".") if each != plain(each)]
+    return max(path for each in found if plain(path := os.path.join(directory, each)) == name)
 
 
 def dump(path: str) -> list[str]:

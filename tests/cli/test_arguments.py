@@ -98,7 +98,7 @@ def test_every_command_and_option_is_in_a_transcript(words: set[str]) -> None:
         ("stamp", "the following arguments are required: TARGET"),
         ("create", "the following arguments are required: NAME"),
         ("revision --quiet", "the following arguments are required: NAME"),
-        ("restore", "the following arguments are required: BACKUP"),
+        ("restore a.bak b.bak", "unrecognized arguments: b.bak"),
         ("current --timeout", "argument --timeout: expected one argument"),
         ("current --timeout soon", "argument --timeout: expected a number of seconds, found 'soon'"),
         ("current --timeout -1", "argument --timeout: expected a number of seconds, found '-1'"),

@@ -4,6 +4,7 @@ The lines are in the transcripts.
 """
 
 import json
+import os
 import re
 import sqlite3
 from contextlib import closing
@@ -88,6 +89,14 @@ def test_backups(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     restored = from_json("restore", kept)
     assert_holds(restored, {"database": "app.db", "backup": kept, "version": "0002"})
     assert from_json("restore", restored["kept"])["version"] == "0003"
+    listed = from_json("restore")
+    assert_holds(listed, {"database": "app.db"})
+    assert [backup["path"] for backup in listed["backups"] if backup["name"] == "0002"] == [kept]
+    assert listed["backups"][0].keys() == {"path", "name", "taken_at", "bytes"}
+    write(three, "0004_broken", "CREATE TABEL x;")
+    failed = from_json("upgrade", code=1)
+    assert failed["backup"].startswith("app.db.0003.") and os.path.exists(failed["backup"])
+    assert from_json("restore", "none.bak", code=1)["backup"] is None
 
 
 def test_where_a_database_is(three: Path) -> None:

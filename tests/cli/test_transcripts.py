@@ -31,6 +31,7 @@ README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else 
 PLACEHOLDERS = {
     r"\d+\.\d m?s\b|\d+ ms\b": "N ms",
     r"\d+ bytes\b": "N bytes",
+    r"\b20\d{6}T\d{6}\.\d{3}Z\b": "TIME",
     r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d": "YYYY-MM-DD HH:MM:SS",
 }
 

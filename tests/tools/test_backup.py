@@ -4,6 +4,7 @@ Real files, locks, processes and signals; a copy is compared with its database b
 in the middle of a copy is done where the command line tells on a terminal how far it is.
 """
 
+import fcntl
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -28,8 +30,11 @@ from support import (
     heard,
     in_process,
     mode_of,
+    nobody,
+    plain,
     query,
     running,
+    taken,
     unraisable,
     write,
 )
@@ -40,9 +45,13 @@ MODES = ("delete", "wal")
 LOCKED = "app.db: locked by another process for {} s; nothing was changed"
 
 
+TIME = r"\.20\d{6}T\d{6}\.\d{3}Z(?=\.bak)"
+OLDER = "app.db.0001.20250102T030405.678Z.bak"
+
+
 def names() -> list[str]:
-    """Return the files beside the database."""
-    return sorted(os.listdir())
+    """Return the files beside the database, without the times of backups."""
+    return sorted(map(plain, os.listdir()))
 
 
 def upgraded(place: Path, copying: Callable[[], object], timeout: str = "0") -> Said:
@@ -72,7 +81,7 @@ def test_a_backup_is_the_whole_database_and_all_that_is_left(place: Path, mode: 
         assert str(caught.value) == LOCKED.format(0)
         assert names() == sorted([*beside, "app.db.0001.bak"])
         writer.execute("ROLLBACK")
-        assert dump("app.db.0001.bak") == list(writer.iterdump())
+        assert dump(taken("app.db.0001.bak")) == list(writer.iterdump())
 
 
 def test_nothing_to_back_up(place: Path) -> None:
@@ -97,8 +106,7 @@ def test_a_backup_is_taken_only_if_something_is_to_be_done(place: Path) -> None:
 
 def test_a_backup_is_named_by_what_is_in_it(place: Path) -> None:
     filled(place, "wal")
-    kept = Path("app.db.0001.bak")
-    kept.write_bytes(b"older")
+    Path(OLDER).write_bytes(b"older")
 
     def act(what: str) -> None:
         if what == "read":  # after this process has read the version
@@ -106,8 +114,8 @@ def test_a_backup_is_named_by_what_is_in_it(place: Path) -> None:
 
     assert migrate("app.db", Place(place, act), backup=True) == ()
     assert names() == ["app.db", "app.db.0001.bak", "app.db.0002.bak"]
-    assert kept.read_bytes() == b"older"
-    assert dump("app.db.0002.bak") == dump("app.db")
+    assert Path(OLDER).read_bytes() == b"older"
+    assert dump(taken("app.db.0002.bak")) == dump("app.db")
 
 
 @pytest.mark.parametrize("version", ["base", "0", "7" * 32])
@@ -124,14 +132,112 @@ def test_any_version_makes_a_file_name(
     assert names() == ["app.db", f"app.db.{version}.bak", "migrations"]
 
 
-def test_backups_of_one_version_replace_each_other(place: Path) -> None:
+def test_the_newest_three_backups_of_a_version_are_kept_and_none_is_replaced(place: Path) -> None:
     filled(place)
-    for number in range(4):
+    listed = []
+    for number in range(5):
         change("app.db", f"INSERT INTO chats (text) VALUES ('round {number}')")
         migrate("app.db", place, backup=True)
         downgrade("app.db", place)
-    assert names() == ["app.db", "app.db.0001.bak", "app.db.0002.bak"]
-    assert query(Path("app.db.0002.bak"), "SELECT text FROM chats ORDER BY id DESC LIMIT 1") == [("round 3",)]
+        listed.append({name: Path(name).read_bytes() for name in os.listdir()})
+    assert names() == ["app.db", *["app.db.0001.bak"] * 3, *["app.db.0002.bak"] * 3]
+    for before, after in pairwise(listed):
+        assert [name for name in before.keys() & after.keys() if before[name] != after[name]] == ["app.db"]
+    for version in ("0001", "0002"):
+        newest = sorted(Path().glob(f"app.db.{version}.*.bak"))
+        last = "SELECT text FROM chats ORDER BY id DESC LIMIT 1"
+        assert [query(path, last) for path in newest] == [[(f"round {number}",)] for number in (2, 3, 4)]
+
+
+def test_a_restart_loop_does_not_replace_the_state_before_it(place: Path) -> None:
+    filled(place)
+    migrate("app.db", place)
+    before = dump("app.db")
+    statements = "DELETE FROM chats;\nSELECT nowhere;"
+    write(place, "0003_loop", f"-- vmpilot: no-transaction\n{statements}")
+    shown = []
+    for _ in range(5):
+        with running("-c", STARTS, place, VMPILOT_MIGRATE_BACKUP="1") as process:
+            out, err = process.communicate()
+        shown.append((re.sub(TIME, "", out.strip()), process.returncode, names()))
+        assert "no such column: nowhere" in err
+        assert dump(taken("app.db.0002.bak")) == before
+    listed = ["app.db", "app.db.0002.bak"]
+    again = "0003 is unfinished: no new backup, app.db.0002.bak is kept"
+    assert shown == [("backed up to app.db.0002.bak", 1, listed)] + [(again, 1, listed)] * 4
+
+
+STARTS = """
+import sys
+from vmpilot.migrate.cli.commands import main
+sys.exit(main(["-d", "app.db", "--migrations", sys.argv[1]]))
+"""
+
+
+def test_each_backup_has_the_right_version_after_a_stamp_and_two_downgrades(place: Path) -> None:
+    write(place, "0003_more", "CREATE TABLE more (a);", "DROP TABLE more;")
+    filled(place)
+    migrate("app.db", place)
+    assert in_process("stamp", "0003", "-d", "app.db", "--migrations", place).code == 0
+    for version in ("0003", "0002"):
+        change("app.db", f"INSERT INTO chats (text) VALUES ('newest at {version}')")
+        downgrade("app.db", place)
+    assert names() == ["app.db", "app.db.0002.bak", "app.db.0003.bak"]
+    for version in ("0003", "0002"):
+        backup = taken(f"app.db.{version}.bak")
+        assert current(backup, place).version == version
+        newest = query(Path(backup), "SELECT text FROM chats ORDER BY id DESC LIMIT 1")
+        assert newest == [(f"newest at {version}",)]
+
+
+def test_what_a_killed_process_left_is_swept_and_what_is_at_work_is_not(place: Path) -> None:
+    filled(place)
+    for name in ("left", "work"):
+        os.mkdir(f".vmpilot.{name}.tmp", 0o700)
+        Path(f".vmpilot.{name}.tmp/copy").write_bytes(b"rows")
+    Path(".vmpilot.left.tmp/copy-journal").write_bytes(b"rows")
+    at_work = os.open(".vmpilot.work.tmp", os.O_RDONLY)
+    try:
+        fcntl.flock(at_work, fcntl.LOCK_EX)
+        backed_up(place)
+        assert names() == [".vmpilot.work.tmp", "app.db", "app.db.0001.bak"]
+        assert Path(".vmpilot.work.tmp/copy").read_bytes() == b"rows"
+    finally:
+        os.close(at_work)
+    os.mkdir(".vmpilot.theirs.tmp")
+    Path(".vmpilot.theirs.tmp/notes.txt").touch()  # of what lies there only a copy is removed
+    downgrade("app.db", place)
+    assert os.listdir(".vmpilot.theirs.tmp") == ["notes.txt"]
+    assert not os.path.exists(".vmpilot.work.tmp")
+
+
+def test_another_user_cannot_lay_a_journal_beside_a_copy(place: Path) -> None:
+    if os.geteuid():
+        pytest.skip("needs a second user, and only root can become one")
+    filled(place)
+    add(4000)
+    os.chmod("app.db", 0o600)
+    os.chmod(".", 0o1777)
+    refused = []
+
+    def lay() -> None:
+        (directory,) = Path().glob(".vmpilot.*.tmp")
+        with nobody():
+            for ending in ("-journal", "-wal"):
+                try:
+                    (directory / f"copy{ending}").touch()
+                except OSError as error:
+                    refused.append(type(error))
+
+    assert upgraded(place, lay).code == 0
+    assert set(refused) == {PermissionError}
+    assert names() == ["app.db", "app.db.0001.bak"]
+
+
+def modes() -> list[int]:
+    """Return the modes of the directory in which a copy is made, and of what is in it."""
+    (directory,) = Path().glob(".vmpilot.*.tmp")
+    return [mode_of(str(path)) for path in (directory, *directory.iterdir())]
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
@@ -141,11 +247,11 @@ def test_a_backup_has_the_mode_of_its_database_and_never_a_wider_one(place: Path
     seen = set()
     umask = os.umask(0)
     try:
-        said = upgraded(place, lambda: seen.update(mode_of(name) for name in names() if name != "app.db"))
+        said = upgraded(place, lambda: seen.update(modes()))
     finally:
         os.umask(umask)
-    assert (said.code, seen) == (0, {0o600})
-    assert mode_of("app.db.0001.bak") == mode
+    assert (said.code, seen) == (0, {0o700, 0o600})
+    assert mode_of(taken("app.db.0001.bak")) == mode
 
 
 def test_a_backup_belongs_to_the_owner_of_the_database(place: Path) -> None:
@@ -172,8 +278,8 @@ def test_a_connection_is_backed_up_through_another_one(place: Path) -> None:
         os.chmod("app.db", 0o444)  # of a database that nobody could open for writing
         assert len(migrate(connection, place, backup=True)) == 1
         assert connection.isolation_level == ""
-    assert dump("app.db.0001.bak") == before
-    assert mode_of("app.db.0001.bak") == 0o444
+    assert dump(taken("app.db.0001.bak")) == before
+    assert mode_of(taken("app.db.0001.bak")) == 0o444
     assert {sql.split()[0] for sql in seen} <= {"PRAGMA", "SELECT", "BEGIN", "ROLLBACK"}
 
 
@@ -196,7 +302,7 @@ def test_whoever_writes_all_the_time_gets_a_consistent_backup(place: Path, mode:
                 outcomes.append(str(error))
 
         assert upgraded(place, write_on).code == 0
-    ends = query(Path("app.db.0001.bak"), "SELECT substr(text, 1, 7) FROM chats WHERE id IN (1, 6000)")
+    ends = query(Path(taken("app.db.0001.bak")), "SELECT substr(text, 1, 7) FROM chats WHERE id IN (1, 6000)")
     if mode == "wal":
         assert outcomes == ["written"] * 3
         assert ends == [("xxxxxxx",), ("xxxxxxx",)]
@@ -204,16 +310,16 @@ def test_whoever_writes_all_the_time_gets_a_consistent_backup(place: Path, mode:
         # Begun again three times; then the read lock was kept to the end.
         assert outcomes == ["written"] * 3 + ["database is locked"] * 3
         assert ends == [("moved 2",), ("moved 2",)]
-    dump("app.db.0001.bak")
+    dump(taken("app.db.0001.bak"))
 
 
 # Ends when the backup is there: with two who never stop, one might never get the lock.
 TRANSFERS = """
-import os, sqlite3
+import glob, sqlite3
 connection = sqlite3.connect("app.db", timeout=60, isolation_level=None)
 connection.execute("PRAGMA synchronous = OFF")
 told = False
-while not os.path.exists("app.db.0002.bak"):
+while not glob.glob("app.db.0002.*.bak"):
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("UPDATE costs SET cost = cost - 1 WHERE chat = 1")
     connection.execute("UPDATE costs SET cost = cost + 1 WHERE chat = 2")
@@ -235,10 +341,10 @@ def test_another_process_that_never_stops_writing(place: Path, mode: str) -> Non
             assert heard(writer) == "writing\n"
             assert len(migrate("app.db", place, backup=True)) == 1
             assert writer.wait() == 0
-        dump("app.db.0002.bak")
-        for name in ("app.db", "app.db.0002.bak"):
+        dump(taken("app.db.0002.bak"))
+        for name in ("app.db", taken("app.db.0002.bak")):
             assert query(Path(name), "SELECT sum(cost), max(cost) > 0 FROM costs") == [(0, 1)]
-        os.remove("app.db.0002.bak")
+        os.remove(taken("app.db.0002.bak"))
         downgrade("app.db", place, backup=False)
 
 
@@ -268,7 +374,7 @@ def test_a_lock_that_comes_while_copying_is_waited_for(place: Path, released: bo
 
 def test_a_damaged_database_leaves_the_older_backup_alone(place: Path) -> None:
     filled(place)
-    Path("app.db.0001.bak").write_bytes(b"older")
+    Path(OLDER).write_bytes(b"older")
     ((page,),) = query(Path("app.db"), "SELECT rootpage FROM sqlite_master WHERE name = 'chats'")
     with open("app.db", "r+b") as file:
         file.seek((int(str(page)) - 1) * 4096)
@@ -277,7 +383,7 @@ def test_a_damaged_database_leaves_the_older_backup_alone(place: Path) -> None:
         migrate("app.db", place, backup=True)
     assert re.fullmatch("app.db: quick_check found: .*; nothing was changed", str(caught.value))
     assert names() == ["app.db", "app.db.0001.bak"]
-    assert Path("app.db.0001.bak").read_bytes() == b"older"
+    assert Path(OLDER).read_bytes() == b"older"
 
 
 @pytest.mark.parametrize(
@@ -299,7 +405,7 @@ def test_what_needs_its_application_or_breaks_a_check_is_backed_up(place: Path, 
         connection.execute("INSERT INTO chats VALUES ('x')")
         assert len(migrate(connection, place, backup=True)) == 1
         connection.execute("DELETE FROM chats")
-        restore("app.db.0001.bak", "app.db", place)
+        restore(taken("app.db.0001.bak"), "app.db", place)
         assert connection.execute("SELECT text FROM chats").fetchall() == [("x",)]
 
 
@@ -324,14 +430,14 @@ except Exception as error:
 def test_a_disk_that_fails_leaves_no_backup(place: Path, failing: str, older: bool) -> None:
     filled(place)
     if older:
-        Path("app.db.0001.bak").write_bytes(b"older")
-    size, before = os.path.getsize("app.db"), {name: Path(name).read_bytes() for name in names()}
+        Path(OLDER).write_bytes(b"older")
+    size, before = os.path.getsize("app.db"), {name: Path(name).read_bytes() for name in os.listdir()}
     limit = [str(size - 4096)] if failing == "write" else []
     with running("-c", FAILING, place, *limit) as process:
         out, err = process.communicate()
     words = f"a copy of app.db needs {size} bytes: disk I/O error" if limit else "input/output error"
     assert (out, err) == (f"AccessError .: {words}; nothing was changed\n", "")
-    assert {name: Path(name).read_bytes() for name in names()} == before
+    assert {name: Path(name).read_bytes() for name in os.listdir()} == before
 
 
 def test_no_room_on_the_disk_is_known_before_anything_is_written(
@@ -384,7 +490,7 @@ sys.exit(main(["upgrade", "--backup", "-d", "app.db", "--migrations", sys.argv[1
 def test_who_is_interrupted_leaves_the_older_backup_alone(place: Path, number: int) -> None:
     filled(place)
     expected = dump("app.db")
-    Path("app.db.0001.bak").write_bytes(b"older")
+    Path(OLDER).write_bytes(b"older")
     with running("-c", TAKING, place) as process:
         assert heard(process) == "copying\n"
         process.send_signal(number)
@@ -393,7 +499,7 @@ def test_who_is_interrupted_leaves_the_older_backup_alone(place: Path, number: i
         said = "error: app.db: interrupted; rolled back, app.db is at 0001\n"
         assert (process.returncode, out, err) == (130, "", said)
         assert names() == ["app.db", "app.db.0001.bak"]
-    assert Path("app.db.0001.bak").read_bytes() == b"older"
+    assert Path(OLDER).read_bytes() == b"older"
     assert dump("app.db") == expected
     assert dump(backed_up(place)) == expected
 
@@ -413,9 +519,9 @@ def swept(place: Path, factor: float) -> None:
 
     for _ in ever_later(act, factor):
         assert set(names()) <= {"app.db", "app.db.0001.bak"}
-        if os.path.exists("app.db.0001.bak"):
-            assert dump("app.db.0001.bak") == expected
-            os.remove("app.db.0001.bak")
+        if "app.db.0001.bak" in names():
+            assert dump(taken("app.db.0001.bak")) == expected
+            os.remove(taken("app.db.0001.bak"))
             found += 1
     assert found
     assert dump("app.db") == expected
@@ -441,7 +547,7 @@ def test_an_unencrypted_database_is_backed_up_with_the_module_of_its_connection(
     before = dump("app.db")
     with closing(module.connect("app.db")) as connection:
         assert len(migrate(connection, place, backup=True)) == 1
-    assert dump("app.db.0001.bak") == before
+    assert dump(taken("app.db.0001.bak")) == before
 
 
 def test_an_encrypted_database_is_refused(place: Path) -> None:

@@ -346,14 +346,16 @@ def test_only_the_user_can_read_the_copy(chats: Path, temporary: Path) -> None:
     seen = set()
 
     def live(text: str) -> None:
-        seen.update((path.suffix, path.stat().st_mode & 0o777) for path in temporary.iterdir())
+        seen.update((path.name[-8:], path.stat().st_mode & 0o777) for path in temporary.rglob("*"))
 
     umask = os.umask(0)
     try:
         assert in_process("upgrade", "--dry-run", live=live).code == 0
     finally:
         os.umask(umask)
-    assert seen == {(".tmp", 0o600), (".tmp-wal", 0o600), (".tmp-shm", 0o600)}
+    (directory,) = {(name, mode) for name, mode in seen if name.endswith(".tmp")}
+    assert directory[1] == 0o700
+    assert seen - {directory} == {("copy", 0o600), ("copy-wal", 0o600), ("copy-shm", 0o600)}
 
 
 def test_no_room_for_the_copy(chats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from .run.planning import Request
 if TYPE_CHECKING:
     from .tools.check import Health, Problem, check
     from .tools.create import create
-    from .tools.restore import restore
+    from .tools.restore import Restored, Saved, backups, restore
     from .tools.verify import verify
 
 __all__ = [
@@ -38,9 +38,12 @@ __all__ = [
     "MigrationError",
     "Problem",
     "Progress",
+    "Restored",
+    "Saved",
     "Step",
     "StepError",
     "VersionError",
+    "backups",
     "check",
     "create",
     "current",
@@ -57,7 +60,10 @@ Migrations = str | PathLike[str] | directories.Entry | None
 
 # What lies beyond the core is imported when it is asked for: a start-up does not pay for it.
 _BEYOND = {
+    "backups": "tools.restore",
     "restore": "tools.restore",
+    "Restored": "tools.restore",
+    "Saved": "tools.restore",
     "check": "tools.check",
     "Health": "tools.check",
     "Problem": "tools.check",

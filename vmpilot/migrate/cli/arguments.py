@@ -22,7 +22,7 @@ _EPILOG = f"""commands (with none: upgrade head; details: {_PROGRAM} COMMAND --h
   create NAME...       write the next numbered pair of files (also: revision -m NAME)
   check                is the database at head and sound? exit 1 and every problem if not
   verify               prove the files: up, down, up again for each
-  restore BACKUP       put a backup back, after checking it
+  restore [BACKUP]     put a backup back, after checking it; without a name list them
 
 TARGET: {_TARGET}
 exit codes: 0 done or nothing to do, 1 refused or failed, 2 wrong usage, 130 interrupted"""
@@ -184,7 +184,8 @@ def _verify(parser: argparse.ArgumentParser) -> None:
 
 
 def _restore(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("backup", metavar="BACKUP", help="the file that a backup wrote")
+    more = "a file that a backup wrote; without, list them"
+    parser.add_argument("backup", metavar="BACKUP", nargs="?", help=more)
 
 
 class _Command(NamedTuple):

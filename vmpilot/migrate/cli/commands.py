@@ -79,18 +79,21 @@ def _move(options: Namespace) -> Reply:
             kept.extend(_back_up(database, version, options))
 
     report = text.step_reporter(options.form)
-    result = commands.run(request, database, timeout=options.timeout, report=report, prelude=prelude)
+    try:
+        result = commands.run(request, database, timeout=options.timeout, report=report, prelude=prelude)
+    except MigrationError as error:
+        return text.failure(error, *kept)
     return text.moved(result, kept[0] if kept else None)
 
 
 def _back_up(database: str, version: str, options: Namespace) -> list[str]:
     from ..tools.backup import take
 
-    path = take(database, version, timeout=options.timeout, report=text.pages_reporter(options.form))
-    if path is None:
+    backup = take(database, version, timeout=options.timeout, report=text.pages_reporter(options.form))
+    if backup is None:
         return []
-    text.tell(f"backed up to {path}", options.form)
-    return [path]
+    text.tell(text.backed_up(backup), options.form)
+    return [backup.path]
 
 
 def _rehearse(request: Request, database: str, options: Namespace) -> Reply:
@@ -157,10 +160,13 @@ def _verify(options: Namespace) -> Reply:
 
 
 def _restore(options: Namespace) -> Reply:
-    from ..tools.restore import restore
+    from ..tools.restore import backups, restore
 
     database = located(options.database)
-    return text.restored(restore(options.backup, database, _place(options), timeout=options.timeout))
+    if options.backup is None:
+        return text.saved(database, backups(database))
+    place = _directory(options).place
+    return text.restored(restore(options.backup, database, place, timeout=options.timeout, say=text.say))
 
 
 _COMMANDS = {

@@ -17,9 +17,10 @@ from ..files.plan import BASE, Progress, Step
 from ..run.commands import Current, Entry, Result
 
 if TYPE_CHECKING:
+    from ..tools.backup import Backup
     from ..tools.check import Health
     from ..tools.dry_run import Rehearsal, Rehearsed
-    from ..tools.restore import Restored
+    from ..tools.restore import Restored, Saved
     from ..tools.verify import Proof, Verdict
 
 
@@ -139,6 +140,20 @@ def proven_on_copy(proof: "Proof") -> Reply:
     return _proof(proof, _rows_lines)
 
 
+def saved(database: str, backups: "Sequence[Saved]") -> Reply:
+    """Return the backups that there are of a database."""
+    data = {"database": database, "backups": [backup._asdict() for backup in backups]}
+    lines = [f"{_local(backup.taken_at)}  {_bytes(backup.bytes)}  {backup.path}" for backup in backups]
+    return Reply(data, lines or [f"no backups of {database}"])
+
+
+def backed_up(backup: "Backup") -> str:
+    """Say where a backup is."""
+    if backup.unfinished:
+        return f"{backup.unfinished} is unfinished: no new backup, {backup.path} is kept"
+    return f"backed up to {backup.path}"
+
+
 def restored(result: "Restored") -> Reply:
     """Return what was put back."""
     lines = [f"kept what was there as {result.kept}"] if result.kept else []
@@ -146,10 +161,11 @@ def restored(result: "Restored") -> Reply:
     return Reply(result._asdict(), lines)
 
 
-def failure(error: MigrationError) -> Reply:
-    """Return why a command failed."""
+def failure(error: MigrationError, backup: str | None = None) -> Reply:
+    """Return why a command failed, and the backup that was taken before."""
     facts = {name: getattr(error, name, None) or None for name in ("file", "line", "version")}
-    return Reply({"error": {"kind": error.kind, "message": str(error), **facts}}, (), 1, str(error))
+    data = {"error": {"kind": error.kind, "message": str(error), **facts}, "backup": backup}
+    return Reply(data, (), 1, str(error))
 
 
 def position(where: Current) -> str:
@@ -316,6 +332,10 @@ def duration(milliseconds: float) -> str:
         return f"{milliseconds / 1000:.1f} s"
     minutes, seconds = divmod(round(milliseconds / 1000), 60)
     return f"{minutes} min {seconds} s"
+
+
+def _bytes(number: int) -> str:
+    return f"{number / 1e6:.1f} MB" if number >= 1e6 else f"{number / 1e3:.1f} kB"
 
 
 _COLOURS = {"applied": "32", "pending": "33", "edited": "31", "other": "31", "late": "31", "unknown": "31"}

@@ -152,7 +152,7 @@ def left(directory: Directory, database: Any) -> tuple[Current, str]:
     """
     with reading(database, 0.0) as session, snapshot(session):
         at = status.status(session.database, tables.read(session), directory)
-        note = status.unfinished(at)
+        note = status.unfinished(at.recorded)
         return _current(at), note.version if note else ""
 
 

@@ -138,7 +138,7 @@ def problems(at: Status) -> Problems:
         yield "unknown", unknown(at)
     yield from _misplaced(at)
     yield from _edited_files(at)
-    if note := unfinished(at):
+    if note := unfinished(at.recorded):
         yield "unfinished", _unfinished(at, note)
 
 
@@ -203,11 +203,10 @@ def unknown_words(at: Status) -> str:
     return f"{at.database} is at {version(at)}, but this code knows only {known(at.directory.history)}"
 
 
-def unfinished(at: Status) -> Record | None:
+def unfinished(recorded: Recorded) -> Record | None:
     """Return the note of a no-transaction file that began and was cut short, if that came last."""
-    log = at.recorded.log
-    note = log[-1] if log and log[-1].action == "start" else None
-    return note if note and note.from_version == at.recorded.value else None
+    note = recorded.log[-1] if recorded.log and recorded.log[-1].action == "start" else None
+    return note if note and note.from_version == recorded.value else None
 
 
 def full_name(migration: Migration | Record) -> str:

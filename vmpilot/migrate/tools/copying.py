@@ -3,14 +3,18 @@
 What a copy is for (a backup, putting one back, trying things out) and its name are decided elsewhere.
 """
 
+import fcntl
 import os
+import re
 import shutil
+import stat
 import sys
 import tempfile
 import time
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from ..database.connection import (
@@ -31,6 +35,10 @@ from ..errors import AccessError, MigrationError
 
 Pages = Callable[[int, int], None]
 
+TIME = r"20[0-9]{6}T[0-9]{6}\.[0-9]{3}Z"
+_KEPT = 3
+_PREFIX, _SUFFIX, _FILE = ".vmpilot.", ".tmp", "copy"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _UNABLE = "this connection cannot copy its database"
 ELSEWHERE = "; to have the copy elsewhere, set TMPDIR"
 _BATCH_BYTES = 4 << 20
@@ -48,6 +56,14 @@ class Copy(NamedTuple):
     seconds: float
 
 
+class Private(NamedTuple):
+    """A new file that only this user can reach: its path, its descriptor, and that of its directory."""
+
+    path: str
+    handle: int
+    directory: int
+
+
 @contextmanager
 def private_copy(database: Any, timeout: float) -> Iterator[Copy]:
     """Copy a path or a caller's connection into a temporary file that only this user can read.
@@ -57,11 +73,11 @@ def private_copy(database: Any, timeout: float) -> Iterator[Copy]:
     started = time.monotonic()
     with told("the directory for temporary files", ELSEWHERE):
         directory = tempfile.gettempdir()
-    with temporary(os.path.join(directory, "vmpilot"), ELSEWHERE) as path:
+    with temporary(directory, ELSEWHERE) as private:
         with reading(database, timeout) as session:
             if size(session):
-                copy(session, path, silent, ELSEWHERE)
-        yield Copy(path, os.path.getsize(path), time.monotonic() - started)
+                copy(session, private.path, silent, ELSEWHERE)
+        yield Copy(private.path, os.path.getsize(private.path), time.monotonic() - started)
 
 
 def silent(done: int, total: int) -> None:
@@ -91,17 +107,87 @@ def separate(database: Any, timeout: float) -> AbstractContextManager[Session]:
 
 
 @contextmanager
-def temporary(prefix: str, advice: str = "") -> Iterator[str]:
-    """Yield the path of a new file that only this user can read; in the end it is gone."""
-    path = f"{prefix}.{os.urandom(8).hex()}.tmp"
+def temporary(parent: str, advice: str = "") -> Iterator[Private]:
+    """Make an empty file in a directory of its own, which only this user can enter.
+
+    So nobody can lay a file beside it that SQLite would write to. In the end the directory is gone; what
+    a killed process left is removed by the next one: nobody holds its lock.
+    """
+    opened: list[int] = []
+    directory = ""
     try:
-        with told(os.path.dirname(path) or ".", advice):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        yield path
+        with told(parent, advice):
+            _sweep(parent)
+            while not opened:
+                # Known before it is made: whatever a signal interrupts, it is removed.
+                directory = os.path.join(parent, f"{_PREFIX}{os.urandom(8).hex()}{_SUFFIX}")
+                os.mkdir(directory, 0o700)
+                opened += _locked(directory)
+            opened.append(os.open(_FILE, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600, dir_fd=opened[0]))
+        yield Private(os.path.join(directory, _FILE), opened[1], opened[0])
     finally:
-        for ending in ("", "-journal", "-wal", "-shm"):
+        try:
+            if opened:
+                _empty(opened[0])
             with suppress(OSError):
-                os.remove(path + ending)
+                os.rmdir(directory)
+        finally:
+            for handle in opened:
+                os.close(handle)
+
+
+def place_of(path: str) -> str:
+    """Return where the directory of a temporary file lies: what messages show of it."""
+    return os.path.dirname(os.path.dirname(path)) or "."
+
+
+def directory_of(path: str) -> str:
+    """Return the directory in which a file lies."""
+    return os.path.dirname(path) or "."
+
+
+def _locked(directory: str) -> list[int]:
+    """Open and lock a new directory; nothing if another process has swept it before it was locked."""
+    with suppress(FileNotFoundError):
+        handle = os.open(directory, _DIRECTORY)
+        try:
+            with suppress(OSError):  # a file system without locks: there nobody can sweep either
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if os.path.samestat(os.lstat(directory), os.fstat(handle)):
+                return [handle]
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+    return []
+
+
+def _sweep(parent: str) -> None:
+    """Remove the directories that killed processes of this user left behind."""
+    with suppress(OSError):  # one may be allowed to write to a directory but not to list it
+        for name in os.listdir(parent):
+            if name.startswith(_PREFIX) and name.endswith(_SUFFIX):
+                with suppress(OSError):
+                    _remove_if_left(os.path.join(parent, name))
+
+
+def _remove_if_left(directory: str) -> None:
+    """Remove a directory of this user that nobody has locked, and of its files only those made here."""
+    handle = os.open(directory, _DIRECTORY)
+    try:
+        if os.fstat(handle).st_uid == os.geteuid():
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _empty(handle)
+            os.rmdir(directory)
+    finally:
+        os.close(handle)
+
+
+def _empty(directory: int) -> None:
+    """Remove the file and SQLite's files beside it from a directory, by its descriptor."""
+    for ending in ("", "-journal", "-wal", "-shm"):
+        with suppress(OSError):
+            os.remove(_FILE + ending, dir_fd=directory)
 
 
 @contextmanager
@@ -112,6 +198,17 @@ def told(where: str, advice: str = "") -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise refused(where, reason[:1].lower() + reason[1:], advice) from error
+
+
+def refuse_link_of_another(path: str) -> None:
+    """Raise AccessError for a symbolic link of a user who owns neither this process nor what it leads to.
+
+    Whoever can make links in a directory could have root copy, give away or overwrite what is not theirs.
+    """
+    with suppress(FileNotFoundError):
+        link = os.lstat(path)
+        if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, os.geteuid(), os.stat(path).st_uid):
+            raise refused(path, "a symbolic link of another user, expected a file or a link of yours")
 
 
 def size(session: Session) -> int:
@@ -126,7 +223,7 @@ def asked(session: Session, sql: str) -> Any:
 
 def copy(session: Session, path: str, report: Pages, advice: str) -> None:
     """Copy the database of a session into the empty file at `path`."""
-    directory, needed = os.path.dirname(path) or ".", size(session)
+    directory, needed = place_of(path), size(session)
     with told(directory, advice):
         free = shutil.disk_usage(directory).free
     room = f"a copy of {session.database} needs {needed} bytes"
@@ -203,7 +300,7 @@ def synced(path: str) -> Iterator[None]:
         work()
     yield
     running.acquire()
-    with told(os.path.dirname(path) or "."):
+    with told(place_of(path)):
         for error in errors:
             raise error
 
@@ -217,18 +314,70 @@ def sync(path: str) -> None:
         os.close(handle)
 
 
-def named(path_of_copy: str, database: str, name: str) -> str:
-    """Give a copy the mode of its database and its name for good; return its path."""
-    path = f"{database}.{name}.bak"
-    directory = os.path.dirname(path) or "."
+def named(private: Private, database: str, name: str) -> str:
+    """Give a copy owner and mode of its database and a name for good, `<database>.<name>.<UTC time>.bak`.
+
+    Nothing is ever replaced; of the copies with this name the newest three are kept. Returns the path.
+    """
+    directory = directory_of(database)
     with told(directory):
-        like = os.stat(database)
-        with suppress(PermissionError):  # only root gives files away
-            os.chown(path_of_copy, like.st_uid, like.st_gid)
-        os.chmod(path_of_copy, like.st_mode & 0o777)
-        os.replace(path_of_copy, path)
-        sync(directory)
+        whole = os.fstat(private.handle)
+        if not (whole.st_size and os.path.samestat(whole, os.lstat(private.path))):
+            raise refused(directory, "another process has replaced what was copied")
+        make_alike(private.handle, os.stat(database))
+        path = _linked(private, f"{database}.{name}")
+        try:
+            with suppress(PermissionError):  # one may be allowed to write to a directory but not to list it
+                sync(directory)
+        except OSError:
+            os.remove(path)
+            raise
+    for old in copies(database, name)[_KEPT:]:
+        with suppress(OSError):
+            os.remove(old)
     return path
+
+
+def copies(database: str, name: str) -> list[str]:
+    """Return the paths of the copies of a database with this name, newest first."""
+    file = os.path.basename(database)
+    fits = re.compile(rf"{re.escape(file)}\.{re.escape(name)}\.{TIME}\.bak").fullmatch
+    with suppress(OSError):
+        found = sorted(filter(fits, os.listdir(directory_of(database))), reverse=True)
+        return [os.path.join(os.path.dirname(database), each) for each in found]
+    return []
+
+
+def make_alike(handle: int, like: os.stat_result) -> None:
+    """Give an open file owner and mode of another: by its path, it could be another file by now.
+
+    What may not get the group of the other gets no rights for a group.
+    """
+    mode = like.st_mode & 0o777
+    try:
+        os.fchown(handle, like.st_uid, like.st_gid)
+    except PermissionError:  # only root gives files away
+        try:
+            os.fchown(handle, -1, like.st_gid)
+        except PermissionError:
+            mode &= ~0o070
+    os.fchmod(handle, mode)
+
+
+def _linked(private: Private, stem: str) -> str:
+    """Give a file a name that no other has, after the time; return it."""
+    while True:
+        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
+        path = f"{stem}.{now}Z.bak"
+        if os.path.lexists(path):
+            continue
+        try:
+            os.link(_FILE, path, src_dir_fd=private.directory)
+        except FileExistsError:
+            continue
+        except OSError:  # a file system without links
+            os.rename(_FILE, path, src_dir_fd=private.directory)
+        return path
 
 
 def check_sound(session: Session, database: str) -> None:

@@ -3,7 +3,6 @@
 The original is only read; how a step runs is decided in step, and how structures compare in schema.
 """
 
-import os
 import shutil
 import sys
 import time
@@ -20,7 +19,7 @@ from ..run.planning import Plan, Request, planned
 from ..run.status import version
 from ..run.step import perform
 from ..tokens import head, mentioned, quoted
-from .copying import ELSEWHERE, private_copy
+from .copying import ELSEWHERE, place_of, private_copy
 
 _WRITES = {"insert", "replace", "update", "delete"}
 _MEMORY_PER_SECOND = 1 << 36  # bytes
@@ -81,7 +80,7 @@ def rehearse(
         for pragma in ("synchronous = OFF", "mmap_size = 1099511627776"):
             session.run(f"PRAGMA {pragma}")
         done: list[Rehearsed] = []
-        started, directory = time.monotonic(), os.path.dirname(copy.path)
+        started, directory = time.monotonic(), place_of(copy.path)
         error = _run(session, request, plan, report, done) if plan.tasks else None
         if error and _lacks_room(session, error, directory, time.monotonic() - started):
             grown = f"{directory}: no room for the changed copy of {name}: {error.__cause__}"

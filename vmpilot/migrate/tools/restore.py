@@ -1,8 +1,12 @@
 """Putting a backup back, after checking that it is a sound one of this database."""
 
 import os
+import re
 import shutil
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from ..database import tables
@@ -24,10 +28,15 @@ from ..files.plan import BASE
 from ..run import guards, status
 from ..run.status import Status
 from .copying import (
+    TIME,
+    Private,
     asked,
     check_sound,
     copy,
+    directory_of,
+    make_alike,
     named,
+    refuse_link_of_another,
     refused,
     separate,
     silent,
@@ -37,6 +46,21 @@ from .copying import (
     told,
     transfer,
 )
+
+# https://www.sqlite.org/fileformat.html#the_database_header
+_HEADER = b"SQLite format 3\0"
+
+
+class Saved(NamedTuple):
+    """A backup that lies beside a database: its path, what it was named after, UTC time in ISO 8601, bytes.
+
+    `name` is the version that was backed up, or "before-restore".
+    """
+
+    path: str
+    name: str
+    taken_at: str
+    bytes: int
 
 
 class Restored(NamedTuple):
@@ -52,43 +76,128 @@ class Restored(NamedTuple):
     kept: str | None
 
 
+def backups(database: Any = None) -> tuple[Saved, ...]:
+    """Return the backups that lie beside a database, newest first; reads only. Raises AccessError."""
+    path = located(database)
+    if not isinstance(path, str):
+        raise TypeError(f"database: expected a path, not {type(path).__name__}")
+    directory = directory_of(path)
+    with told(directory), os.scandir(directory) as entries:
+        return tuple(sorted(_saved(path, entries), key=attrgetter("taken_at", "path"), reverse=True))
+
+
+def _saved(database: str, entries: "Iterator[os.DirEntry[str]]") -> Iterator[Saved]:
+    """Yield what looks like a backup of a database: only what can have been named here."""
+    directory, file = os.path.split(database)
+    fits = re.compile(rf"{re.escape(file)}\.([A-Za-z0-9_.-]+)\.({TIME})\.bak").fullmatch
+    for entry in entries:
+        match = fits(entry.name)
+        if match and entry.is_file(follow_symlinks=False):
+            with suppress(ValueError, FileNotFoundError):  # no date; or gone since
+                at = datetime.strptime(match[2][:-1], "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)
+                moment = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+                size = entry.stat(follow_symlinks=False).st_size
+                yield Saved(os.path.join(directory, entry.name), match[1], moment, size)
+
+
+def _log(text: str) -> None:
+    import logging
+
+    logging.getLogger("vmpilot.migrate").warning("%s", text)
+
+
 def restore(
     backup: str | os.PathLike[str],
     database: Any = None,
     migrations: "str | os.PathLike[str] | directories.Entry | None" = None,
     *,
     timeout: float = 30.0,
+    say: Callable[[str], None] = _log,
 ) -> Restored:
-    """Put a backup back, after keeping what the database holds now as `<database>.before-restore.bak`.
+    """Put a backup back, after keeping what the database holds now as `<database>.before-restore.TIME.bak`.
 
     Open connections see one state or the other. A database in WAL mode stays in it, any other gets the
-    journal mode of the backup. Raises AccessError for what is no sound backup of this database, and
-    VersionError for one of a version that the migration files do not know.
+    journal mode of the backup. `say` is called, before anything is changed, with what is odd but no
+    reason to stop: a backup of another database; by default that is logged as a warning. Raises
+    AccessError for what is no sound backup of this database, and VersionError for one of a version
+    that the migration files do not know.
     """
     directory = directories.listed(directories.located(migrations))
     path, where = os.fsdecode(backup), located(database)
     if not isinstance(where, str) and not is_sqlite3(where):
         raise TypeError(f"database: expected a path or a connection of sqlite3, not {type(where).__name__}")
-    if not os.path.exists(path):
-        raise refused(path, "no such file")
-    if isinstance(where, str) and os.path.exists(where) and os.path.samefile(path, where):
-        raise refused(path, "the database itself, expected a backup of it")
+    _refuse_as_backup(path, where)
     with reading(path, timeout) as source, snapshot(source):
         if not size(source):
             raise refused(path, "empty, expected a database")
         with interruptible(source):
             check_sound(source, path)
+        if isinstance(where, str):
+            _refuse_as_target(where, timeout)
         version = _checked_version(source, directory, where, timeout)
+        if _is_of_another(source, where, timeout):
+            say(f"{path} is a backup of another database: its log began elsewhere")
         kept = _keep(where, timeout)
         try:
             name = _put(source, where, timeout)
         except AccessError as error:
-            if not is_wreck(error.__cause__):
+            if not isinstance(where, str) or not is_wreck(error.__cause__):
                 raise
             # SQLite writes to nothing but a database or an empty file; what this one held is kept.
-            os.truncate(where, 0)
+            _truncate(where)
             name = _put(source, where, timeout)
     return Restored(name, path, None if version == BASE else version, kept)
+
+
+def _refuse_as_backup(path: str, where: Any) -> None:
+    """Raise AccessError for what is no file, is the database itself, or could be changed by being opened."""
+    if not os.path.exists(path):
+        raise refused(path, "no such file")
+    if isinstance(where, str) and os.path.exists(where) and os.path.samefile(path, where):
+        raise refused(path, "the database itself, expected a backup of it")
+    for beside in (f"{path}-journal", f"{path}-wal"):
+        # SQLite would play it back, and even remove a file that it names; an empty one, which a reader of
+        # ours leaves when it is killed, does nothing: https://www.sqlite.org/atomiccommit.html#_hot_rollback_journals
+        with suppress(FileNotFoundError):
+            if os.lstat(beside).st_size:
+                raise refused(path, f"{beside} lies beside it, and beside a backup there is none")
+
+
+def _refuse_as_target(path: str, timeout: float) -> None:
+    """Raise AccessError for a file that is neither a database nor empty nor missing.
+
+    A damaged database with its header is one. SQLite is asked first: opening a database otherwise
+    would drop the locks of this process. https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks
+    """
+    refuse_link_of_another(path)
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise refused(path, "no regular file, expected a database")
+    try:
+        with reading(path, timeout) as session:
+            size(session)
+    except AccessError as error:
+        if not is_wreck(error.__cause__):
+            raise
+        os.close(_opened(path))
+
+
+def _opened(path: str) -> int:
+    """Open what SQLite refused; return the descriptor. Raises AccessError if it is no damaged database."""
+    with told(path):
+        handle = os.open(os.path.realpath(path), os.O_RDWR | os.O_NOFOLLOW)
+        found = os.pread(handle, len(_HEADER), 0)
+    if found != _HEADER:
+        os.close(handle)
+        raise refused(path, "neither a database nor empty", "; to have one there, move it away first")
+    return handle
+
+
+def _truncate(path: str) -> None:
+    handle = _opened(path)
+    try:
+        os.ftruncate(handle, 0)
+    finally:
+        os.close(handle)
 
 
 def _checked_version(source: Session, directory: Directory, where: Any, timeout: float) -> str:
@@ -104,6 +213,14 @@ def _checked_version(source: Session, directory: Directory, where: Any, timeout:
     if foreign:
         raise refused(source.database, f"a database of another project, with {foreign}")
     return status.version(at)
+
+
+def _is_of_another(source: Session, where: Any, timeout: float) -> bool:
+    """Tell whether the logs of a backup and of the database began with different rows."""
+    with suppress(MigrationError), reading(where, timeout) as session, snapshot(session):
+        ours, theirs = tables.read(session).log, tables.read(source).log
+        return bool(ours and theirs) and ours[0] != theirs[0]
+    return False
 
 
 def _foreign_tables(source: Session, directory: Directory, where: Any, timeout: float) -> str:
@@ -128,35 +245,45 @@ def _foreign_migrations(at: Status) -> str:
 
 
 def _keep(database: Any, timeout: float) -> str | None:
-    """Copy what a database holds, sound or not, to `<database>.before-restore.bak`; return that path."""
+    """Copy what a database holds, sound or not, to `<database>.before-restore.TIME.bak`; return that path."""
     try:
         with separate(database, timeout) as session:
             if not size(session):
                 return None
-            with temporary(session.database) as path:
-                copy(session, path, silent, "")
-                return _kept(path, session.database)
+            with temporary(directory_of(session.database)) as private:
+                copy(session, private.path, silent, "")
+                return _kept(private, session.database)
     except AccessError as error:
         if not is_wreck(error.__cause__):
             raise
         wreck = str(error.database)
-    with temporary(wreck) as path, told(os.path.dirname(wreck) or "."):
-        shutil.copyfile(wreck, path)
-        return _kept(path, wreck)
+    with temporary(directory_of(wreck)) as private, told(directory_of(wreck)):
+        with open(wreck, "rb") as file, open(private.handle, "wb", closefd=False) as copied:
+            shutil.copyfileobj(file, copied)
+        return _kept(private, wreck)
 
 
-def _kept(path: str, database: str) -> str:
-    with synced(path):
+def _kept(private: Private, database: str) -> str:
+    with synced(private.path):
         pass
-    return named(path, database, "before-restore")
+    return named(private, database, "before-restore")
+
+
+def _create(path: str, backup: str) -> None:
+    """Create an empty database with owner and mode of a backup where there is no file yet."""
+    with told(directory_of(path)), suppress(FileExistsError, FileNotFoundError):  # SQLite tells of the latter
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        try:
+            make_alike(handle, os.stat(backup))
+        finally:
+            os.close(handle)
 
 
 def _put(source: Session, where: Any, timeout: float) -> str:
     """Replace what a database holds by what `source` holds, in one transaction; return its name."""
-    created = isinstance(where, str) and not os.path.exists(where)
+    if isinstance(where, str):
+        _create(where, source.database)
     with writing(where, timeout) as session, translated(session):
-        if created:
-            os.chmod(where, os.stat(source.database).st_mode & 0o777)
         # While SQLite itself waits for the last readers, it lets no new ones in.
         asked(session, "PRAGMA busy_timeout = 100")
         size(session)
