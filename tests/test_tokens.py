@@ -323,7 +323,7 @@ def test_statements_tell_their_first_word_unless_they_only_handle_rows() -> None
         ("INSERT INTO t VALUES (1)", ""),
         ("(SELECT 1)", ""),
         ("éa", "éa"),
-        ("CREATE TRIGGER x BEGIN SELECT 1; END ", "create"),
+        ("CREATE TRIGGER x BEGIN SELECT 1; END", "create"),
     ]
     assert list(statements("a; CREATE TRIGGER x BEGIN SELECT 1;")) == [(0, 1, "a"), (3, -1, "create")]
 
