@@ -259,6 +259,14 @@ def test_a_semicolon_ends_a_statement_only_where_it_is_one(text: str, expected: 
     assert split(text) == expected
 
 
+def test_a_column_with_a_comment_behind_it_is_added_on_every_sqlite() -> None:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE t (a)")
+        for part in split("ALTER TABLE t ADD COLUMN b -- why\n; ALTER TABLE t ADD c /* why */ -- ;\n-- why"):
+            connection.execute(part)
+        assert [row[1] for row in connection.execute("PRAGMA table_info(t)")] == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize("begin", ["CREATE", "create /* temp */\n", "CREATE TEMP", "CREATE temporary --\n"])
 @pytest.mark.parametrize("explain", ["", "EXPLAIN ", "explain query /**/ plan\n"])
 @pytest.mark.parametrize(
@@ -473,6 +481,143 @@ def test_foreign_keys_may_be_switched_around_the_wrapper(before: str, behind: st
 )
 def test_anything_that_is_not_quite_a_wrapper_is_refused(text: str, expected: str) -> None:
     assert refusal(text) == expected
+
+
+@pytest.mark.parametrize(
+    "copy", ["VACUUM INTO 'x.db'", "vacuum main /* to */ into 'x.db'", 'VACUUM "a" INTO (b)']
+)
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("{}", 1), ("-- vmpilot: no-transaction\nVACUUM;\n{};", 3), ("BEGIN;\n{};\nCOMMIT;", 2)],
+)
+def test_a_copy_into_a_file_is_refused(copy: str, text: str, number: int) -> None:
+    assert refusal(text.replace("{}", copy)) == f"{number}: VACUUM INTO {ONE}"
+
+
+def test_other_statements_may_mention_both_words() -> None:
+    assert len(split("VACUUM; VACUUM \"into\"; VACUUM main -- into\n; EXPLAIN VACUUM INTO 'x'")) == 4
+    assert len(split("INSERT INTO vacuum VALUES (1); SELECT 'VACUUM INTO'")) == 2
+
+
+# What belongs to others than SQL
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (".read x.sql", "1: .read is not allowed here, it is a command of the sqlite3 shell and no SQL"),
+        (
+            "-- why\n.mode csv\n;",
+            "2: .mode is not allowed here, it is a command of the sqlite3 shell and no SQL",
+        ),
+        ("SELECT 1;\n\\set a 1", "2: \\set is not allowed here, it is a command of psql and no SQL"),
+        ("\\i x.sql", "1: \\i is not allowed here, it is a command of psql and no SQL"),
+        ("DELIMITER $$", "1: DELIMITER is not allowed here, it is a command of the mysql client and no SQL"),
+        ("SELECT 1;\nGO\nSELECT 2;", "2: GO is not allowed here, it is a command of sqlcmd and no SQL"),
+        ("SELECT 1;\n/\nSELECT 2;", "2: / is not allowed here, it is a command of SQL*Plus and no SQL"),
+        ("@x.sql", "1: @x.sql is not allowed here, it is a command of SQL*Plus and no SQL"),
+        ("SELECT 1;\n# why", "2: # is not allowed here, a comment begins with --"),
+        (
+            f".{100 * 'x'}",
+            f"1: .{39 * 'x'} is not allowed here, it is a command of the sqlite3 shell and no SQL",
+        ),
+    ],
+)
+def test_what_only_a_client_understands_is_called_so(text: str, expected: str) -> None:
+    assert refusal(text) == expected
+    assert refusal(text, "down") == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT '\n.read x\nGO\n/\n\\set\n#';",
+        "/*\n.read x\nGO\n# */ SELECT 1 /\n2;",
+        "-- .read\n-- GO\nSELECT 1 AS go, 2 AS\ndelimiter;",
+        'CREATE TABLE go (delimiter); CREATE TABLE "\n.x" ([#]);',
+        "SELECT\n.5;",
+    ],
+)
+def test_what_only_looks_like_a_command_is_left_alone(text: str) -> None:
+    assert split(text)
+
+
+OUT = "out: SQLite keeps {} itself"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("CREATE TABLE sqlite_sequence(name,seq);", f"1: leave this line {OUT.format('sqlite_sequence')}"),
+        (
+            'CREATE TABLE t (a);\nCREATE TABLE IF NOT EXISTS "sqlite_stat1"(tbl,idx,stat);\n'
+            "CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample);",
+            f"2: leave this line and 1 other {OUT.format('sqlite_stat1')}",
+        ),
+    ],
+)
+def test_what_the_shell_prints_of_sqlites_own_tables_is_refused(text: str, expected: str) -> None:
+    assert refusal(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DELETE FROM sqlite_sequence; INSERT INTO sqlite_sequence VALUES ('t', 7);",
+        "PRAGMA writable_schema = ON; CREATE TABLE sqlite_stat1(tbl,idx,stat);",
+        "CREATE VIEW v AS SELECT name FROM sqlite_sequence\n/* v(name) */;",
+        "CREATE TABLE t (a DEFAULT 'sqlite_sequence');",
+    ],
+)
+def test_sqlites_own_tables_may_be_used(text: str) -> None:
+    assert split(text)
+
+
+VERSION, LOG = (f"out: the runner keeps {name} itself" for name in ("alembic_version", "migration_log"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "CREATE TABLE alembic_version (\n    version_num VARCHAR(32) NOT NULL\n);\n\n"
+            "-- Running upgrade  -> 57dc007f6d46\nCREATE TABLE t (a);\n"
+            "INSERT INTO alembic_version (version_num) VALUES ('57dc007f6d46') RETURNING version_num;\n"
+            "UPDATE alembic_version SET version_num='x' WHERE alembic_version.version_num = 'y';",
+            f"1: leave this line and 2 others {VERSION}",
+        ),
+        ("SELECT 1;\nINSERT INTO alembic_version VALUES ('x')", f"2: leave this line {VERSION}"),
+        ("UPDATE OR IGNORE main.Alembic_Version SET version_num = 'x'", f"1: leave this line {VERSION}"),
+        ('DELETE FROM "main".[ALEMBIC_VERSION]', f"1: leave this line {VERSION}"),
+        ("REPLACE INTO 'migration_log' VALUES (1)", f"1: leave this line {LOG}"),
+        ("DROP TABLE IF EXISTS `migration_log`", f"1: leave this line {LOG}"),
+        ("ALTER TABLE main . migration_log ADD a", f"1: leave this line {LOG}"),
+        ("ALTER TABLE t RENAME TO migration_log", f"1: leave this line {LOG}"),
+        ("CREATE INDEX i ON migration_log (name)", f"1: leave this line {LOG}"),
+        ("CREATE VIEW alembic_version AS SELECT 1", f"1: leave this line {VERSION}"),
+        (
+            "CREATE TEMP TRIGGER g AFTER INSERT ON main.alembic_version BEGIN SELECT 1; END",
+            f"1: leave this line {VERSION}",
+        ),
+    ],
+)
+def test_a_statement_on_a_table_of_the_runner_is_refused(text: str, expected: str) -> None:
+    assert refusal(text) == expected
+    assert refusal(text, "down") == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT version_num FROM alembic_version; CREATE VIEW v AS SELECT * FROM migration_log;",
+        "CREATE TABLE my_alembic_version (a); INSERT INTO my_alembic_version VALUES ('alembic_version');",
+        "-- INSERT INTO alembic_version\nDROP TABLE t /* migration_log */;",
+        "CREATE TEMP TABLE alembic_version (a); INSERT INTO temp.alembic_version VALUES (1);",
+        "CREATE TABLE t (alembic_version DEFAULT 'migration_log');",
+    ],
+)
+def test_the_tables_of_the_runner_may_be_mentioned(text: str) -> None:
+    assert split(text)
 
 
 # Directives

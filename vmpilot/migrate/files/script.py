@@ -246,7 +246,7 @@ def _split(file: str, text: str) -> tuple["array[int]", "array[int]", frozenset[
             words.update(said)
             if word in _CONTROL and (word != "vacuum" or _writes_copy(text, start, end)):
                 control.append((len(starts), word if word != "vacuum" else "vacuum into"))
-            if word == "create" and not _INTERNAL.isdisjoint(said) and _makes_internal(text, start, end):
+            if word == "create" and _makes_internal(text, start, end):
                 internal.append(start)
         if (word or text[start]) in _REFUSED:
             raise _refuse_command(file, text, start)
@@ -272,6 +272,8 @@ def _writes_copy(text: str, start: int, end: int) -> bool:
 
 def _makes_internal(text: str, start: int, end: int) -> bool:
     """Tell whether a statement is one that only `.schema` prints: https://www.sqlite.org/fileformat2.html#intschema"""
+    if text.find("sqlite_", start, end) < 0:
+        return False
     head = tokens.head(text, start, end)
     return head.kind == "table" and tokens.folded(head.name) in _INTERNAL
 
