@@ -11,6 +11,7 @@ issue 106052).
 import re
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 _BLANK = r"[ \t\n\f\r\ufeff]"
@@ -156,14 +157,15 @@ def named(sql: str, reason: str) -> Token | None:
 
 def alone(sql: str, *texts: str) -> Iterator[Token]:
     """Yield the tokens with one of these texts, in lower case, that have a line for themselves."""
-    for token in tokens(sql):
-        if token.text.lower() in texts:
-            end = token.start + len(token.text)
-            before = sql[sql.rfind("\n", 0, token.start) + 1 : token.start]
-            line_end = sql.find("\n", end)
-            behind = sql[end : line_end if line_end >= 0 else len(sql)]
-            if not before.strip() and not any(_TEXT.findall(behind)):
-                yield token
+    end, before, last = 0, "\n", Token("", "", len(sql))
+    for token, following in pairwise(chain(tokens(sql), [last])):
+        before += sql[end : token.start]
+        end = token.start + len(token.text)
+        behind = sql[end : following.start] + "\n" * (following is last)
+        has_line = "\n" in before and "\n" in behind and not before.rpartition("\n")[2].strip()
+        if has_line and token.text.lower() in texts:
+            yield token
+        before = ""
 
 
 def unusual(sql: str) -> Iterator[Token]:

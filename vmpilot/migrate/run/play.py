@@ -116,8 +116,8 @@ def _explained(place: Token | None) -> str:
         return ""
     if place.text.lower() in _COMMANDS:
         return f"{place.text} is a command of a client and no SQL"
-    odd = sorted(set(place.text) & _TYPOGRAPHIC)
-    return ", ".join(f"{character} is U+{ord(character):04X}, no quotation mark of SQL" for character in odd)
+    odd = [f"{mark} (U+{ord(mark):04X})" for mark in sorted(_TYPOGRAPHIC & set(place.text))]
+    return f"{' and '.join(odd)}: no quotation mark of SQL" if odd else ""
 
 
 def _run_alone(session: Session, text: str, fate: str) -> bool:
