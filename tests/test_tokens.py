@@ -19,11 +19,13 @@ from support import ROOT
 
 from vmpilot.migrate.tokens import (
     Head,
+    alone,
     comments,
     folded,
     head,
     is_closed,
     mentioned,
+    named,
     plain,
     plainer,
     quoted,
@@ -32,6 +34,7 @@ from vmpilot.migrate.tokens import (
     tokens,
     unclosed,
     unquoted,
+    unusual,
 )
 
 GAPS = (
@@ -324,7 +327,7 @@ def test_statements_tell_their_first_word_unless_they_only_handle_rows() -> None
         ("INSERT INTO t VALUES (1)", ""),
         ("(SELECT 1)", ""),
         ("éa", "éa"),
-        ("CREATE TRIGGER x BEGIN SELECT 1; END ", "create"),
+        ("CREATE TRIGGER x BEGIN SELECT 1; END", "create"),
     ]
     assert list(statements("a; CREATE TRIGGER x BEGIN SELECT 1;")) == [(0, 1, "a"), (3, -1, "create")]
 
@@ -417,3 +420,53 @@ def test_reading_takes_as_long_as_the_text() -> None:
     except subprocess.TimeoutExpired as error:
         pytest.fail(f"still reading the last of these: {error.stdout}")
     assert len(done.stdout.splitlines()) == len(LONG)
+
+
+# What fails
+
+
+@pytest.mark.parametrize(
+    ("sql", "line"),
+    [
+        ("CREATE TABLE u (\n  a TEXT,\n  b TEXT NOT NUL\n)", 3),
+        ("SELECT a,\n  b\nFROM (SELECT 1 AS a)", 2),
+        ("SELECT 'b' AS c,\n  x.b\nFROM (SELECT 1 AS a) x", 2),
+        ("SELECT 1\n-- b\nFROM [no\nwhere]", 3),
+        ("SELECT 1\nFROM main.nowhere", 2),
+        ('INSERT INTO t (a,\n  "odd name")\nVALUES (1, 2)', 2),
+        ("CREATE TABLE u (\na, b, a)", 2),
+        ("SELECT\n missing(1)", 2),
+        ("SELECT 1 ORDER BY 1\nCOLLATE nowhere", 2),
+        ("SELECT 1,\n\n@", 3),
+        ("SELECT 1,\n\u201ca\u201d", 2),
+        ("SELECT 1\nnear 'near'\n'near'", 0),
+        ("SELECT b,\nb", 0),  # which of the two, nobody knows
+        ("SELECT b, b", 1),
+        ("SELECT 1 FROM t\nWHERE (a = 1", 0),
+        ("INSERT INTO t VALUES (1,\n2)", 0),
+    ],
+)
+def test_the_token_that_sqlite_names_is_found_where_only_one_can_be_meant(sql: str, line: int) -> None:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE t (a)")
+        with pytest.raises(sqlite3.Error) as caught:
+            connection.execute(sql)
+    token = named(sql, str(caught.value))
+    assert (sql.count("\n", 0, token.start) + 1 if token else 0) == line
+
+
+def test_a_token_is_alone_if_nothing_but_blanks_and_comments_stand_on_its_line() -> None:
+    sql = "go\nA go\n\t Go -- go\r\n'\ngo\n' /*\ngo*/ go\ngo /* b\n*/ c\n/ /* d */ -- e\n/ 2\n[\n/\n]\ngo"
+    assert [(token.text, sql.count("\n", 0, token.start)) for token in alone(sql, "go", "/")] == [
+        *(("go", 0), ("Go", 2), ("go", 7), ("/", 9), ("go", 14))
+    ]
+
+
+def test_what_is_unusual_outside_of_strings_and_names_is_found() -> None:
+    usual = "SELECT 'a?:b\v\ufeff', [$c], a$d, \"@e\", -1 <> 2 -- \ufeff\v ?\n/* \x1a */ FROM a\ufeffb"
+    assert list(unusual(usual)) == []
+    sql = f"\ufeff{usual} \ufeff , ?, ?1, :a, @b, $c \v , \x1a"
+    assert [token.text for token in unusual(sql)] == [
+        *("\ufeff", "\ufeff", "?", "?1", ":a", "@b", "$c", "\v", "\x1a")
+    ]
+    assert all(sql.startswith(token.text, token.start) for token in unusual(sql))

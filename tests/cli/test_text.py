@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import in_process, write
+from support import change, in_process, write
 
 from vmpilot.migrate.cli.text import duration
+from vmpilot.migrate.errors import MigrationError, printable
 
 
 def from_json(*words: str, code: int = 0) -> Any:
@@ -220,3 +221,43 @@ def test_durations_carry_their_unit(milliseconds: float) -> None:
     words = shown.split()
     total = sum(float(number) * units[unit] for number, unit in zip(words[::2], words[1::2], strict=True))
     assert abs(total - milliseconds) <= max(0.06, milliseconds * 0.06, 501 * ("min" in words))
+
+
+HOSTILE = "x\x1b[2J\nerror: \u202e\u200b"
+SHOWN = "x\\x1b[2J\\nerror: U+202EU+200B"
+
+
+def test_names_from_files_and_databases_are_shown_as_printable_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("migrations").mkdir()
+    write(Path("migrations"), "0001_one", "CREATE TABLE a (b);", "DROP TABLE a;")
+    words = ["--database", f"{HOSTILE}.db", "--migrations", "migrations"]
+    assert in_process("upgrade", *words).out.endswith(f"\n{SHOWN}.db is at 0001 (head)\n")
+    assert in_process("stamp", "1", *words).out == f"{SHOWN}.db is stamped 0001\n"
+    change(
+        f"{HOSTILE}.db", "UPDATE migration_log SET name = 'one' || char(10, 27) || 'two', version = '0002'"
+    )
+    change(f"{HOSTILE}.db", "UPDATE alembic_version SET version_num = '0002'")
+    for command in ("history", "check", "upgrade", "current"):
+        answer = in_process(command, *words)
+        assert all(line.isprintable() for line in (answer.out + answer.err).split("\n"))
+    assert "0002     one\\n\\x1btwo" in in_process("history", *words).out
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ""),
+        ("Grüße, 漢字 \u201c\\n\u201d", "Grüße, 漢字 \u201c\\n\u201d"),
+        (HOSTILE, SHOWN),
+        ("a\tb\r\n\x00\x7f\x85", "a\\tb\\r\\n\\x00\\x7f\\x85"),
+        ("\u00a0\u2028\ufeff\U000e0001", "U+00A0U+2028U+FEFFU+E0001"),
+        ("\udcff\ud800", "\\xffU+D800"),
+        ("a" * 5000 + "b" * 5000, "a" * 4000 + " ... " + "b" * 4000),
+    ],
+)
+def test_any_text_becomes_one_printable_line(text: str, expected: str) -> None:
+    assert printable(text) == expected == str(MigrationError(text))
+    assert printable(expected[:4000]) == expected[:4000]

@@ -270,7 +270,8 @@ STAMP = "to record another version, run: python -m vmpilot.migrate stamp VERSION
 )
 def test_a_version_that_nothing_knows(value: str, fate: str) -> None:
     change("app.db", f"UPDATE alembic_version SET version_num = '{value}'")
-    message = f"app.db is at {value}, but this code knows only base to 0002; {fate}"
+    shown = value.replace("\t", "\\t")
+    message = f"app.db is at {shown}, but this code knows only base to 0002; {fate}"
     for name in ("upgrade", "downgrade"):
         refused(COMMANDS[name], VersionError, message, version=value)
     assert current("app.db", "migrations").version == value
@@ -709,12 +710,10 @@ def test_what_is_no_database_is_the_programmers_error(wrong: object) -> None:
 
 
 def test_a_message_is_one_line_whatever_it_quotes(migrations: Path) -> None:
-    message = (
-        '"a b" is not a version that app.db can be asked to have: expected base to 0002; nothing was changed'
-    )
+    message = '"a\\nb" is not a version that app.db can be asked to have: expected base to 0002; nothing was changed'
     refused(ASKED["upgrade"]("a\nb"), VersionError, message)
     write(migrations, "0002_two", "SELECT *\nFROM [a\r\nb];")
-    refused(upgrade, StepError, f"{WHERE}:1: no such table: a b; {KEPT}")
+    refused(upgrade, StepError, f"{WHERE}:2: no such table: a\\r\\nb; {KEPT}")
 
 
 def test_one_class_catches_all_of_them() -> None:

@@ -8,15 +8,19 @@ import os
 import sqlite3
 import subprocess
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import chdir, closing
 from itertools import pairwise, permutations
 from pathlib import Path
 from shutil import copy, which
+from tempfile import TemporaryDirectory
 
 import pytest
-from support import command, everything, in_process, query, write
+from hypothesis import given
+from hypothesis import strategies as st
+from support import change, command, everything, in_memory, in_process, query, write
 
 from vmpilot import migrate as api
+from vmpilot.migrate.tokens import quoted
 
 PIECES = {
     "0001_tables": (
@@ -73,7 +77,8 @@ def statement_by_statement(database: Path, script: str) -> bool:
         connection.execute("PRAGMA foreign_keys = ON")
         open_statement = ""
         for line in script.split("\n"):
-            if not open_statement and line.startswith((".", "--")):
+            line = line.removesuffix("\r")
+            if not open_statement and line.startswith((".", "#", "--")):
                 continue
             open_statement += line + "\n"
             if sqlite3.complete_statement(open_statement):
@@ -115,15 +120,13 @@ def script_of(*words: str | Path) -> str:
 
 
 def contents(database: Path) -> dict[str, list[tuple[object, ...]]]:
-    """Return the schema and all rows; less the times in the log, and the line ends of the schema's text."""
-    unix = "replace(sql, char(13, 10), char(10))"
-    found = {
-        "schema": query(database, f"SELECT type, name, tbl_name, {unix} FROM sqlite_master ORDER BY 1, 2")
-    }
+    """Return the schema and all rows, less the times in the log."""
+    found = {"schema": query(database, "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY 1, 2")}
     tables = [str(name) for kind, name, *_ in found["schema"] if kind == "table"]
     for name in tables:
         what = LOGGED if name == "migration_log" else "*"
-        found[name] = query(database, f"SELECT {what} FROM {name}")
+        found[name] = query(database, f"SELECT {what} FROM {quoted(name)}")
+    found["settings"] = [*query(database, "PRAGMA journal_mode"), *query(database, "PRAGMA user_version")]
     return found
 
 
@@ -131,11 +134,13 @@ LOGGED = "id, action, version, name, from_version, to_version, checksum, down_sq
 VERSION = "SELECT version_num FROM alembic_version"
 
 
-def assert_the_same(play: Player) -> None:
-    """Play the script of an upgrade from nothing, run the upgrade, and compare what they leave."""
-    assert play(Path("played.db"), script_of("upgrade"))
-    assert in_process("upgrade").code == 0
+def assert_the_same(play: Player) -> bool:
+    """Play the script of an upgrade from nothing, run the upgrade, and compare; tell whether both went well."""
+    succeeded = play(Path("played.db"), script_of("upgrade"))
+    assert succeeded == (in_process("upgrade").code == 0)
     assert contents(Path("played.db")) == contents(Path("app.db"))
+    assert not Path("hurt").exists()
+    return succeeded
 
 
 # --- from every version to every other
@@ -163,17 +168,19 @@ def move(snapshots: list[Path], position: int, goal: int) -> list[str | Path]:
 
 
 @played
-def test_a_script_does_what_the_run_does(snapshots: list[Path], play: Player, tmp_path: Path) -> None:
-    for position, goal in permutations(range(len(snapshots)), 2):
-        script = script_of(*move(snapshots, position, goal))
-        ran = Path(copy(snapshots[position], tmp_path / "ran.db"))
-        scripted = Path(copy(snapshots[position], tmp_path / "scripted.db"))
-        if goal > position:
-            api.migrate(ran, "migrations", target=f"{goal - position:+}")
-        else:
-            api.downgrade(ran, "migrations", target=f"{goal - position:+}", backup=False)
-        assert play(scripted, script), (position, goal)
-        assert contents(scripted) == contents(ran), (position, goal)
+def test_a_script_does_what_the_run_does(snapshots: list[Path], play: Player) -> None:
+    with TemporaryDirectory(dir=in_memory()) as folder:
+        ran, scripted = Path(folder, "ran.db"), Path(folder, "scripted.db")
+        for position, goal in permutations(range(len(snapshots)), 2):
+            script = script_of(*move(snapshots, position, goal))
+            copy(snapshots[position], ran)
+            copy(snapshots[position], scripted)
+            if goal > position:
+                api.migrate(ran, "migrations", target=f"{goal - position:+}")
+            else:
+                api.downgrade(ran, "migrations", target=f"{goal - position:+}", backup=False)
+            assert play(scripted, script), (position, goal)
+            assert contents(scripted) == contents(ran), (position, goal)
 
 
 @played
@@ -265,7 +272,7 @@ def test_a_step_of_a_script_leaks_nothing_to_the_next(migrations: Path, play: Pl
     first, second = LEAKS[leak]
     write(migrations, "0001_first", first)
     write(migrations, "0002_second", second)
-    assert_the_same(play)
+    assert assert_the_same(play)
 
 
 # --- text
@@ -293,13 +300,206 @@ TEXTS = {
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_script_keeps_the_line_ends_inside_text(migrations: Path, play: Player, text: str) -> None:
     write(migrations, "0001_text", TEXTS[text], "DELETE FROM a;\r\nDROP TABLE a;\r\n")
-    assert play(Path("played.db"), script_of("upgrade"))
-    assert in_process("upgrade").code == 0
-    rows = query(Path("app.db"), "SELECT b FROM a")
-    assert rows == [("one\r\ntwo'\r\n",), ("x\r\ny",)]
-    assert query(Path("played.db"), "SELECT b FROM a") == rows
-    logged = f"SELECT {LOGGED} FROM migration_log"
-    assert query(Path("played.db"), logged) == query(Path("app.db"), logged)
+    assert assert_the_same(play)
+    assert query(Path("app.db"), "SELECT b FROM a") == [("one\r\ntwo'\r\n",), ("x\r\ny",)]
+
+
+SAME = {
+    "a TEMP table of a schema": (
+        "CREATE TABLE temp.m (a);",
+        "CREATE TABLE m (a);\nINSERT INTO m VALUES (1);",
+    ),
+    "a TEMP table of a quoted schema": (
+        'CREATE TABLE "temp".m (a);',
+        "CREATE TABLE m (a);\nINSERT INTO m VALUES (1);",
+    ),
+    "a TEMP view": ("CREATE TEMP VIEW m AS SELECT 1 AS a;", "CREATE TABLE m (a);\nINSERT INTO m VALUES (1);"),
+    "a TEMP virtual table": (
+        "CREATE VIRTUAL TABLE temp.m USING fts5 (a);\nINSERT INTO m VALUES ('x');",
+        "CREATE TABLE m (a);\nINSERT INTO m VALUES (1);\nCREATE TABLE m_data (a);\nINSERT INTO m_data VALUES (2);",
+    ),
+    "a TEMP table that is renamed": (
+        "CREATE TEMP TABLE first (a);\nALTER TABLE first RENAME TO m;",
+        "CREATE TABLE m (a);\nINSERT INTO m VALUES (1);",
+    ),
+    "a TEMP index and a TEMP trigger": (
+        "CREATE TABLE a (b);\nCREATE TEMP TABLE m (c);\nCREATE INDEX temp.i ON m (c);\n"
+        "CREATE TEMP TRIGGER g AFTER INSERT ON main.a BEGIN INSERT INTO a VALUES (2); END;",
+        "INSERT INTO a VALUES (1);\nCREATE TABLE m (c);\nCREATE INDEX i ON m (c);",
+    ),
+    "a TEMP name that is first a view, then a table": (
+        "CREATE TEMP VIEW m AS SELECT 1;\nDROP VIEW m;\nCREATE TEMP TABLE m (a);\nINSERT INTO m VALUES (1);",
+        "CREATE TABLE m (a);\nINSERT INTO m VALUES (1);",
+    ),
+    "TEMP tables named as the runner's": (
+        "CREATE TEMP TABLE alembic_version (a);\nCREATE TEMP TABLE migration_log (a);",
+        "CREATE TABLE m (a);",
+    ),
+    "CR LF in a trigger and in a default": (
+        "CREATE TABLE a (\r\n  b TEXT DEFAULT 'x\r\ny' -- why\r\n);\r\n"
+        "CREATE TRIGGER g AFTER INSERT ON a BEGIN\r\n  UPDATE a SET b = b || 'one\r\ntwo';\r\nEND;\r\n"
+        "CREATE VIEW v AS\r\nSELECT 'x\r\n\r\r\n' AS \"c\r\nd\";\r\nINSERT INTO a DEFAULT VALUES;",
+    ),
+    "CR alone": ("CREATE TABLE a (\rb\rDEFAULT 'x\ry\r'\r);\rINSERT INTO a DEFAULT VALUES;\r",),
+    "lines that look like commands": (
+        "CREATE TABLE a (b DEFAULT '\n.shell touch hurt\n/\ngo\n#\n;\n');\n"
+        "INSERT INTO a VALUES (\n.5\n), ( /*\n.shell touch hurt\n/\ngo\n;\n*/ 6 /\n2), (6\n/ 2);\n"
+        "/*\n.shell touch hurt\n*/\n-- ;\n;\nINSERT INTO a\nSELECT 1 AS\ngo;\n"
+        'CREATE TABLE "\n.shell touch hurt\n" ([\ngo\n]);\nINSERT INTO a DEFAULT VALUES;',
+    ),
+    "comments behind the last token": (
+        "CREATE TABLE a (b) -- it's\n;\nCREATE TABLE w (a PRIMARY KEY) WITHOUT ROWID -- it's\r\n;\n"
+        "CREATE INDEX i ON a (b) WHERE b > 1 /* ; */ -- it's\n;\nCREATE VIEW v AS SELECT 1 -- it's\n;\n"
+        "ALTER TABLE a ADD COLUMN c -- it's\n;\nINSERT INTO a VALUES (1, 2) -- it's",
+        "ALTER TABLE a ADD COLUMN d DEFAULT 7 -- it's",
+    ),
+    "strings in double quotes": (
+        'CREATE TABLE a (b DEFAULT "x", CHECK (b <> "y"));\nINSERT INTO a SELECT "z" || "it\'s";\n'
+        'CREATE VIEW v AS SELECT "no column";',
+    ),
+    "a schema that is written by hand": (
+        "CREATE TABLE a (b);\nPRAGMA writable_schema = ON;\n"
+        "UPDATE sqlite_schema SET sql = 'CREATE TABLE a (b NOT NULL)' WHERE name = 'a';\n"
+        "PRAGMA writable_schema = OFF;",
+        "CREATE TABLE c (d);",
+    ),
+    "settings that would stop the next statement": (
+        "CREATE TABLE a (b);\nPRAGMA query_only = ON;",
+        "PRAGMA recursive_triggers = ON;\nPRAGMA ignore_check_constraints = ON;\nPRAGMA mmap_size = 65536;",
+        "CREATE TABLE c (d CHECK (d > 0));\nINSERT OR IGNORE INTO c VALUES (0), (1);",
+    ),
+    "a write-ahead log": (
+        "-- vmpilot: no-transaction\nPRAGMA journal_mode = WAL;\nCREATE TABLE IF NOT EXISTS a (b);",
+        "CREATE TABLE c (d);",
+    ),
+    "a write-ahead log that ends": (
+        "-- vmpilot: no-transaction\nPRAGMA journal_mode = WAL;",
+        "-- vmpilot: no-transaction\nPRAGMA journal_mode = TRUNCATE;\nCREATE TABLE IF NOT EXISTS a (b);",
+    ),
+    "a line of a megabyte": (
+        "CREATE TABLE a (b);\nINSERT INTO a VALUES ('" + 100_000 * "it''s ; -- " + "');",
+    ),
+    "quotes, blanks and other letters": (
+        "CREATE TABLE `a ``b` ([c d] DEFAULT '''', \"é\"\"\" DEFAULT x'0d0a');\n"
+        "INSERT INTO `a ``b` DEFAULT VALUES;\fSELECT\f1 AS\r\u00a0FROM;",
+    ),
+}
+
+
+@played
+@pytest.mark.parametrize("case", SAME)
+def test_a_script_leaves_the_same_bytes_as_the_run(migrations: Path, play: Player, case: str) -> None:
+    for number, up in enumerate(SAME[case], start=1):
+        write(migrations, f"{number:04}_part", up, f"-- what\r\n{up}")
+    assert assert_the_same(play)
+
+
+LINE = "ends a statement there"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("SELECT 6\n/\n2;", f'2: a line of only "/" {LINE}'),
+        ("SELECT 1;\nSELECT 6 -- six\r\n \t/ -- by\r\n2;", f'3: a line of only "/" {LINE}'),
+        ("SELECT 6\n/ /* by */\n2;", f'2: a line of only "/" {LINE}'),
+        ("SELECT a AS\ngo\nFROM (SELECT 1 AS a);", f'2: a line of only "go" {LINE}'),
+        ("SELECT a AS\n\n  Go  \nFROM (SELECT 1 AS a);", f'3: a line of only "Go" {LINE}'),
+        ("SELECT\n:a;", "2: :a is a parameter, and NULL there"),
+        ("SELECT ?;", "1: ? is a parameter, and NULL there"),
+        ("CREATE \ufeff TABLE a (b);", "1: U+FEFF is no blank there"),
+        ("CREATE TABLE a (\n\v\n.shell touch hurt\n);", "2: \\x0b is no blank there"),
+        ("\v.shell touch hurt", "1: \\x0b is no blank there"),
+    ],
+)
+def test_what_the_shell_would_read_otherwise_is_refused(migrations: Path, text: str, expected: str) -> None:
+    write(migrations, "0001_first", "CREATE TABLE first (a);")
+    write(migrations, "0002_odd", text)
+    number, _, reason = expected.partition(": ")
+    said = f"migrations/0002_odd.up.sql:{number}: --sql cannot say this to the sqlite3 shell: {reason}"
+    assert in_process("upgrade", "--sql") == (1, "", f"error: {said}\n")
+    assert not Path("app.db").exists()
+
+
+PARTS = (
+    'CREATE TABLE t{} (a TEXT DEFAULT \'x\r\ny\', b DEFAULT "it\'s", CHECK (a <> "\r\n"))',
+    "CREATE TABLE w{} (a PRIMARY KEY) WITHOUT ROWID -- it's; /*\n",
+    "CREATE VIEW v{} AS\r\nSELECT '\n.shell touch hurt\n#\ngo\n/\n;\n' AS \"a\r\nb\" -- the end\r\n",
+    "CREATE TRIGGER g{} AFTER INSERT ON base BEGIN\r\n"
+    "  INSERT INTO seen VALUES ('a\r\nb;\nEND;\r\n'); -- c\r\nEND",
+    "CREATE INDEX i{} ON base (a) WHERE a > '\r\n' /*\n.quit\n*/ -- why\n",
+    "ALTER TABLE base ADD COLUMN c{} DEFAULT (1) -- why\r\n",
+    "INSERT INTO base (a) VALUES ('one\rtwo\r\n\r\r\nthree\r'), (\"it's\" || {}), (x'0d'), (\n.5\n)",
+    "UPDATE base SET a = a || '\n.exit\n' || \"\\\" /* ' */ WHERE a IS NOT NULL",
+    "CREATE TEMP TABLE m (a)",
+    "CREATE TABLE [temp].m (a)",
+    "CREATE TEMP VIEW m AS SELECT 1 AS a",
+    "ALTER TABLE m RENAME TO n",
+    "CREATE TEMP TRIGGER m AFTER INSERT ON main.base BEGIN INSERT INTO seen VALUES ({}); END",
+    "CREATE TABLE IF NOT EXISTS m (a)",
+    "INSERT INTO m (a) VALUES ({})",
+    "PRAGMA recursive_triggers = ON",
+    "PRAGMA query_only = ON",
+    "PRAGMA user_version = {}",
+    "PRAGMA foreign_keys = ON",
+)
+BETWEEN = (
+    *(";", ";\n", ";\r\n", " ; ;\r\n", "\n;\n-- .quit\n"),
+    *(";\n/*\n.quit\n;\n*/\n", " -- it's\r\n;\r\n"),
+)
+parts = st.lists(st.tuples(st.sampled_from(PARTS), st.sampled_from(BETWEEN)), max_size=5)
+headers = st.sampled_from(("", "-- vmpilot: no-transaction\n"))
+
+
+@pytest.mark.skipif(not which("sqlite3"), reason="no sqlite3 shell")
+@given(files=st.lists(st.tuples(headers, parts), max_size=3))
+def test_any_script_in_the_shell_leaves_the_same_bytes_as_the_run(
+    files: list[tuple[str, list[tuple[str, str]]]],
+) -> None:
+    with TemporaryDirectory(dir=in_memory()) as folder, chdir(folder):
+        directory = Path("migrations")
+        directory.mkdir()
+        write(directory, "0000_base", "CREATE TABLE base (a);\nCREATE TABLE seen (what);")
+        for number, (header, pieces) in enumerate(files, start=1):
+            text = "".join(part.format(number * 10 + at) + end for at, (part, end) in enumerate(pieces))
+            write(directory, f"{number:04}", header + text, header + text)
+        assert_the_same(shell)
+
+
+def forgotten(migrations: Path, change_log: str) -> None:
+    """Be an older release: a migration is applied whose files are not there, and the log says anything."""
+    write(migrations, "0001_first", "CREATE TABLE a (b);", "DROP TABLE a;")
+    write(migrations, "0002_second", "CREATE TABLE c (d);", "DROP TABLE c;\r\n-- .shell touch hurt\n")
+    in_process("upgrade")
+    for path in migrations.glob("0002*"):
+        path.unlink()
+    change("app.db", f"UPDATE migration_log SET {change_log} WHERE version = '0002'")
+
+
+@played
+def test_what_a_database_says_is_no_line_of_a_script(migrations: Path, play: Player) -> None:
+    forgotten(migrations, "name = 'x' || char(10) || '.shell touch hurt' || char(10, 27)")
+    script = script_of("downgrade", "head")
+    assert "\n-- downgrade 0002 x\\n.shell touch hurt\\n\\x1b\n" in script
+    copy("app.db", "played.db")
+    assert play(Path("played.db"), script)
+    assert in_process("downgrade", "head", "--no-backup").code == 0
+    assert contents(Path("played.db")) == contents(Path("app.db"))
+    assert not Path("hurt").exists()
+
+
+@pytest.mark.parametrize(
+    "kept", [".shell touch hurt", "\n\n-- x\n.shell touch hurt\n;", "DROP TABLE c;\n.shell x"]
+)
+def test_a_kept_script_that_is_a_command_is_refused(migrations: Path, kept: str) -> None:
+    forgotten(migrations, f"down_sql = '{kept}'")
+    number = kept[: kept.index(".shell")].count("\n") + 1
+    assert in_process("downgrade", "head", "--sql") == (
+        1,
+        "",
+        f"error: migration_log/0002_second.down.sql:{number}: .shell is not allowed here, it is a command of "
+        "the sqlite3 shell and no SQL; app.db was not touched\n",
+    )
 
 
 NAMES = [

@@ -1,11 +1,35 @@
 """Every error that leaves the package.
 
-No other module defines an exception, and nothing here knows how a message is shown.
+No other module defines an exception, and nothing here knows where a message is shown.
 
-A message reads `where: what[; what happened to the database][; what to do]`, on one line.
+A message reads `where: what[; what happened to the database][; what to do]`, on one line of printable
+characters: what it quotes can come from a database or a file name, and must not take a terminal or forge a
+line of a log.
 """
 
 from typing import Any
+
+_LONGEST = 8000
+
+
+def printable(text: str) -> str:
+    """Return a text of any origin as one line of printable characters and of bounded length.
+
+    Control characters are shown as Python writes them, all others that cannot be seen by their number
+    (U+200B), and a byte of a file name that is no text as `\\xff`. What is too long loses its middle.
+    """
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    code = ord(character)
+    if character.isprintable():
+        return character
+    if 0xDC80 <= code <= 0xDCFF:  # https://peps.python.org/pep-0383/
+        return f"\\x{code - 0xDC00:02x}"
+    return ascii(character)[1:-1] if code < 0xA0 else f"U+{code:04X}"
 
 
 class MigrationError(Exception):
@@ -18,7 +42,7 @@ class MigrationError(Exception):
     kind = ""
 
     def __init__(self, message: str, *, database: str | None = None) -> None:
-        super().__init__(" ".join(message.splitlines()))
+        super().__init__(printable(message))
         self.database = database
         self.steps: tuple[Any, ...] = ()
 

@@ -11,9 +11,18 @@ issue 106052).
 import re
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 _BLANK = r"[ \t\n\f\r\ufeff]"
+# What SQLite names when a statement fails: a token as it is written, or the last part of a name.
+_WRITTEN = re.compile(r'(?:near|unrecognized token:) "(.+)"(?:: syntax error)?', re.DOTALL)
+_MISSING = re.compile(
+    r"(?:no such (?:table|column|function|module|collation sequence): (?:.*\.)?"
+    r"|table .+ has no column named |duplicate column name: )(.+?)(?: - should this be .*)?",
+    re.DOTALL,
+)
+_BLANKS = " \t\n\f\r"
 _COMMENT = r"--[^\n]*+|/\*(?s:.*?)(?:\*/|\Z)"
 _TRIVIA = rf"(?:{_BLANK}++|{_COMMENT})*+"
 # All behind ASCII is a letter; a byte order mark only inside of a word. Told by what they are not: a pattern
@@ -55,6 +64,7 @@ _ROWS = rf"(?i:insert|update|delete|replace|select|with|values)(?!{_INSIDE})"
 # One match per statement: its text, and its first word unless that only handles rows.
 _STATEMENT = re.compile(rf"{_TRIVIA}((?:(?={_ROWS})|((?:{_WORD})?)){_CODE});?")
 _NOTHING = re.compile(_TRIVIA)
+_COMMENTED = re.compile(_COMMENT)
 # The table whose rows a statement writes. One match, because files have millions of such statements.
 _NAMED = rf"{_WORD}|{_STRING}|{_DOUBLE}|{_NAME}"
 _GAP = rf"(?!{_INSIDE}){_TRIVIA}"
@@ -128,6 +138,46 @@ def mentioned(sql: str) -> set[str]:
     """Name, folded, all that can be a name in SQL; a string only where a table can stand."""
     pairs = {match.groups() for match in _MENTION.finditer(sql)}
     return {folded(unquoted(text)) for text in set().union(*pairs) if text}
+
+
+def named(sql: str, reason: str) -> Token | None:
+    """Return the token of a statement that SQLite's words about its failure name; None if it is not certain.
+
+    SQLite knows the offset (https://www.sqlite.org/c3ref/errcode.html), but Python does not tell it.
+    Tokens on one line are as good as one.
+    """
+    if written := _WRITTEN.fullmatch(reason):
+        found = [token for token in tokens(sql) if token.text == written[1]]
+    elif missing := _MISSING.fullmatch(reason):
+        names = (token for token in tokens(sql) if token.kind in ("word", "double", "name"))
+        found = [token for token in names if missing[1] in (token.text, unquoted(token.text))]
+    else:
+        found = []
+    return found[0] if found and "\n" not in sql[found[0].start : found[-1].start] else None
+
+
+def alone(sql: str, *texts: str) -> Iterator[Token]:
+    """Yield the tokens with one of these texts, in lower case, that have a line for themselves."""
+    end, before, last = 0, "\n", Token("", "", len(sql))
+    for token, following in pairwise(chain(tokens(sql), [last])):
+        before += sql[end : token.start]
+        end = token.start + len(token.text)
+        behind = sql[end : following.start] + "\n" * (following is last)
+        has_line = "\n" in before and "\n" in behind and not before.rpartition("\n")[2].strip()
+        if has_line and token.text.lower() in texts:
+            yield token
+        before = ""
+
+
+def unusual(sql: str) -> Iterator[Token]:
+    """Yield parameters, control characters and byte order marks that stand outside of strings and names."""
+    end = 0
+    for token in tokens(sql):
+        if "\ufeff" in sql[end : token.start] and "\ufeff" in _COMMENTED.sub("", sql[end : token.start]):
+            yield Token("sign", "\ufeff", sql.index("\ufeff", end))
+        first, end = token.text[0], token.start + len(token.text)
+        if token.kind == "sign" and (first < " " or first == "?" or (first in ":@$" and len(token.text) > 1)):
+            yield token
 
 
 class Head(NamedTuple):
@@ -221,7 +271,8 @@ def _named(token: Token, rest: Iterator[Token]) -> tuple[str, str, Token]:
 def statements(sql: str) -> Iterator[tuple[int, int, str]]:
     """Yield start and end of each statement, without its semicolon, and its first word in lower case.
 
-    That word is "" where it only handles rows, or is none. The rule for triggers is that of sqlite3_complete
+    It ends with its last token: behind `ALTER TABLE t ADD c` SQLite before 3.41 takes no comment. The word is
+    "" where it only handles rows, or is none. The rule for triggers is that of sqlite3_complete
     (https://www.sqlite.org/c3ref/complete.html); one without END comes last, and ends at -1.
     """
     trigger, first = -1, ""
@@ -230,17 +281,27 @@ def statements(sql: str) -> Iterator[tuple[int, int, str]]:
         word = match[2]
         if trigger >= 0:
             if word and word.lower() == "end" and _NOTHING.fullmatch(sql, match.end(2), end):
-                yield trigger, end, first
+                yield trigger, match.end(2), first
                 trigger = -1
         elif not word:
             if start < end:
-                yield start, end, ""
+                yield start, _trimmed(sql, start, end), ""
         elif (word := word.lower()) in ("create", "explain") and _begins_trigger(sql, start):
             trigger, first = start, word
         else:
-            yield start, end, word
+            yield start, _trimmed(sql, start, end), word
     if trigger >= 0:
         yield trigger, -1, first
+
+
+def _trimmed(sql: str, start: int, end: int) -> int:
+    """Return the offset behind the last token of a statement."""
+    while sql[end - 1] in _BLANKS:
+        end -= 1
+    last_line = max(start, sql.rfind("\n", start, end))
+    if sql[end - 1] not in "/\ufeff" and sql.find("--", last_line, end) < 0:
+        return end
+    return max(match.end(1) for match in _TEXT.finditer(sql, start, end))
 
 
 def _begins_trigger(sql: str, start: int) -> bool:

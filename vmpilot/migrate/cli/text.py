@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import MigrationError
+from ..errors import MigrationError, printable
 from ..files.plan import BASE, Progress, Step
 from ..run.commands import Current, Entry, Result
 
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 
 class Reply(NamedTuple):
-    """What a command answers: an object for --json, lines for people, the exit code, and an error."""
+    """What a command answers: an object for --json, lines for people, the exit code, and an error.
+
+    The lines are printable, whatever they quote: `_said` sees to that, but for a script and for colours.
+    """
 
     data: dict[str, Any]
     lines: Iterable[str]
@@ -63,20 +66,25 @@ def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+def _said(lines: Iterable[str]) -> list[str]:
+    """Return lines in which names of files and from databases cannot take the terminal."""
+    return [printable(line) for line in lines]
+
+
 # --- results
 
 
 def moved(result: Result, backup: str | None) -> Reply:
     """Return what a run did."""
     said = f"{result.now.database} is at {position(result.now)}"
-    return Reply(
-        _result_data(result) | {"backup": backup}, [said if result.steps else f"{said}, nothing to do"]
-    )
+    lines = [said if result.steps else f"{said}, nothing to do"]
+    return Reply(_result_data(result) | {"backup": backup}, _said(lines))
 
 
 def stamped(result: Result) -> Reply:
     """Return what a stamp recorded."""
-    return Reply(_result_data(result), [f"{result.now.database} is stamped {result.now.version or BASE}"])
+    lines = [f"{result.now.database} is stamped {result.now.version or BASE}"]
+    return Reply(_result_data(result), _said(lines))
 
 
 def rehearsed(rehearsal: "Rehearsal") -> Reply:
@@ -90,8 +98,9 @@ def rehearsed(rehearsal: "Rehearsal") -> Reply:
         lines.insert(0, f"copied {database}: {rehearsal.size} bytes ({duration(1000 * rehearsal.seconds)})")
     if rehearsal.error:
         failed = failure(rehearsal.error)
-        return Reply(data | failed.data, lines, failed.code, f"{failed.error}; this was a rehearsal")
-    return Reply(data, [*lines, f"{database} is untouched"] if steps else [f"{database}: nothing to do"])
+        return Reply(data | failed.data, _said(lines), failed.code, f"{failed.error}; this was a rehearsal")
+    lines = [*lines, f"{database} is untouched"] if steps else [f"{database}: nothing to do"]
+    return Reply(data, _said(lines))
 
 
 def scripted(lines: list[str]) -> Reply:
@@ -101,7 +110,7 @@ def scripted(lines: list[str]) -> Reply:
 
 def current(where: Current) -> Reply:
     """Return where a database is; at base there is no line."""
-    return Reply(where._asdict(), [position(where)] if where.version else [])
+    return Reply(where._asdict(), _said([position(where)] if where.version else []))
 
 
 def history(where: Current, entries: Sequence[Entry]) -> Reply:
@@ -118,7 +127,7 @@ def heads(head: str | None) -> Reply:
 
 def created(up: str, down: str) -> Reply:
     """Return the two files that were written."""
-    return Reply({"up": up, "down": down}, [up, down])
+    return Reply({"up": up, "down": down}, _said([up, down]))
 
 
 def checked(health: "Health") -> Reply:
@@ -127,7 +136,7 @@ def checked(health: "Health") -> Reply:
     lines = [f"{problem.kind}: {problem.message}" for problem in health.problems]
     lines += [f"remark: {remark}" for remark in health.remarks]
     lines += [f"{health.database} is at head and sound"] if health.ok else []
-    return Reply(data, lines, int(not health.ok))
+    return Reply(data, _said(lines), int(not health.ok))
 
 
 def proven(proof: "Proof") -> Reply:
@@ -158,7 +167,7 @@ def restored(result: "Restored") -> Reply:
     """Return what was put back."""
     lines = [f"kept what was there as {result.kept}"] if result.kept else []
     lines.append(f"{result.database} is at {result.version or BASE}, restored from {result.backup}")
-    return Reply(result._asdict(), lines)
+    return Reply(result._asdict(), _said(lines))
 
 
 def failure(error: MigrationError, backup: str | None = None) -> Reply:
@@ -236,7 +245,7 @@ def _proof(proof: "Proof", more: "Callable[[Verdict], list[str]]") -> Reply:
     failed = sum(not verdict.ok for verdict in proof.migrations)
     total = f"{len(proof.migrations)} {'migration' if len(proof.migrations) == 1 else 'migrations'}"
     data = {"ok": proof.ok, "migrations": [_verdict_data(verdict) for verdict in proof.migrations]}
-    return Reply(data, [*lines, f"{total}, {failed} with problems"], int(not proof.ok))
+    return Reply(data, _said([*lines, f"{total}, {failed} with problems"]), int(not proof.ok))
 
 
 def _verdict_data(verdict: "Verdict") -> dict[str, Any]:
@@ -256,7 +265,7 @@ def tell(line: str, form: str) -> None:
     if form == "text":
         with suppress(OSError):  # that nobody reads on is no reason to stop half-way
             end_live_line(form)
-            print(line, flush=True)
+            print(printable(line), flush=True)
 
 
 def step_reporter(form: str) -> Callable[[Progress], None]:
@@ -319,7 +328,7 @@ def _clock(seconds: float) -> str:
 
 
 def _title(step: Step) -> str:
-    return f"{step.version} {step.name}".rstrip()
+    return printable(f"{step.version} {step.name}".rstrip())
 
 
 def duration(milliseconds: float) -> str:
@@ -346,7 +355,8 @@ def _table(entries: Iterable[Entry], version: str | None) -> list[str]:
     for entry in entries:
         mark = "*" if entry.version == version else ""
         took = "" if entry.took_ms is None else duration(entry.took_ms)
-        rows.append((mark, entry.version, entry.name, entry.state, _local(entry.applied_at), took))
+        named = printable(entry.version), printable(entry.name)
+        rows.append((mark, *named, entry.state, _local(entry.applied_at), took))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     if not _is_coloured():

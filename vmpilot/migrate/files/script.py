@@ -16,7 +16,22 @@ from ..errors import HistoryError
 
 _BEGIN = re.compile("begin( deferred| immediate| exclusive)?( transaction)?")
 _END = re.compile("(commit|end)( transaction)?")
-_CONTROL = {"begin", "commit", "end", "rollback", "savepoint", "release", "attach", "detach"}
+_CONTROL = {"begin", "commit", "end", "rollback", "savepoint", "release", "attach", "detach", "vacuum"}
+_ONE_DATABASE = ("attach", "detach", "vacuum into")
+
+# What no statement begins with, and whose command it is.
+_CLIENTS = {
+    ".": "the sqlite3 shell",
+    "\\": "psql",
+    "/": "SQL*Plus",
+    "@": "SQL*Plus",
+    "go": "sqlcmd",
+    "delimiter": "the mysql client",
+}
+_REFUSED = {*_CLIENTS, "#"}
+_INTERNAL = {"sqlite_sequence", "sqlite_stat1", "sqlite_stat3", "sqlite_stat4"}
+_OURS = ("alembic_version", "migration_log")
+_CHANGING = {"create", "alter", "drop", "insert", "replace", "update", "delete"}
 
 _WORD = re.compile(r"[A-Za-z_]+")
 _DIRECTIVE = re.compile(r"vmpilot:[ \t]*(\S*)[ \t]*(.*)", re.IGNORECASE)
@@ -71,6 +86,10 @@ def parse(file: str, data: bytes, direction: str) -> Script:
     """
     text = _decode(file, data)
     starts, ends, words, control = _split(file, text)
+    lowered = data.lower()
+    if any(name.encode() in lowered for name in _OURS):
+        _refuse_ours(file, text, starts, ends)
+    del lowered
     directives = _directives(file, text, direction, starts[0] if starts else len(text))
     transactional = "no-transaction" not in directives
     if control:
@@ -102,9 +121,9 @@ def statements(script: Script) -> Iterator[str]:
     return (text[start:end] for start, end in zip(script.starts, script.ends, strict=True))
 
 
-def line(script: Script, index: int) -> int:
-    """Return the line, counted from 1, on which a statement starts."""
-    return _line(script.text, script.starts[index])
+def line(script: Script, index: int, inside: int = 0) -> int:
+    """Return the line, counted from 1, on which a statement starts, or an offset inside of it stands."""
+    return _line(script.text, script.starts[index] + inside)
 
 
 def shortened(text: str, length: int = 80) -> str:
@@ -179,6 +198,9 @@ def _shape(form: bytes) -> bytes:
 
 
 def _decode(file: str, data: bytes) -> str:
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or _has_every_second(data):
+        what = "saved as UTF-16, expected UTF-8; save it as UTF-8"
+        raise HistoryError(f"{file}:1: {what}", file=file, line=1)
     if (nul := data.find(b"\0")) >= 0:
         number = data.count(b"\n", 0, nul) + 1
         raise HistoryError(f"{file}:{number}: a NUL byte is not allowed here", file=file, line=number)
@@ -186,11 +208,35 @@ def _decode(file: str, data: bytes) -> str:
         text = data.decode()
     except UnicodeDecodeError as error:
         number = data.count(b"\n", 0, error.start) + 1
-        found = data[error.start]
-        raise HistoryError(
-            f"{file}:{number}: byte 0x{found:02x} is not UTF-8", file=file, line=number
-        ) from error
+        found = f"byte 0x{data[error.start]:02x} is"
+        what = f"{found} not UTF-8"
+        if letter := _in_windows_1252(data, error.start):
+            what = f'saved as Windows-1252 ({found} "{letter}" there), expected UTF-8; save it as UTF-8'
+        raise HistoryError(f"{file}:{number}: {what}", file=file, line=number) from error
     return text.removeprefix("\ufeff")
+
+
+def _has_every_second(data: bytes) -> bool:
+    """Tell whether every second byte is NUL, as in UTF-16 without a byte order mark."""
+    halves = (data[0:512:2], data[1:512:2])
+    return (
+        len(data) > 1
+        and any(half.count(0) > 0.8 * len(half) for half in halves)
+        and not all(0 in half for half in halves)
+    )
+
+
+def _in_windows_1252(data: bytes, at: int) -> str:
+    """Return what a byte between ASCII means in Windows-1252, if a file can be of that kind.
+
+    In UTF-8 no such byte stands alone; several side by side can be anything.
+    """
+    alone = data[at + 1 : at + 2] < b"\x80"
+    try:
+        letter = data[at : at + 1].decode("cp1252")
+        return letter if alone and data.decode("cp1252") else ""
+    except UnicodeDecodeError:
+        return ""
 
 
 def _line(text: str, offset: int) -> int:
@@ -210,11 +256,17 @@ def _split(file: str, text: str) -> tuple["array[int]", "array[int]", frozenset[
     starts, ends = array("q"), array("q")
     words: set[str] = set()
     control: _Control = []
+    internal: list[int] = []
     for start, end, word in tokens.statements(text):
         if word:
-            words.update(_WORD.findall(text[start:end].lower()))
-            if word in _CONTROL:
-                control.append((len(starts), word))
+            said = _WORD.findall(text[start:end].lower())
+            words.update(said)
+            if word in _CONTROL and (word != "vacuum" or _writes_copy(text, start, end)):
+                control.append((len(starts), word if word != "vacuum" else "vacuum into"))
+            if word == "create" and _makes_internal(text, start, end):
+                internal.append(start)
+        if (word or text[start]) in _REFUSED:
+            raise _refuse_command(file, text, start)
         starts.append(start)
         ends.append(end)
     if (at := tokens.unclosed(text, starts[-1] if starts else 0)) >= 0:
@@ -222,7 +274,64 @@ def _split(file: str, text: str) -> tuple["array[int]", "array[int]", frozenset[
         raise _refuse(file, text, at, what)
     if ends and ends[-1] < 0:
         raise _refuse(file, text, starts[-1], "this trigger has no END;")
+    if internal and "writable_schema" not in words:
+        name = tokens.head(text, internal[0]).name
+        raise _leave_out(file, text, internal, f"SQLite keeps {name} itself")
     return starts, ends, frozenset(words), control
+
+
+def _writes_copy(text: str, start: int, end: int) -> bool:
+    """Tell whether a VACUUM is one INTO a file: https://www.sqlite.org/lang_vacuum.html"""
+    return any(
+        token.kind == "word" and token.text.lower() == "into" for token in tokens.tokens(text, start, end)
+    )
+
+
+def _makes_internal(text: str, start: int, end: int) -> bool:
+    """Tell whether a statement is one that only `.schema` prints: https://www.sqlite.org/fileformat2.html#intschema"""
+    if text.find("sqlite_", start, end) < 0:
+        return False
+    head = tokens.head(text, start, end)
+    return head.kind == "table" and tokens.folded(head.name) in _INTERNAL
+
+
+def _refuse_command(file: str, text: str, start: int) -> HistoryError:
+    command = text[start : start + 40].split()[0]
+    client = _CLIENTS.get(command.lower()) or _CLIENTS.get(command[0])
+    if not client:
+        return _refuse(file, text, start, "# is not allowed here, a comment begins with --")
+    what = f"{command} is not allowed here, it is a command of {client} and no SQL"
+    return _refuse(file, text, start, what)
+
+
+def _refuse_ours(file: str, text: str, starts: "array[int]", ends: "array[int]") -> None:
+    """Raise HistoryError where a file changes a table of the runner, as what Alembic prints does.
+
+    TEMP tables of these names are not the runner's. What is done to them in other ways is seen before COMMIT.
+    """
+    found = [
+        (start, name)
+        for start, end in zip(starts, ends, strict=True)
+        if any(name in text[start:end].lower() for name in _OURS)
+        if (name := _changed(tokens.head(text, start, end)))
+    ]
+    if found:
+        offsets = [start for start, _ in found]
+        raise _leave_out(file, text, offsets, f"the runner keeps {found[0][1]} itself")
+
+
+def _changed(head: tokens.Head) -> str:
+    """Return which table of the runner a statement changes."""
+    if head.verb not in _CHANGING or (head.temporary and head.kind != "trigger"):
+        return ""
+    named = map(tokens.folded, (head.name, head.table, head.renamed))
+    return next((name for name in named if name in _OURS), "")
+
+
+def _leave_out(file: str, text: str, offsets: list[int], reason: str) -> HistoryError:
+    more = len(offsets) - 1
+    others = f" and {more} {'other' if more == 1 else 'others'}" if more else ""
+    return _refuse(file, text, offsets[0], f"leave this line{others} out: {reason}")
 
 
 def _unwrap(
@@ -241,7 +350,9 @@ def _unwrap(
     refused = control[1:-1] if wrapped else control
     if refused:
         index, word = refused[0]
-        reason = "a migration has one database" if "tach" in word else "the runner owns the transaction"
+        reason = (
+            "a migration has one database" if word in _ONE_DATABASE else "the runner owns the transaction"
+        )
         raise _refuse(file, text, starts[index], f"{word.upper()} is not allowed here, {reason}")
     for index in (last, first):
         del starts[index], ends[index]

@@ -18,10 +18,12 @@ from ..database.connection import (
 from ..database.settings import read_anew, schema_kept, setting, settings_kept
 from ..errors import StepError
 from ..files.script import Script, line, shortened, statement, statements
-from ..tokens import head
+from ..tokens import Token, alone, head, named
 from .hidden import elsewhere, others
 
 _TICK_EACH = 64
+_COMMANDS = ("go", "delimiter", "\\")
+_TYPOGRAPHIC = set("\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u00b4")
 _DIRECTIVE = 'to run this file outside a transaction, begin it with "-- vmpilot: no-transaction"'
 
 
@@ -121,11 +123,15 @@ def stands_alone(script: Script) -> bool:
 def failure(
     script: Script, done: int, reason: str, fate: Callable[[int], str] = _untold, advice: str = ""
 ) -> StepError:
-    """Return the error of the statement behind `done` others, or of the whole script behind the last."""
+    """Return the error of the statement behind `done` others, or of the whole script behind the last.
+
+    Its line is that of the token which SQLite names, where only one can be meant.
+    """
     inside = done < len(script.starts)
-    number = line(script, done) if inside else 0
+    place = _place(statement(script, done), reason) if inside else None
+    number = line(script, done, place.start if place else 0) if inside else 0
     where = f"{script.file}:{number}" if inside else script.file
-    told = [f"{where}: {reason}", fate(done)]
+    told = [f"{where}: {reason}", _explained(place), fate(done)]
     if script.transactional and ("within a transaction" in reason or "inside a transaction" in reason):
         told.append(_DIRECTIVE)
     told.append(advice)
@@ -151,6 +157,22 @@ def _read_anew(session: Session, script: Script, fate: Callable[[int], str]) -> 
         read_anew(session)
     except session.failures as error:
         raise failure(script, len(script.starts), str(error), fate) from error
+
+
+def _place(text: str, reason: str) -> Token | None:
+    """Return the token of a statement that it failed at, None if that is not certain."""
+    command = next(alone(text, *_COMMANDS), None) if reason.endswith("syntax error") else None
+    return command or named(text, reason)
+
+
+def _explained(place: Token | None) -> str:
+    """Say of a token what one does not see, or what it is to others than SQLite."""
+    if place is None:
+        return ""
+    if place.text.lower() in _COMMANDS:
+        return f"{place.text} is a command of a client and no SQL"
+    odd = [f"{mark} (U+{ord(mark):04X})" for mark in sorted(_TYPOGRAPHIC & set(place.text))]
+    return f"{' and '.join(odd)}: no quotation mark of SQL" if odd else ""
 
 
 def _mend_transaction(session: Session, script: Script, done: int, fate: Callable[[int], str]) -> None:

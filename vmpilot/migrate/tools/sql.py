@@ -1,123 +1,159 @@
 """A plan as a script for the `sqlite3` shell, with the same effect as the run itself.
 
-Reads only. What a script cannot do, the guards and the wait for a lock, is not in it.
+Reads only. What a script cannot do, the guards and the wait for a lock, is not in it. The shell reads lines
+(https://www.sqlite.org/cli.html): what it would not hand to SQLite as it is written is refused here.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
 from ..database import tables
-from ..database.connection import Session
+from ..database.connection import refusal
 from ..database.opening import reading, scratch
 from ..database.settings import SETTINGS, setting
 from ..database.tables import Record
-from ..files.script import Script, checksum, statements
+from ..errors import HistoryError, printable
+from ..files.script import Script, checksum, line, statements
 from ..run.planning import Request, Task, planned
-from ..tokens import head, quoted, tokens
+from ..tokens import alone, folded, head, unusual
 
 _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
+# Settings by which a shell, or the .sqliterc of its user, can make a statement do something else.
+_MEANING = ("ignore_check_constraints", "legacy_alter_table", "recursive_triggers", "trusted_schema")
+_TEMPORARY = frozenset(("temp", "temporary"))
+_ENDINGS = ("/", "go")
+_PARAMETERS = "?:@$"
 
 
 def script(request: Request, database: Any, *, timeout: float) -> list[str]:
     """Return the lines of a script that takes `database` to where `request` asks; reads only.
 
     It stops at the first error, and at once where the database is not at the version that it was
-    made for. Raises MigrationError.
+    made for. Raises MigrationError, also for a statement that the shell would read otherwise than SQLite.
     """
     with reading(database, timeout) as session:
         tasks = planned(request, session).tasks
         if not tasks:
             return [f"-- {session.database!a}: nothing to do"]
+        for task in tasks:
+            _check(task.script)
         missing = tables.missing(session)
-        words = frozenset().union(*(task.script.words for task in tasks))
-        settings = {name: setting(session, name) for name in sorted(SETTINGS & words)}
-    with scratch() as quoting:
-        return list(_lines(tasks, missing, settings, session.database, quoting))
+        words = frozenset(_MEANING).union(*(task.script.words for task in tasks))
+        settings = {name: setting(session, name) for name in sorted(SETTINGS & words)} | {"foreign_keys": "0"}
+        lines = _lines(tasks, missing, settings, session.database)
+        # Of CR LF the shell drops the CR.
+        return [text.replace("\r\n", "\r\r\n") for text in lines]
 
 
 def _lines(
-    tasks: tuple[Task, ...],
-    missing: list[str],
-    settings: dict[str, str],
-    database: str,
-    quoting: Session,
+    tasks: tuple[Task, ...], missing: list[str], settings: dict[str, str], database: str
 ) -> Iterator[str]:
     first, last = tasks[0].step, tasks[-1].step
-    yield f"-- {database!a}: from {first.before} to {last.after}; to run it: sqlite3 DATABASE < SCRIPT"
+    positions = printable(f"from {first.before} to {last.after}")
+    yield f"-- {database!a}: {positions}; to run it: sqlite3 DATABASE < SCRIPT"
     yield ".bail on"
+    yield from _as_in_a_run()
+    yield from (f"PRAGMA {name} = {settings[name]};" for name in _MEANING)
     for task in tasks:
         yield ""
-        yield f"-- {task.step.action} {task.step.version} {task.step.name}".rstrip()
-        yield "PRAGMA foreign_keys = OFF;"
+        yield f"-- {printable(f'{task.step.action} {task.step.version} {task.step.name}')}".rstrip()
+        yield f"PRAGMA foreign_keys = {'ON' if task.script.keys_on else 'OFF'};"
         yield "BEGIN IMMEDIATE;"
         yield from (f"{ddl};" for ddl in missing)
         missing = []
-        yield _expectation(task.value_before, quoting)
-        yield from _step(task, quoting)
+        yield _expectation(task.value_before)
+        yield from _step(task, settings)
         yield "COMMIT;"
-        yield from _put_back(task.script, settings)
+        if task.script.words & _TEMPORARY:
+            # Whatever it was before, it changes, and that drops all TEMP objects:
+            # https://www.sqlite.org/pragma.html#pragma_temp_store
+            yield from (f"PRAGMA temp_store = {place};" for place in ("FILE", "MEMORY", "DEFAULT"))
+
+
+def _as_in_a_run() -> Iterator[str]:
+    """Yield what makes the shell read SQL like the library of the run: its defaults differ by version.
+
+    https://www.sqlite.org/quirks.html#double_quoted_string_literals_are_accepted
+    https://www.sqlite.org/c3ref/c_dbconfig_defensive.html
+    """
+    with scratch() as session:
+        for name, sql in (("dqs_ddl", 'CREATE TABLE a (b CHECK (b <> "c"))'), ("dqs_dml", 'SELECT "c"')):
+            yield f".dbconfig {name} {'off' if refusal(session, sql) else 'on'}"
+    yield ".dbconfig defensive off"
+
+
+def _step(task: Task, settings: dict[str, str]) -> Iterator[str]:
+    step, value, after = task.step, task.value_before, task.value_after
+    if not task.script.transactional:
+        yield _log(Record("start", step.version, step.name, value, after), None)
+        yield "COMMIT;"
+    yield from (f"{text};" for text in statements(task.script))
+    yield from _put_back(task.script, settings)
+    if not task.script.transactional:
+        yield "BEGIN IMMEDIATE;"
+        yield _expectation(value)
+    yield "DELETE FROM main.alembic_version;"
+    if after:
+        yield f"INSERT INTO main.alembic_version (version_num) VALUES ({_literal(after)});"
+    mark = checksum(task.script) if step.action == "upgrade" else ""
+    yield _log(Record(step.action, step.version, step.name, value, after, mark), task.down)
 
 
 def _put_back(script: Script, settings: dict[str, str]) -> Iterator[str]:
-    """Yield what undoes a step's settings and TEMP objects, so that the next one starts like the first."""
-    yield from (f"PRAGMA {name} = {value};" for name, value in settings.items() if name in script.words)
-    if script.words & {"temp", "temporary"}:
-        made = (one for one in map(head, statements(script)) if one.verb == "create" and one.temporary)
-        drops = ((one.kind.split()[-1], one.name) for one in made if one.kind != "index")
-        yield from (f"DROP {kind.upper()} IF EXISTS temp.{quoted(name)};" for kind, name in drops)
+    """Yield what undoes the settings that a step can have changed, where a run undoes them."""
+    for name in sorted(SETTINGS & script.words):
+        value = settings[name]
+        if name == "journal_mode":
+            value = _journal_mode(script)
+        if value:
+            yield f"PRAGMA {name} = {value};"
 
 
-def _step(task: Task, quoting: Session) -> Iterator[str]:
-    step, value, after = task.step, task.value_before, task.value_after
-    if not task.script.transactional:
-        yield _log(Record("start", step.version, step.name, value, after), None, quoting)
-        yield "COMMIT;"
-    yield from map(_terminated, statements(task.script))
-    if not task.script.transactional:
-        yield "BEGIN IMMEDIATE;"
-        yield _expectation(value, quoting)
-    yield "DELETE FROM alembic_version;"
-    if after:
-        yield f"INSERT INTO alembic_version (version_num) VALUES ({_literal(after, quoting)});"
-    mark = checksum(task.script) if step.action == "upgrade" else ""
-    yield _log(Record(step.action, step.version, step.name, value, after, mark), task.down, quoting)
+def _journal_mode(script: Script) -> str:
+    """Return what to put back: nothing for a write-ahead log, which is a property of the file."""
+    heads = map(head, statements(script))
+    modes = [one.value for one in heads if one.verb == "pragma" and folded(one.name) == "journal_mode"]
+    last = next((folded(mode) for mode in reversed(modes) if mode), "wal")
+    return "" if last == "wal" else "DELETE"
 
 
-def _expectation(value: str, quoting: Session) -> str:
+def _expectation(value: str) -> str:
     """Return a statement that fails unless `value` is the only row of alembic_version, or at base none."""
-    rows = "(SELECT group_concat(version_num) FROM alembic_version)"
-    return (
-        f"INSERT INTO alembic_version SELECT NULL WHERE coalesce({rows}, '') <> {_literal(value, quoting)};"
-    )
+    rows = "(SELECT group_concat(version_num) FROM main.alembic_version)"
+    return f"INSERT INTO main.alembic_version SELECT NULL WHERE coalesce({rows}, '') <> {_literal(value)};"
 
 
-def _log(record: Record, down: Script | None, quoting: Session) -> str:
+def _log(record: Record, down: Script | None) -> str:
     values = [*record[:6], down.text if down else None, checksum(down) if down else None]
-    literals = [*(_literal(value, quoting) for value in values), _NOW, "0"]
-    return f"INSERT INTO migration_log ({', '.join(tables.LOG_COLUMNS)}) VALUES ({', '.join(literals)});"
+    literals = [*map(_literal, values), _NOW, "0"]
+    return f"INSERT INTO main.migration_log ({', '.join(tables.LOG_COLUMNS)}) VALUES ({', '.join(literals)});"
 
 
-def _literal(value: str | None, quoting: Session) -> str:
-    if value and "\r" in value:  # the shell drops it from the end of a line
-        return f"CAST(x'{value.encode().hex()}' AS TEXT)"
-    return str(quoting.value("SELECT quote(?)", (value,)))
+def _literal(value: str | None) -> str:
+    if value is None:
+        return "NULL"
+    text = "'" + value.replace("'", "''") + "'"
+    return text if "\0" not in value else "(" + text.replace("\0", "' || char(0) || '") + ")"
 
 
-def _terminated(text: str) -> str:
-    """Return a statement with its semicolon, which a last comment must not swallow.
+def _check(script: Script) -> None:
+    """Raise HistoryError for a statement of which the shell would make something else."""
+    for index, text in enumerate(statements(script)):
+        for place, reason in _misread(text):
+            number = line(script, index, place)
+            what = f"--sql cannot say this to the sqlite3 shell: {reason}"
+            raise HistoryError(f"{script.file}:{number}: {what}", file=script.file, line=number)
 
-    The shell drops the CR of a line's end, so one inside a string is spelled out.
+
+def _misread(text: str) -> Iterator[tuple[int, str]]:
+    """Yield offset and reason of what the shell reads in another way than SQLite.
+
+    Whether a statement is complete it asks sqlite3_complete, which knows no byte order mark, and some
+    control characters only at the start: https://www.sqlite.org/c3ref/complete.html
     """
-    if "\r\n" in text:
-        text = "".join(_spelled_out(text))
-    return text + ("\n;" if "--" in text.rpartition("\n")[2] else ";")
-
-
-def _spelled_out(text: str) -> Iterator[str]:
-    end = 0
-    for token in tokens(text):
-        if token.kind == "string" and "\r\n" in token.text:
-            yield text[end : token.start]
-            yield "(" + token.text.replace("\r\n", "' || char(13, 10) || '") + ")"
-            end = token.start + len(token.text)
-    yield text[end:]
+    for token in alone(text, *_ENDINGS):
+        if token.start + len(token.text) < len(text):  # otherwise a semicolon comes behind it
+            yield token.start, f'a line of only "{token.text}" ends a statement there'
+    for token in unusual(text):
+        what = "is a parameter, and NULL there" if token.text[0] in _PARAMETERS else "is no blank there"
+        yield token.start, f"{printable(token.text)} {what}"
