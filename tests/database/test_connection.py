@@ -4,6 +4,7 @@ Whatever its isolation level, rows, texts and functions are, and whichever modul
 sqlite3 it comes from: those that are not installed are skipped.
 """
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -130,10 +131,10 @@ class Bytes:
         self.path = path
 
     def __fspath__(self) -> bytes:
-        return self.path.encode()
+        return os.fsencode(self.path)
 
 
-@pytest.mark.parametrize("name", ["app.db", "a#b.db", "a%41.db", "ä b'\"`;&.db"])
+@pytest.mark.parametrize("name", ["app.db", "a#b.db", "a%41.db", "ä b'\"`;&.db", "\udcff.db"])
 @pytest.mark.parametrize(
     "spelled",
     [str, Path, Bytes, "sqlite:///{}".format, None],
@@ -148,6 +149,12 @@ def test_a_database_is_the_file_that_is_named(
     assert len(migrate(spelled(name) if spelled else None, "migrations")) == 1
     assert current(name, "migrations").version == "0001"
     assert {path.name for path in Path().iterdir()} == {"migrations", name}
+
+
+def test_a_path_may_begin_with_two_slashes(migrations: Path, database: Path) -> None:
+    write(migrations, "0001_t", "CREATE TABLE t (a);")
+    assert len(migrate(f"/{database}", migrations)) == 1
+    assert current(database, migrations).version == "0001"
 
 
 # --- connections of sqlite3

@@ -237,7 +237,7 @@ def test_a_version_table_that_makes_no_sense(values: list[str], found: str) -> N
         "to set the version, run: python -m vmpilot.migrate stamp VERSION"
     )
     for name in ("upgrade", "downgrade", "current", "history"):
-        refused(COMMANDS[name], VersionError, message, kind="version", version="")
+        refused(COMMANDS[name], VersionError, message, kind="version", version="", database="app.db")
 
 
 NEWER = (
@@ -310,6 +310,8 @@ def test_a_database_of_newer_code(gone: tuple[str, ...], migrations: Path) -> No
     known = "base to 0004" if len(gone) == 2 else "base"
     message = f"app.db is at 0007, but this code knows only {known}; {NEWER}"
     refused(upgrade, VersionError, message, kind="version", version="0007")
+    assert not current("app.db", "migrations").at_head
+    assert current("app.db", "migrations").pending == 0
 
 
 BACK = "to go back, run: python -m vmpilot.migrate downgrade"
@@ -444,7 +446,8 @@ def test_the_steps_before_the_one_that_fails_are_kept(migrations: Path) -> None:
     message = (
         'migrations/0003_three.up.sql:1: near "nonsense": syntax error; rolled back, app.db is still at 0002'
     )
-    failed(upgrade, StepError, message)
+    error = failed(upgrade, StepError, message)
+    assert [step[:5] for step in error.steps] == [("upgrade", "0002", "two", "0001", "0002")]
     assert current("app.db", "migrations").version == "0002"
 
 
@@ -588,6 +591,7 @@ def test_a_reader_that_does_not_let_the_step_commit() -> None:
         ("migrations", "is a directory, expected a database file"),
         ("migrations/", "is a directory, expected a database file"),
         ("app.db/x", "no such directory: app.db"),
+        ("a\0b", "..."),
         (300 * "x", "unable to open database file"),
     ],
 )
@@ -663,7 +667,17 @@ def test_a_connection_that_may_only_read() -> None:
         assert len(history(connection, "migrations")) == 2
 
 
-@pytest.mark.parametrize("wrong", [5, 1.5, object(), ["app.db"]])
+def test_below_a_file_there_is_no_database() -> None:
+    assert current("app.db/x", "migrations").version is None
+
+
+class Half:
+    """What has a cursor and still is no connection."""
+
+    def cursor(self) -> None: ...
+
+
+@pytest.mark.parametrize("wrong", [5, 1.5, object(), ["app.db"], Half()])
 def test_what_is_no_database_is_the_programmers_error(wrong: object) -> None:
     with pytest.raises(TypeError) as caught:
         migrate(wrong, "migrations")
