@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support import change, nobody, query, write
+from support import change, child, nobody, query, write
 
 from vmpilot.migrate import (
     AccessError,
@@ -513,6 +513,23 @@ def test_a_statement_that_fails_outside_a_transaction(failing: int, fate: str, m
     assert left == {f"t{at}" for at in range(failing)}
     write(migrations, "0002_two", "-- vmpilot: no-transaction\nCREATE TABLE IF NOT EXISTS t0 (a);")
     assert len(migrate("app.db", "migrations")) == 1
+
+
+HUNGRY = """
+from vmpilot.migrate import migrate
+try:
+    migrate("app.db", "migrations")
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_a_statement_for_which_there_is_no_memory(migrations: Path) -> None:
+    hungry = "PRAGMA hard_heap_limit = 4000000;\nINSERT INTO one VALUES (length(randomblob(100000000)));"
+    write(migrations, "0002_two", hungry)
+    with child(HUNGRY) as process:  # because a limit stays for as long as a process lives
+        out, err = process.communicate()
+    assert (out, err) == (f"StepError {WHERE}:2: out of memory; {KEPT}\n", "")
 
 
 def test_a_page_that_is_damaged(migrations: Path) -> None:

@@ -14,6 +14,7 @@ from ..database.connection import (
     interruptible,
     rollback,
     wait,
+    words,
 )
 from ..database.settings import setting, settings_kept
 from ..errors import StepError
@@ -63,7 +64,7 @@ def play(
                 else:
                     returned = _run_alone(session, text, fate(done))
             except failures as error:
-                raise failure(script, done, str(error), fate) from error
+                raise failure(script, done, words(error), fate) from error
             if in_transaction(session) != script.transactional:
                 _mend_transaction(session, script, done, fate)
             if returned and _kept_from_wal(session, script, text):
