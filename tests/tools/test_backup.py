@@ -7,8 +7,10 @@ in the middle of a copy is done where the command line tells on a terminal how f
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -29,6 +31,7 @@ from support import (
     heard,
     in_process,
     mode_of,
+    nobody,
     query,
     unraisable,
     write,
@@ -332,6 +335,42 @@ def test_a_disk_that_fails_leaves_no_backup(place: Path, failing: str, older: bo
     words = f"a copy of app.db needs {size} bytes: disk I/O error" if limit else "input/output error"
     assert (out, err) == (f"AccessError .: {words}; nothing was changed\n", "")
     assert {name: Path(name).read_bytes() for name in names()} == before
+
+
+SYNCED = """
+import os, sys
+from vmpilot.migrate import migrate, restore
+synced, fsync, handles = [], os.fsync, len(os.listdir("/proc/self/fd"))
+def watched(handle):
+    synced.append(os.path.basename(os.readlink(f"/proc/self/fd/{handle}")).rpartition(".")[2])
+    fsync(handle)
+os.fsync = watched
+migrate("app.db", sys.argv[1], backup=True)
+restore("app.db.0001.bak", "app.db", sys.argv[1])
+print(*synced, len(os.listdir("/proc/self/fd")) - handles)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_copy_and_then_its_name_are_on_the_disk(place: Path) -> None:
+    filled(place)
+    with child(SYNCED, place) as process:
+        assert process.communicate() == ("tmp data tmp data 0\n", "")
+
+
+def test_who_may_not_give_files_away_has_a_backup_all_the_same(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Away from the directory of all tests, which is closed to others.
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(place, f"{folder}/migrations")
+        monkeypatch.chdir(folder)
+        filled(Path("migrations"))
+        for name in (".", "app.db"):
+            os.chmod(name, 0o777)
+        with nobody():
+            assert backed_up(Path("migrations")) == "app.db.0001.bak"
+        assert os.path.exists("app.db.0001.bak")
 
 
 def test_no_room_on_the_disk_is_known_before_anything_is_written(
