@@ -8,7 +8,7 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from shutil import rmtree
+from shutil import copy, rmtree
 from tempfile import mkdtemp
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
-from support import everything, in_process, query, running_command, timeless, write
+from support import everything, held, in_process, query, running_command, timeless, write
 
 from vmpilot import migrate as api
 
@@ -72,6 +72,22 @@ def test_check_waits_for_another_process(three: Path) -> None:
         in_process("upgrade")
         assert process.stdout.read() == "app.db is at head and sound\n"
         assert process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("upgrade 3", "upgrade --dry-run", "upgrade --sql", "downgrade", "current", "history", "stamp 1"),
+        *("check", "verify --on-copy", "restore kept.bak"),
+    ],
+)
+def test_a_command_waits_for_a_lock_as_long_as_it_is_told(three: Path, database: Path, line: str) -> None:
+    in_process("upgrade", "2")
+    copy("app.db", "kept.bak")
+    with held(database, "BEGIN EXCLUSIVE"):
+        answer = in_process(*line.split(), "--timeout", "0.01")
+    assert answer.code == 1
+    assert "app.db: locked by another process for 0.01 s; nothing was changed" in answer.out + answer.err
 
 
 class Agreement(RuleBasedStateMachine):
