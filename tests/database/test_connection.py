@@ -157,6 +157,15 @@ def test_a_path_may_begin_with_two_slashes(migrations: Path, database: Path) -> 
     assert current(database, migrations).version == "0001"
 
 
+def test_an_empty_log_is_none(migrations: Path, database: Path) -> None:
+    write(migrations, "0001_t", "CREATE TABLE t (a);")
+    change(database, "PRAGMA journal_mode = WAL")
+    migrate(database, migrations)
+    database.with_name("app.db-wal").touch()
+    assert current(database, migrations).version == "0001"
+    assert {path.name for path in database.parent.iterdir()} == {"migrations", "app.db"}
+
+
 # --- connections of sqlite3
 
 
