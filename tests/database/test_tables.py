@@ -513,6 +513,13 @@ def test_what_alembic_did_last_and_we_took_back_is_pending(database: Path, migra
     assert ran(migrate(database, "migrations")) == ["0002"]
 
 
+def test_a_log_without_a_version_table_is_at_base(database: Path) -> None:
+    migrate(database, "migrations", target="1")
+    change(database, "DROP TABLE alembic_version", "DROP TABLE one")
+    assert states(database) == "PPP"
+    assert ran(migrate(database, "migrations", target="1")) == ["0001"]
+
+
 def test_what_sqlite_keeps_for_itself_makes_no_database_of_another_age(database: Path) -> None:
     change(database, "ANALYZE")
     assert tables(database) == {"sqlite_stat1"}

@@ -38,6 +38,7 @@ from support import (
 )
 
 from vmpilot.migrate import AccessError, current, downgrade, migrate, restore
+from vmpilot.migrate.tools.backup import take
 
 MODES = ("delete", "wal")
 LOCKED = "app.db: locked by another process for {} s; nothing was changed"
@@ -335,6 +336,16 @@ def test_a_disk_that_fails_leaves_no_backup(place: Path, failing: str, older: bo
     words = f"a copy of app.db needs {size} bytes: disk I/O error" if limit else "input/output error"
     assert (out, err) == (f"AccessError .: {words}; nothing was changed\n", "")
     assert {name: Path(name).read_bytes() for name in names()} == before
+
+
+def test_the_pages_that_are_done_are_told(place: Path) -> None:
+    filled(place, rows=6000)  # more than are copied at once
+    told: list[tuple[int, int]] = []
+    take("app.db", "0001", timeout=0, report=lambda done, total: told.append((done, total)))
+    ((pages,),) = query(Path("app.db"), "PRAGMA page_count")
+    assert told == sorted(told)
+    assert len(told) > 1
+    assert told[-1] == (pages, pages)
 
 
 SYNCED = """
