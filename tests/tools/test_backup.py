@@ -339,7 +339,7 @@ def test_a_disk_that_fails_leaves_no_backup(place: Path, failing: str, older: bo
 
 
 def test_the_pages_that_are_done_are_told(place: Path) -> None:
-    filled(place, rows=6000)  # more than are copied at once
+    filled(place, rows=2500)  # more than are copied at once
     told: list[tuple[int, int]] = []
     take("app.db", "0001", timeout=0, report=lambda done, total: told.append((done, total)))
     ((pages,),) = query(Path("app.db"), "PRAGMA page_count")
