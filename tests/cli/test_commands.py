@@ -90,6 +90,23 @@ def test_a_command_waits_for_a_lock_as_long_as_it_is_told(three: Path, database:
     assert "app.db: locked by another process for 0.01 s; nothing was changed" in answer.out + answer.err
 
 
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [("stay", "app.db: interrupted; rolled back, app.db is at 0003"), ("go", "interrupted")],
+)
+def test_an_interrupted_downgrade_says_where_the_database_is(three: Path, files: str, told: str) -> None:
+    in_process("upgrade")
+
+    def interrupt(text: str) -> None:
+        if "statement 1" in text:
+            if files == "go":
+                three.rename("elsewhere")
+            raise KeyboardInterrupt
+
+    answer = in_process("downgrade", "--no-backup", live=interrupt)
+    assert (answer.code, answer.err) == (130, f"error: {told}\n")
+
+
 class Agreement(RuleBasedStateMachine):
     """Ask the command line and the API for the same, each with a database of its own."""
 
