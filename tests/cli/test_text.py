@@ -211,3 +211,14 @@ def test_durations_carry_their_unit(milliseconds: float) -> None:
     words = shown.split()
     total = sum(float(number) * units[unit] for number, unit in zip(words[::2], words[1::2], strict=True))
     assert abs(total - milliseconds) <= max(0.06, milliseconds * 0.06, 501 * ("min" in words))
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "shown"),
+    [
+        *((0, "0.0 ms"), (9.94, "9.9 ms"), (9.95, "10 ms"), (999.4, "999 ms"), (999.5, "1.0 s")),
+        *((59_949, "59.9 s"), (59_950, "1 min 0 s"), (119_600, "2 min 0 s")),
+    ],
+)
+def test_a_duration_is_rounded_before_its_unit_is_chosen(milliseconds: float, shown: str) -> None:
+    assert duration(milliseconds) == shown

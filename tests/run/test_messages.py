@@ -16,6 +16,7 @@ from typing import NamedTuple
 import pytest
 from support import change, child, nobody, query, write
 
+import vmpilot.migrate
 from vmpilot.migrate import (
     AccessError,
     HistoryError,
@@ -237,7 +238,9 @@ def test_a_version_table_that_makes_no_sense(values: list[str], found: str) -> N
         "to set the version, run: python -m vmpilot.migrate stamp VERSION"
     )
     for name in ("upgrade", "downgrade", "current", "history"):
-        refused(COMMANDS[name], VersionError, message, kind="version", version="", database="app.db")
+        refused(
+            COMMANDS[name], VersionError, message, kind="version", version="", database="app.db", steps=()
+        )
 
 
 NEWER = (
@@ -711,6 +714,17 @@ def test_a_message_is_one_line_whatever_it_quotes(migrations: Path) -> None:
     refused(ASKED["upgrade"]("a\nb"), VersionError, message)
     write(migrations, "0002_two", "SELECT *\nFROM [a\r\nb];")
     refused(upgrade, StepError, f"{WHERE}:1: no such table: a b; {KEPT}")
+
+
+def test_a_name_that_the_package_does_not_have() -> None:
+    with pytest.raises(AttributeError) as caught:
+        vmpilot.migrate.migrat  # type: ignore[attr-defined]  # noqa: B018
+    assert str(caught.value) == "module 'vmpilot.migrate' has no attribute 'migrat'"
+
+
+def test_an_upgrade_takes_no_backup_unless_it_is_asked_to() -> None:
+    upgrade()
+    assert content().keys() == {"app.db"}
 
 
 def test_one_class_catches_all_of_them() -> None:
