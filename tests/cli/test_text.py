@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import in_process, write
 
-from vmpilot.migrate.cli.text import duration
+from vmpilot.migrate import Current, HistoryError
+from vmpilot.migrate.cli.text import duration, failure, position
 
 
 def from_json(*words: str, code: int = 0) -> Any:
@@ -222,3 +223,12 @@ def test_durations_carry_their_unit(milliseconds: float) -> None:
 )
 def test_a_duration_is_rounded_before_its_unit_is_chosen(milliseconds: float, shown: str) -> None:
     assert duration(milliseconds) == shown
+
+
+def test_a_late_file_makes_the_newest_version_no_other() -> None:
+    assert position(Current("app.db", "0003", "0003", False, 0, True)) == "0003 (head)"
+
+
+def test_what_an_error_does_not_tell_is_null() -> None:
+    error = {"kind": "history", "message": "x", "file": None, "line": None, "version": None}
+    assert failure(HistoryError("x")).data == {"error": error}
