@@ -180,6 +180,15 @@ def test_every_start_can_be_opened_by_the_application(
         connection.execute("INSERT INTO exchanges (chat_id, model) VALUES ('a', 'm')")
 
 
+def test_a_url_and_the_default_path_can_be_opened_too(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VMPILOT_DATABASE", str(database))
+    for path in (f"sqlite:///{database}", None):
+        with closing(db.connect(path)) as connection:
+            assert connection.execute("SELECT count(*) FROM chats").fetchone()[0] == 0
+
+
 def test_each_migration_goes_up_down_and_up_with_rows_in_place(database: Path) -> None:
     seen: list[tuple[object, object]] = []
     for position, migration in enumerate(HISTORY):

@@ -152,6 +152,11 @@ def test_a_name_in_any_quotes_is_the_one_that_sqlite_reads(name: str, spelling: 
         assert unquoted(quoted(name)) == unquoted(plain(name)) == name
 
 
+def test_a_quote_inside_of_a_name_is_written_twice() -> None:
+    written = ('"a""b"', "'it''s'", "`a``b`", '"`', "[a]", "a", "")
+    assert [unquoted(text) for text in written] == ['a"b', "it's", "a`b", "", "a", "a", ""]
+
+
 def test_only_ascii_letters_lose_their_case() -> None:
     assert folded("ABC_Zé") == "abc_zé"
     assert folded("É") == "É"
@@ -190,6 +195,7 @@ HEADS = (
     ("CREATE TEMP TABLE @new ( a )", Head("create", "table", True, name="new")),
     ("CREATE TEMPORARY TABLE IF NOT EXISTS @new ( a )", Head("create", "table", True, name="new")),
     ("CREATE TABLE @temp . @new ( a )", Head("create", "table", True, "temp", "new")),
+    ("CREATE TABLE @Temp . @new ( a )", Head("create", "table", True, "Temp", "new")),
     ("CREATE VIRTUAL TABLE @new USING rtree ( a , b , c )", Head("create", "virtual table", name="new")),
     (
         "CREATE VIRTUAL TABLE IF NOT EXISTS @main . @new USING rtree ( a , b , c )",
@@ -330,6 +336,7 @@ def test_statements_tell_their_first_word_unless_they_only_handle_rows() -> None
         ("CREATE TRIGGER x BEGIN SELECT 1; END", "create"),
     ]
     assert list(statements("a; CREATE TRIGGER x BEGIN SELECT 1;")) == [(0, 1, "a"), (3, -1, "create")]
+    assert list(statements("inserted; with_a")) == [(0, 8, "inserted"), (10, 16, "with_a")]
 
 
 @pytest.mark.parametrize(

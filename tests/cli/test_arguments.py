@@ -8,6 +8,7 @@ import pytest
 from support import ROOT, in_process, timeless
 
 import vmpilot
+from vmpilot.migrate.cli.arguments import parse
 
 COMMANDS = {
     *("upgrade", "downgrade", "current", "history", "status", "heads", "stamp", "create", "revision"),
@@ -37,6 +38,11 @@ def test_options_stand_before_or_after_the_command(three: Path) -> None:
         assert len(answers) == 1, answers
         assert in_process(*words, *options, *extra).code == 0
     assert not Path("app.db").exists()
+
+
+def test_a_lock_is_waited_for_half_a_minute_unless_told_otherwise() -> None:
+    for words in (["upgrade"], ["check"], ["stamp", "1"], ["restore", "x"]):
+        assert parse(words).timeout == 30.0
 
 
 def test_version() -> None:

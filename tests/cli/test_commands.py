@@ -8,7 +8,7 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from shutil import rmtree
+from shutil import copy, rmtree
 from tempfile import mkdtemp
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
-from support import COMMAND, everything, in_memory, in_process, query, running, timeless, write
+from support import COMMAND, everything, held, in_memory, in_process, query, running, timeless, write
 
 from vmpilot import migrate as api
 
@@ -72,6 +72,39 @@ def test_check_waits_for_another_process(three: Path) -> None:
         in_process("upgrade")
         assert process.stdout.read() == "app.db is at head and sound\n"
         assert process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("upgrade 3", "upgrade --dry-run", "upgrade --sql", "downgrade", "current", "history", "stamp 1"),
+        *("check", "verify --on-copy", "restore kept.bak"),
+    ],
+)
+def test_a_command_waits_for_a_lock_as_long_as_it_is_told(three: Path, database: Path, line: str) -> None:
+    in_process("upgrade", "2")
+    copy("app.db", "kept.bak")
+    with held(database, "BEGIN EXCLUSIVE"):
+        answer = in_process(*line.split(), "--timeout", "0.01")
+    assert answer.code == 1
+    assert "app.db: locked by another process for 0.01 s; nothing was changed" in answer.out + answer.err
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [("stay", "app.db: interrupted; rolled back, app.db is at 0003"), ("go", "interrupted")],
+)
+def test_an_interrupted_downgrade_says_where_the_database_is(three: Path, files: str, told: str) -> None:
+    in_process("upgrade")
+
+    def interrupt(text: str) -> None:
+        if "statement 1" in text:
+            if files == "go":
+                three.rename("elsewhere")
+            raise KeyboardInterrupt
+
+    answer = in_process("downgrade", "--no-backup", live=interrupt)
+    assert (answer.code, answer.err) == (130, f"error: {told}\n")
 
 
 class Agreement(RuleBasedStateMachine):

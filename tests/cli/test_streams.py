@@ -4,13 +4,14 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support import COMMAND, command, query, running, timeless, write
+from support import COMMAND, ROOT, command, query, running, timeless, write
 
 FOR_EVER = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n;"
 
@@ -172,6 +173,16 @@ def test_a_run_whose_output_finds_no_room_is_not_stopped_half_way(three: Path) -
     with open("/dev/full", "w") as full, running(*COMMAND, "upgrade", stdout=full.fileno()) as process:
         assert process.wait() != 0
     assert query(Path("app.db"), "SELECT version_num FROM alembic_version") == [("0003",)]
+
+
+def test_an_error_that_nobody_can_be_told_is_no_crash(three: Path) -> None:
+    said = subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-m", "vmpilot.migrate", "upgrade", "9"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    assert (said.returncode, said.stdout) == (1, b"")
 
 
 def test_help_that_nobody_reads_is_no_crash() -> None:

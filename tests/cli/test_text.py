@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import change, in_process, write
 
-from vmpilot.migrate.cli.text import duration
+from vmpilot.migrate import Current, HistoryError
+from vmpilot.migrate.cli.text import duration, failure, position
 from vmpilot.migrate.errors import MigrationError, printable
 
 
@@ -261,3 +262,23 @@ def test_names_from_files_and_databases_are_shown_as_printable_text(
 def test_any_text_becomes_one_printable_line(text: str, expected: str) -> None:
     assert printable(text) == expected == str(MigrationError(text))
     assert printable(expected[:4000]) == expected[:4000]
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "shown"),
+    [
+        *((0, "0.0 ms"), (9.94, "9.9 ms"), (9.95, "10 ms"), (999.4, "999 ms"), (999.5, "1.0 s")),
+        *((59_949, "59.9 s"), (59_950, "1 min 0 s"), (119_600, "2 min 0 s")),
+    ],
+)
+def test_a_duration_is_rounded_before_its_unit_is_chosen(milliseconds: float, shown: str) -> None:
+    assert duration(milliseconds) == shown
+
+
+def test_a_late_file_makes_the_newest_version_no_other() -> None:
+    assert position(Current("app.db", "0003", "0003", False, 0, True)) == "0003 (head)"
+
+
+def test_what_an_error_does_not_tell_is_null() -> None:
+    error = {"kind": "history", "message": "x", "file": None, "line": None, "version": None}
+    assert failure(HistoryError("x")).data == {"error": error}

@@ -131,10 +131,10 @@ class Bytes:
         self.path = path
 
     def __fspath__(self) -> bytes:
-        return self.path.encode()
+        return os.fsencode(self.path)
 
 
-@pytest.mark.parametrize("name", ["app.db", "a#b.db", "a%41.db", "ä b'\"`;&.db"])
+@pytest.mark.parametrize("name", ["app.db", "a#b.db", "a%41.db", "ä b'\"`;&.db", "\udcff.db"])
 @pytest.mark.parametrize(
     "spelled",
     [str, Path, Bytes, "sqlite:///{}".format, None],
@@ -149,6 +149,21 @@ def test_a_database_is_the_file_that_is_named(
     assert len(migrate(spelled(name) if spelled else None, "migrations")) == 1
     assert current(name, "migrations").version == "0001"
     assert {path.name for path in Path().iterdir()} == {"migrations", name}
+
+
+def test_a_path_may_begin_with_two_slashes(migrations: Path, database: Path) -> None:
+    write(migrations, "0001_t", "CREATE TABLE t (a);")
+    assert len(migrate(f"/{database}", migrations)) == 1
+    assert current(database, migrations).version == "0001"
+
+
+def test_an_empty_log_is_none(migrations: Path, database: Path) -> None:
+    write(migrations, "0001_t", "CREATE TABLE t (a);")
+    change(database, "PRAGMA journal_mode = WAL")
+    migrate(database, migrations)
+    database.with_name("app.db-wal").touch()
+    assert current(database, migrations).version == "0001"
+    assert {path.name for path in database.parent.iterdir()} == {"migrations", "app.db"}
 
 
 # --- connections of sqlite3

@@ -4,7 +4,8 @@ remembers every action, so that edited, late and missing files are told apart, a
 
 import re
 import sqlite3
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -55,6 +56,16 @@ def log(
 
 def tables(database: Path) -> set[object]:
     return {name for (name,) in query(database, "SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+@pytest.fixture
+def far_east() -> Iterator[None]:
+    """Let this process be in another time zone: what is logged is UTC."""
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setenv("TZ", "EAST-9")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 def states(database: Path) -> str:
@@ -119,6 +130,7 @@ LOOSE = "DROP TABLE alembic_version; CREATE TABLE alembic_version (version_num);
         ),
         ("0003_three", "", "UPDATE alembic_version SET version_num = '0001';", "0 rows from 0003 to 0002"),
         ("0001_one", "", "DELETE FROM alembic_version;", "0 rows from 0001 to base"),
+        ("0001_one", "", "UPDATE alembic_version SET version_num = '0002';", "0 rows from 0001 to base"),
         (
             *("0001_one", "", f"{LOOSE} INSERT INTO alembic_version VALUES ('0001'), ('0001');"),
             "2 rows from 0001 to base",
@@ -264,7 +276,7 @@ def test_each_action_leaves_its_row(database: Path, migrations: Path) -> None:
     ]
 
 
-def test_the_log_tells_when_and_how_long(database: Path) -> None:
+def test_the_log_tells_when_and_how_long(database: Path, far_east: None) -> None:
     before = query(database, "SELECT strftime('%Y-%m-%dT%H:%M:%fZ')")[0][0]
     steps = migrate(database, "migrations")
     after = query(database, "SELECT strftime('%Y-%m-%dT%H:%M:%fZ')")[0][0]
@@ -480,6 +492,7 @@ def test_what_alembic_did_in_between_is_done_again(database: Path) -> None:
     migrate(database, "migrations")
     change(database, "DROP TABLE three", "UPDATE alembic_version SET version_num = '0002'")
     assert states(database) == "AAP"
+    assert [bool(entry.applied_at) for entry in history(database, "migrations")] == [True, True, False]
     assert ran(migrate(database, "migrations")) == ["0003"]
     downgrade(database, "migrations", target="1", backup=False)
     change(database, "CREATE TABLE two (a)", "UPDATE alembic_version SET version_num = '0002'")
@@ -490,6 +503,29 @@ def test_what_alembic_did_in_between_is_done_again(database: Path) -> None:
     change(database, "DROP TABLE three", "UPDATE alembic_version SET version_num = '0002'")
     assert ran(migrate(database, "migrations")) == ["0003"]
     assert {"one", "two", "three"} < tables(database)
+
+
+def test_what_alembic_did_last_and_we_took_back_is_pending(database: Path, migrations: Path) -> None:
+    (migrations / "0003_three.up.sql").unlink()
+    (migrations / "0003_three.down.sql").unlink()
+    migrate(database, "migrations", target="1")
+    change(database, "CREATE TABLE two (a)", "UPDATE alembic_version SET version_num = '0002'")
+    assert ran(downgrade(database, "migrations", backup=False)) == ["0002"]
+    assert ran(migrate(database, "migrations")) == ["0002"]
+
+
+def test_a_log_without_a_version_table_is_at_base(database: Path) -> None:
+    migrate(database, "migrations", target="1")
+    change(database, "DROP TABLE alembic_version", "DROP TABLE one")
+    assert states(database) == "PPP"
+    assert ran(migrate(database, "migrations", target="1")) == ["0001"]
+
+
+def test_what_sqlite_keeps_for_itself_makes_no_database_of_another_age(database: Path) -> None:
+    change(database, "ANALYZE")
+    assert tables(database) == {"sqlite_stat1"}
+    migrate(database, "migrations", target="1")
+    assert log(database, "action, version") == [("upgrade", "0001")]
 
 
 def test_an_edited_file_is_seen_and_a_cosmetic_edit_is_not(database: Path, migrations: Path) -> None:
@@ -572,6 +608,11 @@ def test_an_older_release_takes_back_what_a_newer_one_did(database: Path, older:
     assert versions(database) == ["0001"]
     assert migrate(database, older) == ()
     assert [step.version for step in migrate(database, "migrations")] == ["0002", "0003"]
+
+
+def test_a_stamp_counts_its_steps_among_the_files(database: Path, older: Path) -> None:
+    migrate(database, "migrations")
+    assert stamp("-1", database, older)[:5] == ("stamp", "base", "", "0003", "base")
 
 
 def test_the_script_that_was_kept_last_is_run(database: Path, migrations: Path, older: Path) -> None:

@@ -127,6 +127,8 @@ PROPOSALS = [
     ("0001.down.up.sql", "0001.down.sql"),
     ("0001_x.up.sql.sql", "0001_x.up.sql"),
     ("0001_x.upp.sql", "0001_x_upp.up.sql"),
+    ("0001_x.up.sql.up.up.sql", "0001_x.up.sql"),
+    ("0001_download.up..sql", "0001_download.up.sql"),
     # numbers
     ("x.up.sql", "0001_x.up.sql"),
     ("up.sql", "0001.up.sql"),
@@ -512,6 +514,13 @@ def test_messages_name_a_place_inside_a_zip_file(package: Path) -> None:
     assert (
         refused(place, "0009.up.sql") == "packed.zip/packed/migrations/0009.up.sql: no such file or directory"
     )
+
+
+def test_a_zip_file_that_was_closed_meanwhile_is_refused(package: Path) -> None:
+    with zipfile.ZipFile(package) as archive:
+        place = zipfile.Path(archive, "packed/migrations/")
+    words = "Attempt to use ZIP archive that was already closed"
+    assert refused(place, "0001_one.up.sql") == f"packed.zip/packed/migrations/0001_one.up.sql: {words}"
 
 
 @pytest.mark.parametrize("path", ["packed/nowhere", "packed/__init__.py"])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support import OUTSIDE, laid, numbers, query, write
 
-from vmpilot.migrate import StepError, migrate
+from vmpilot.migrate import StepError, history, migrate
 
 INSIDE = "-- inside a transaction\n"
 # Each with a value that it does not have by default.
@@ -105,6 +105,22 @@ def test_a_setting_is_as_before_after_a_failure_and_for_the_next_step_and_for_th
     # Those two are ours in a run.
     assert after == ((0,) if name in ("busy_timeout", "foreign_keys") else before)
     assert value_of(connection, name) == before
+
+
+def test_what_cannot_be_put_back_does_not_hide_why_the_step_failed(
+    migrations: Path, connection: sqlite3.Connection
+) -> None:
+    def spoil() -> None:
+        connection.execute("BEGIN")  # in which SQLite lets nobody change `synchronous`
+        raise ValueError
+
+    connection.create_function("spoil", 0, spoil)
+    write(migrations, "0001_one", OUTSIDE + "PRAGMA synchronous = EXTRA;\nSELECT spoil();")
+    with pytest.raises(StepError) as caught:
+        migrate(connection, migrations)
+    assert str(caught.value).startswith(
+        f"{migrations}/0001_one.up.sql:3: user-defined function raised exception"
+    )
 
 
 @pytest.mark.parametrize("before", ["OFF", "ON", "FAST"])
@@ -290,5 +306,6 @@ def test_temporary_tables_of_the_caller_that_are_named_as_ours_mislead_nobody(
     write(migrations, "0001_base", BASE)
     assert len(migrate(connection, migrations)) == 1
     assert migrate(connection, migrations) == ()
+    assert [entry.state for entry in history(connection, migrations)] == ["applied"]
     assert connection.execute("SELECT * FROM temp.alembic_version").fetchall() == [("0007",)]
     assert query(database, "SELECT * FROM alembic_version") == [("0001",)]

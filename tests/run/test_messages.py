@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support import change, nobody, query, write
+from support import change, child, nobody, query, write
 
+import vmpilot.migrate
 from vmpilot.migrate import (
     AccessError,
     HistoryError,
@@ -238,7 +239,9 @@ def test_a_version_table_that_makes_no_sense(values: list[str], found: str) -> N
         "to set the version, run: python -m vmpilot.migrate stamp VERSION"
     )
     for name in ("upgrade", "downgrade", "current", "history"):
-        refused(COMMANDS[name], VersionError, message, kind="version", version="")
+        refused(
+            COMMANDS[name], VersionError, message, kind="version", version="", database="app.db", steps=()
+        )
 
 
 NEWER = (
@@ -346,6 +349,8 @@ def test_a_database_of_newer_code(gone: tuple[str, ...], migrations: Path) -> No
     known = "base to 0004" if len(gone) == 2 else "base to 0001"
     message = f"app.db is at 0007, but this code knows only {known}; {NEWER}"
     refused(upgrade, VersionError, message, kind="version", version="0007")
+    assert not current("app.db", "migrations").at_head
+    assert current("app.db", "migrations").pending == 0
 
 
 BACK = "to go back, run: python -m vmpilot.migrate downgrade"
@@ -480,7 +485,8 @@ def test_the_steps_before_the_one_that_fails_are_kept(migrations: Path) -> None:
     message = (
         'migrations/0003_three.up.sql:1: near "nonsense": syntax error; rolled back, app.db is still at 0002'
     )
-    failed(upgrade, StepError, message)
+    error = failed(upgrade, StepError, message)
+    assert [step[:5] for step in error.steps] == [("upgrade", "0002", "two", "0001", "0002")]
     assert current("app.db", "migrations").version == "0002"
 
 
@@ -546,6 +552,23 @@ def test_a_statement_that_fails_outside_a_transaction(failing: int, fate: str, m
     assert left == {f"t{at}" for at in range(failing)}
     write(migrations, "0002_two", "-- vmpilot: no-transaction\nCREATE TABLE IF NOT EXISTS t0 (a);")
     assert len(migrate("app.db", "migrations")) == 1
+
+
+HUNGRY = """
+from vmpilot.migrate import migrate
+try:
+    migrate("app.db", "migrations")
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_a_statement_for_which_there_is_no_memory(migrations: Path) -> None:
+    hungry = "PRAGMA hard_heap_limit = 4000000;\nINSERT INTO one VALUES (length(randomblob(100000000)));"
+    write(migrations, "0002_two", hungry)
+    with child(HUNGRY) as process:  # because a limit stays for as long as a process lives
+        out, err = process.communicate()
+    assert (out, err) == (f"StepError {WHERE}:2: out of memory; {KEPT}\n", "")
 
 
 def test_a_page_that_is_damaged(migrations: Path) -> None:
@@ -624,6 +647,7 @@ def test_a_reader_that_does_not_let_the_step_commit() -> None:
         ("migrations", "is a directory, expected a database file"),
         ("migrations/", "is a directory, expected a database file"),
         ("app.db/x", "no such directory: app.db"),
+        ("a\0b", "..."),
         (300 * "x", "unable to open database file"),
     ],
 )
@@ -699,7 +723,17 @@ def test_a_connection_that_may_only_read() -> None:
         assert len(history(connection, "migrations")) == 2
 
 
-@pytest.mark.parametrize("wrong", [5, 1.5, object(), ["app.db"]])
+def test_below_a_file_there_is_no_database() -> None:
+    assert current("app.db/x", "migrations").version is None
+
+
+class Half:
+    """What has a cursor and still is no connection."""
+
+    def cursor(self) -> None: ...
+
+
+@pytest.mark.parametrize("wrong", [5, 1.5, object(), ["app.db"], Half()])
 def test_what_is_no_database_is_the_programmers_error(wrong: object) -> None:
     with pytest.raises(TypeError) as caught:
         migrate(wrong, "migrations")
@@ -714,6 +748,17 @@ def test_a_message_is_one_line_whatever_it_quotes(migrations: Path) -> None:
     refused(ASKED["upgrade"]("a\nb"), VersionError, message)
     write(migrations, "0002_two", "SELECT *\nFROM [a\r\nb];")
     refused(upgrade, StepError, f"{WHERE}:2: no such table: a\\r\\nb; {KEPT}")
+
+
+def test_a_name_that_the_package_does_not_have() -> None:
+    with pytest.raises(AttributeError) as caught:
+        vmpilot.migrate.migrat  # type: ignore[attr-defined]  # noqa: B018
+    assert str(caught.value) == "module 'vmpilot.migrate' has no attribute 'migrat'"
+
+
+def test_an_upgrade_takes_no_backup_unless_it_is_asked_to() -> None:
+    upgrade()
+    assert content().keys() == {"app.db"}
 
 
 def test_one_class_catches_all_of_them() -> None:

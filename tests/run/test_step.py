@@ -2,16 +2,26 @@
 run to its end, progress told, and outside a transaction never begun once another process is done with it.
 """
 
+import re
 import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from support import change, query, ran, write
+from support import change, numbers, query, ran, write
 
-from vmpilot.migrate import AccessError, Progress, current, downgrade, history, migrate
+from vmpilot.migrate import (
+    AccessError,
+    HistoryError,
+    Progress,
+    current,
+    downgrade,
+    history,
+    migrate,
+)
 
 ALONE = "-- vmpilot: no-transaction\n"
 
@@ -83,6 +93,28 @@ def test_a_run_never_turns_back_when_others_went_further(database: Path) -> None
     steps = downgrade(database, "migrations", target="1", backup=False, progress=report)
     assert ran(steps) == ["0003"]
     assert current(database, "migrations").version is None
+
+
+def test_a_file_that_others_applied_anew_and_that_was_edited_is_noticed(
+    database: Path, migrations: Path
+) -> None:
+    def another_release() -> None:
+        write(migrations, "0001_log", "CREATE TABLE ran (step, more);", "DROP TABLE ran;")
+        downgrade("app.db", "migrations", backup=False)
+        migrate("app.db", "migrations", target="1")
+
+    with pytest.raises(HistoryError) as caught:
+        migrate(database, "migrations", progress=once(done("0001"), another_release))
+    assert str(caught.value).startswith("migrations/0001_log.up.sql: edited after it was applied; ")
+    assert current(database, "migrations").version == "0001"
+
+
+def test_a_long_log_is_read_between_two_steps(database: Path) -> None:
+    row = "'upgrade', '0001', 'log', '', '0001', '', '', 0"
+    columns = "action, version, name, from_version, to_version, checksum, at, took_ms"
+    long = f"INSERT INTO migration_log ({columns}) {numbers(20_000, row)}"
+    report = once(done("0001"), lambda: change("app.db", long))
+    assert ran(migrate("app.db", "migrations", progress=report)) == ["0001", "0002", "0003"]
 
 
 def test_what_others_did_between_two_steps_down_is_planned_for(database: Path) -> None:
@@ -173,6 +205,23 @@ def test_progress_counts_the_statements_that_are_done(kind: str, database: Path,
     assert last.done
     assert last.step == steps[1]
     assert last.elapsed == steps[1].took
+    # Not each of many statements: whoever draws a line for it would take longer than the step.
+    told_at = [progress.elapsed for progress in (first, *between)]
+    assert all(later - earlier > 0.0999 for earlier, later in pairwise(told_at))
+
+
+def test_each_step_is_logged_if_anybody_listens(database: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "vmpilot.migrate"):
+        steps = migrate("app.db", "migrations", target="2")
+        downgrade("app.db", "migrations", backup=False)
+    told = [re.sub(r"[0-9.]+ s$", "N s", record.getMessage()) for record in caplog.records]
+    assert told == [
+        "app.db: upgrade 0001 log, N s",
+        "app.db: upgrade 0002 step, N s",
+        "app.db: downgrade 0002 step, N s",
+    ]
+    assert f", {steps[0].took:.3f} s" in caplog.records[0].getMessage()
+    assert {(record.name, record.levelname) for record in caplog.records} == {("vmpilot.migrate", "INFO")}
 
 
 def test_a_database_in_memory_has_no_write_ahead_log_to_refuse(migrations: Path) -> None:
@@ -196,7 +245,9 @@ def test_a_write_ahead_log_is_a_property_of_the_file_that_a_step_can_change(
 def test_a_temporary_virtual_table_goes_with_the_tables_that_it_owns(migrations: Path) -> None:
     write(migrations, "0002_step", "CREATE VIRTUAL TABLE temp.words USING fts5 (a);")
     with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE words_data (a)")  # not to be taken for one of those tables
         assert len(migrate(connection, "migrations")) == 3
+        assert connection.execute("SELECT * FROM main.words_data").fetchall() == []
         assert connection.execute("SELECT name FROM sqlite_temp_master").fetchall() == []
 
 

@@ -8,8 +8,10 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -40,6 +42,7 @@ from support import (
 )
 
 from vmpilot.migrate import AccessError, current, downgrade, migrate, restore
+from vmpilot.migrate.tools.backup import take
 
 MODES = ("delete", "wal")
 LOCKED = "app.db: locked by another process for {} s; nothing was changed"
@@ -438,6 +441,53 @@ def test_a_disk_that_fails_leaves_no_backup(place: Path, failing: str, older: bo
     words = f"a copy of app.db needs {size} bytes: disk I/O error" if limit else "input/output error"
     assert (out, err) == (f"AccessError .: {words}; nothing was changed\n", "")
     assert {name: Path(name).read_bytes() for name in os.listdir()} == before
+
+
+def test_the_pages_that_are_done_are_told(place: Path) -> None:
+    filled(place, rows=2500)  # more than are copied at once
+    told: list[tuple[int, int]] = []
+    take("app.db", "0001", timeout=0, report=lambda done, total: told.append((done, total)))
+    ((pages,),) = query(Path("app.db"), "PRAGMA page_count")
+    assert told == sorted(told)
+    assert len(told) > 1
+    assert told[-1] == (pages, pages)
+
+
+SYNCED = """
+import glob, os, sys
+from vmpilot.migrate import migrate, restore
+synced, fsync, handles = [], os.fsync, len(os.listdir("/proc/self/fd"))
+def watched(handle):
+    synced.append(os.path.basename(os.readlink(f"/proc/self/fd/{handle}")).rpartition(".")[2])
+    fsync(handle)
+os.fsync = watched
+migrate("app.db", sys.argv[1], backup=True)
+(backup,) = glob.glob("app.db.0001.*.bak")
+restore(backup, "app.db", sys.argv[1])
+print(*synced, len(os.listdir("/proc/self/fd")) - handles)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_copy_and_then_its_name_are_on_the_disk(place: Path) -> None:
+    filled(place)
+    with running("-c", SYNCED, place) as process:
+        assert process.communicate() == ("tmp data tmp data 0\n", "")
+
+
+def test_who_may_not_give_files_away_has_a_backup_all_the_same(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Away from the directory of all tests, which is closed to others.
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(place, f"{folder}/migrations")
+        monkeypatch.chdir(folder)
+        filled(Path("migrations"))
+        for name in (".", "app.db"):
+            os.chmod(name, 0o777)
+        with nobody():
+            assert plain(backed_up(Path("migrations"))) == "app.db.0001.bak"
+        assert os.path.exists(taken("app.db.0001.bak"))
 
 
 def test_no_room_on_the_disk_is_known_before_anything_is_written(

@@ -464,6 +464,17 @@ def test_a_path_a_name_and_a_connection_mean_the_same(two: Path, database: Path,
             assert said(check(form, str(two), full=full), database) == ()
 
 
+def test_five_are_named_and_of_more_the_rest_is_counted(migrations: Path, database: Path) -> None:
+    for number in range(1, 6):
+        write(migrations, f"000{number}", "")
+    (problem,) = check(database, migrations).problems
+    named = "0001, 0002, 0003, 0004, 0005"
+    assert f"5 migrations pending ({named}); run" in problem.message
+    write(migrations, "0006", "")
+    (problem,) = check(database, migrations).problems
+    assert f"6 migrations pending ({named} and 1 more); run" in problem.message
+
+
 def test_the_directory_of_the_file_may_be_missing(two: Path) -> None:
     assert said(check("none/app.db", two), "none/app.db") == (MISSING,)
     assert not os.path.exists("none")

@@ -127,7 +127,7 @@ def refusal(session: Session, sql: str) -> str:
             session.cursor.fetchall()
         session.run("SELECT 1")  # until the next query libsql keeps what it explained open, and tables locked
     except session.failures as error:
-        return str(error)
+        return words(error)
     return ""
 
 
@@ -281,8 +281,13 @@ def translated(session: Session, fate: str = UNCHANGED) -> Iterator[None]:
         error.database = error.database or session.database
         raise
     except failures(session.connection) as error:
-        reason = str(error) or "out of memory"  # the only one without words
-        raise AccessError(f"{session.database}: {reason}; {fate}", database=session.database) from error
+        told = f"{session.database}: {words(error)}; {fate}"
+        raise AccessError(told, database=session.database) from error
+
+
+def words(error: Exception) -> str:
+    """Return what a module says of an error; without words is only that memory has run out."""
+    return str(error) or "out of memory"
 
 
 def failures(connection: Any) -> tuple[type[Exception], ...]:

@@ -238,7 +238,7 @@ def _is_writable(path: str) -> bool:
 def _has_log(path: str) -> bool:
     try:
         return os.stat(path + "-wal").st_size > 0
-    except OSError:  # none, or another process has just removed it
+    except (OSError, ValueError):  # none, or another process has just removed it; a path that none can have
         return False
 
 

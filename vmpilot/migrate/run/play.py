@@ -16,7 +16,7 @@ from ..database.connection import (
     wait,
 )
 from ..database.settings import read_anew, schema_kept, setting, settings_kept
-from ..errors import StepError
+from ..errors import MigrationError, StepError
 from ..files.script import Script, line, shortened, statement, statements
 from ..tokens import Token, alone, head, named
 from .hidden import elsewhere, others
@@ -58,11 +58,10 @@ def play(
     failures = session.failures
     known = others(session)
     run = _inside(session) if script.transactional else _outside(session, fate)
-    words = script.words
     with (
         interruptible(session, lambda: tick(done)),
-        settings_kept(session, words),
-        schema_kept(session, words),
+        settings_kept(session, script.words),
+        schema_kept(session, script.words),
     ):
         for text in statements(script):
             try:
@@ -71,8 +70,10 @@ def play(
                 if known and (reason := elsewhere(session, known, text)):
                     raise failure(script, done, reason, fate)
                 returned = run(text, done)
+            except MigrationError:
+                raise
             except failures as error:
-                raise failure(script, done, str(error), fate) from error
+                raise failure(script, done, words(error), fate) from error
             if in_transaction(session) != script.transactional:
                 _mend_transaction(session, script, done, fate)
             if returned and _kept_from_wal(session, script, text):
@@ -80,7 +81,7 @@ def play(
             done += 1
             if not done % _TICK_EACH:
                 tick(done)
-        if "writable_schema" in words:
+        if "writable_schema" in script.words:
             _read_anew(session, script, fate)
 
 
