@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support import change, child, nobody, query, write
+from support import change, nobody, query, running, write
 
 import vmpilot.migrate
 from vmpilot.migrate import (
@@ -566,7 +566,7 @@ except Exception as error:
 def test_a_statement_for_which_there_is_no_memory(migrations: Path) -> None:
     hungry = "PRAGMA hard_heap_limit = 4000000;\nINSERT INTO one VALUES (length(randomblob(100000000)));"
     write(migrations, "0002_two", hungry)
-    with child(HUNGRY) as process:  # because a limit stays for as long as a process lives
+    with running("-c", HUNGRY) as process:  # because a limit stays for as long as a process lives
         out, err = process.communicate()
     assert (out, err) == (f"StepError {WHERE}:2: out of memory; {KEPT}\n", "")
 

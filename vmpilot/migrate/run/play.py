@@ -14,6 +14,7 @@ from ..database.connection import (
     interruptible,
     rollback,
     wait,
+    words,
 )
 from ..database.settings import read_anew, schema_kept, setting, settings_kept
 from ..errors import MigrationError, StepError
