@@ -281,4 +281,4 @@ def test_a_late_file_makes_the_newest_version_no_other() -> None:
 
 def test_what_an_error_does_not_tell_is_null() -> None:
     error = {"kind": "history", "message": "x", "file": None, "line": None, "version": None}
-    assert failure(HistoryError("x")).data == {"error": error}
+    assert failure(HistoryError("x")).data == {"error": error, "backup": None}

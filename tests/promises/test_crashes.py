@@ -251,7 +251,7 @@ def test_a_process_that_dies_again_and_again_comes_to_the_end(
     made(database, mode)
     chance = random.Random(7)
     deaths = 0
-    while dies_at(chance.randint(10, 70), database, migrations):
+    while deaths < 100 and dies_at(chance.randint(10, 110), database, migrations):
         deaths += 1
         is_before_or_after_a_step(database, migrations, expected)
     assert 3 < deaths < 100

@@ -384,7 +384,8 @@ def test_a_damaged_database_leaves_the_older_backup_alone(place: Path) -> None:
         file.write(b"\xff" * 100)
     with pytest.raises(AccessError) as caught:
         migrate("app.db", place, backup=True)
-    assert re.fullmatch("app.db: quick_check found: .*; nothing was changed", str(caught.value))
+    words = "(quick_check found: .*|database disk image is malformed)"  # by SQLite's release
+    assert re.fullmatch(f"app.db: {words}; nothing was changed", str(caught.value))
     assert names() == ["app.db", "app.db.0001.bak"]
     assert Path(OLDER).read_bytes() == b"older"
 
@@ -472,7 +473,7 @@ print(*synced, len(os.listdir("/proc/self/fd")) - handles)
 def test_a_copy_and_then_its_name_are_on_the_disk(place: Path) -> None:
     filled(place)
     with running("-c", SYNCED, place) as process:
-        assert process.communicate() == ("tmp data tmp data 0\n", "")
+        assert process.communicate() == ("copy data copy data 0\n", "")
 
 
 def test_who_may_not_give_files_away_has_a_backup_all_the_same(

@@ -15,5 +15,6 @@ def test_nothing_is_written_inside_a_package(tmp_path: Path) -> None:
         with pytest.raises(HistoryError) as caught:
             create("two", place)
     assert str(caught.value) == (
-        f"{place}: cannot write inside a package; name a directory with --migrations"
+        f"{place}: these migrations belong to the installed package; nothing was written; "
+        "name a directory with --migrations"
     )

@@ -4,6 +4,7 @@ What only one command needs is imported when that command runs: a start-up pays 
 """
 
 import os
+import sys
 from argparse import Namespace
 from contextlib import suppress
 from typing import Any
@@ -165,7 +166,7 @@ def _restore(options: Namespace) -> Reply:
     database = located(options.database)
     if options.backup is None:
         return text.saved(database, backups(database))
-    place = _directory(options).place
+    place = _place(options)
     return text.restored(restore(options.backup, database, place, timeout=options.timeout, say=text.say))
 
 
@@ -199,6 +200,8 @@ def _connect(options: Namespace) -> Connect:
 
     named = f"--connect {options.connect}"
     module, _, name = options.connect.partition(":")
+    # Last, so that what merely lies in the current directory stands for nothing that is installed.
+    sys.path.append(os.getcwd())
     try:
         function = getattr(import_module(module), name)
     except Exception as error:  # whatever the application's module does when it is loaded

@@ -11,7 +11,6 @@ from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from ..errors import AccessError
-from ..tokens import plain
 from .connection import (
     UNCHANGED,
     Session,
@@ -23,7 +22,6 @@ from .connection import (
     translated,
     wait,
 )
-from .delegation import delegate
 from .names import default, located
 from .settings import setting
 
@@ -113,6 +111,8 @@ def _check_private(session: Session, path: str) -> None:
         raise AccessError(
             f"{file}: connect opened this, not what it was asked for; {UNCHANGED}", database=file
         )
+    from ..tokens import plain  # not loaded by a start-up that runs no statement
+
     if not file and (found := session.value("SELECT name FROM sqlite_master")):
         told = f"connect opened a database with {plain(found)} in it, expected an empty one"
         raise AccessError(f"{path}: {told}; {UNCHANGED}", database=path)
@@ -125,6 +125,8 @@ def scratch_like(session: Session) -> Iterator[Session]:
     They are called where they are, on that connection, for which it must be at hand meanwhile. What only a
     module of the application knows (a virtual table, a tokenizer, a window function) lacks here too.
     """
+    from .delegation import delegate
+
     with scratch() as empty:
         delegate(session, empty)
         yield empty

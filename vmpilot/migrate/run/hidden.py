@@ -6,7 +6,7 @@ A connection that has neither costs one look. https://www.sqlite.org/lang_naming
 import time
 from typing import NamedTuple
 
-from ..database.connection import Row, Session
+from ..database.connection import Row, Session, wait
 from ..tokens import Head, folded, head, mentioned, plain, quoted
 
 _OPENS = ("OpenRead", "OpenWrite", "ReopenIdx")
@@ -29,7 +29,9 @@ class Others(NamedTuple):
 
 def others(session: Session) -> Others | None:
     """Return what else than the main database is on a connection, None if nothing is."""
-    schemas = [row[1] for row in session.rows("PRAGMA database_list") if row[1] != "main"]
+    # Not the pragma, which also tells the paths: these need not be UTF-8.
+    listed = wait(session, lambda: session.rows("SELECT name FROM pragma_database_list"))
+    schemas = [name for (name,) in listed if name != "main"]
     if not schemas:
         return None
     found = {schema: _objects(session, schema) for schema in schemas}

@@ -200,7 +200,7 @@ def _look(session: Session, pragma: str) -> _Seen:
             live = structure.snapshot(session)
             objects, parentless = session.rows(_OBJECTS), _parentless(session)
         with _unless_lacking(session.database, "foreign keys not checked", found):
-            found += _dangling(session, set(parentless.values()))
+            found += _dangling(session, set(map(folded, parentless.values())))
         with _unless_lacking(session.database, "pages not checked", damage):
             damage += _damage(session, pragma)
     return _Seen(recorded, live, objects, list(parentless), found, damage)
@@ -222,7 +222,11 @@ def _unless_lacking(database: str, what: str, found: list[Problem]) -> Iterator[
 
 def _dangling(session: Session, missing: set[str]) -> Iterator[Problem]:
     """Yield the rows without a parent; where the parent table is missing, that is told elsewhere."""
-    rows = [(identity, words) for identity, words in keys.dangling(session) if identity[1] not in missing]
+    rows = [
+        (identity, words)
+        for identity, words in keys.dangling(session)
+        if folded(str(identity[1])) not in missing
+    ]
     # An error identifies itself; only a mismatch is the schema's own fault.
     errors = [words for identity, words in rows if identity[-1] == words and "mismatch" not in words]
     violations = [words for _, words in rows if words not in errors]
