@@ -278,8 +278,8 @@ CASES = {
     "foreign keys of several columns without a parent": Case(
         {"0001": ""},
         (
-            "broken: app.db: foreign key (z) of b has no table C",
             "broken: app.db: foreign key (x, y) of b has no table a",
+            "broken: app.db: foreign key (z) of b has no table C",
             f"{OTHERS} table b",
         ),
         sql=(

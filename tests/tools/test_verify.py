@@ -218,7 +218,7 @@ REBUILT = (
 SEED = "CREATE TABLE seed (id INTEGER PRIMARY KEY, word TEXT UNIQUE, n);"
 MORE = "down.sql: leaves rows behind: table seed:"
 TEAM = "CREATE TABLE team (id INTEGER PRIMARY KEY);\nCREATE TABLE player (team_id REFERENCES team);"
-GONE = "foreign key (team_id) of player has no parent table team"
+GONE = "foreign key (team_id) of player has no table team"
 
 # name: as above; the first migration is right and comes first.
 ROW_CASES: dict[str, tuple[tuple[tuple[str, str], ...], tuple[str, ...]]] = {
@@ -372,7 +372,7 @@ ROW_CASES: dict[str, tuple[tuple[tuple[str, str], ...], tuple[str, ...]]] = {
                 "DROP TABLE player;",
             ),
         ),
-        ("1", "up.sql: foreign key (a b) of player has no parent table `no team`", f"up.sql: {GONE}"),
+        ("1", "up.sql: foreign key (a b) of player has no table `no team`", f"up.sql: {GONE}"),
     ),
     "a parent that an unguarded file takes": (
         (

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..database.connection import UNCHANGED
 from ..database.opening import SQLITE3, Connect, located
-from ..errors import AccessError, MigrationError
+from ..errors import AccessError, MigrationError, printable
 from ..files import directory as directories
 from ..files.directory import Directory
 from ..files.plan import BASE
@@ -218,4 +218,4 @@ def _connect(options: Namespace) -> Connect:
 
 def _say_what_is_used(options: Namespace, database: str, place: directories.Place) -> None:
     if options.verbose:
-        text.say(f"database: {database}\nmigrations: {place}")
+        text.say(f"database: {printable(database)}\nmigrations: {printable(str(place))}")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..database.connection import Row, Session, rows_if_known
 from ..files.script import Script, statements
-from ..tokens import Head, folded, head, quoted
+from ..tokens import Head, folded, head, plain, quoted
 
 # Not LIKE, whose meaning the caller can change: PRAGMA case_sensitive_like. And here as everywhere `+`,
 # because a bare column has a declared type, for which a caller's connection can have a converter.
@@ -127,7 +127,7 @@ def lacking_now(session: Session) -> list[Key]:
 
 def lack_words(key: Key) -> str:
     """Say that the parent table of a key is missing."""
-    return f"foreign key ({key.columns}) of {key.table} has no table {key.parent}"
+    return f"foreign key ({key.columns}) of {plain(key.table)} has no table {plain(key.parent)}"
 
 
 def place(key: Key) -> Place:

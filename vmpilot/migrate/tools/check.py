@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
-from itertools import groupby
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 from ..database import soundness, structure, tables
@@ -37,10 +35,6 @@ _PATIENCE = 0.5
 # What only the application's own connection has, or what a module with sqlite3's interface cannot do.
 _LACKING = re.compile("no such (?:function|collation|module|tokenizer)|unknown function|not supported")
 _OBJECTS = "SELECT +type, +name, +sql FROM main.sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid"
-_KEYS = """
-SELECT +t.name, k.id, k."table", k."from"
-FROM main.sqlite_schema t, pragma_foreign_key_list(t.name, 'main') k
-WHERE t.type = 'table' ORDER BY t.name, k.id DESC, k.seq"""
 _NO_SCRIPT = parse("", b"", "up")
 
 
@@ -241,17 +235,8 @@ def _dangling(session: Session, missing: set[str]) -> Iterator[Problem]:
 
 
 def _parentless(session: Session) -> dict[str, str]:
-    """Return the foreign keys whose parent table is missing, in words, each with its parent.
-
-    Whatever is written to their tables fails: https://www.sqlite.org/foreignkeys.html#fk_indexes
-    """
-    known = {folded(name) for kind, name, _ in session.rows(_OBJECTS) if kind in ("table", "view")}
-    found: dict[str, str] = {}
-    for (table, _, parent), pairs in groupby(session.rows(_KEYS), itemgetter(0, 1, 2)):
-        columns = ", ".join(column for *_, column in pairs)
-        if folded(parent) not in known:
-            found[f"foreign key ({columns}) of {table} has no table {parent}"] = parent
-    return found
+    """Return the foreign keys whose parent table is missing, in words, each with its parent."""
+    return {keys.lack_words(key): key.parent for key in keys.lacking_now(session)}
 
 
 def _uncompiled(empty: Session, objects: Sequence[Row]) -> Iterator[str]:

@@ -24,10 +24,10 @@ from ..errors import HistoryError, StepError
 from ..files import directory as directories
 from ..files.directory import Directory, History, Migration
 from ..files.script import Script
-from ..run import guards
+from ..run import guards, keys
 from ..run.planning import Request, planned
 from ..run.play import play, stands_alone, transaction
-from ..tokens import folded, mentioned, plain
+from ..tokens import mentioned
 from .copying import private_copy
 
 # https://www.sqlite.org/lang_datefunc.html
@@ -110,7 +110,7 @@ def verify_on_copy(
         return _proof(session, directory, pending)
 
 
-_Orphans = dict[tuple[str, str, str], str]  # table, columns and parent of a key, and the file that left it so
+_Left = dict[keys.Place, tuple[str, str]]  # a foreign key without its parent table: the file, and words
 
 
 def _proof(session: Session, directory: Directory, pending: History) -> Proof:
@@ -118,7 +118,7 @@ def _proof(session: Session, directory: Directory, pending: History) -> Proof:
     verdicts: list[Verdict] = []
     integrity: guards.Integrity | None = None
     failed = ""
-    known = orphans = dict.fromkeys(_orphan_keys(session), "")
+    lacking = known = _lacking(session, {}, "")
     for migration in pending:
         pair = _pair(directory, migration)
         if failed:
@@ -129,42 +129,26 @@ def _proof(session: Session, directory: Directory, pending: History) -> Proof:
         verdicts.append(verdict)
         integrity, failed = first.integrity, migration.version if first.problems else ""
         if "table" in pair.up.words:
-            orphans = {key: orphans.get(key, pair.up.file) for key in _orphan_keys(session)}
-    left = {key: file for key, file in orphans.items() if file and key not in known and not failed}
+            lacking = _lacking(session, lacking, pair.up.file)
+    left = {} if failed else {place: by for place, by in lacking.items() if place not in known}
     verdicts = [
-        _with_orphans(verdict, migration, directory, left)
+        _with_lacking(verdict, directory.script(migration.up), left)
         for verdict, migration in zip(verdicts, pending, strict=True)
     ]
     return Proof(all(verdict.ok for verdict in verdicts), tuple(verdicts))
 
 
-def _orphan_keys(session: Session) -> list[tuple[str, str, str]]:
-    """Return table, columns and parent of each foreign key whose parent table does not exist.
-
-    With such a key nothing can be inserted: https://www.sqlite.org/foreignkeys.html#fk_indexes
-    """
+def _lacking(session: Session, before: _Left, file: str) -> _Left:
+    """Return the foreign keys whose parent table is missing, each with the file that left it so first."""
     with interruptible(session):
-        there = {folded(name) for (name,) in session.rows(_TABLES)}
-        found = session.rows(_KEYS)
-    return [(table, columns, parent) for table, columns, parent in found if folded(parent) not in there]
+        found = {keys.place(key): keys.lack_words(key) for key in keys.lacking_now(session)}
+    return {place: before.get(place, (file, words)) for place, words in found.items()}
 
 
-_TABLES = "SELECT name FROM main.sqlite_schema WHERE type IN ('table', 'view')"
-_KEYS = """
-SELECT m.name, group_concat(k."from", ', '), k."table"
-FROM main.sqlite_schema m JOIN pragma_foreign_key_list(m.name, 'main') k
-WHERE m.type = 'table' GROUP BY m.name, k.id"""
-
-
-def _with_orphans(verdict: Verdict, migration: Migration, directory: Directory, left: _Orphans) -> Verdict:
+def _with_lacking(verdict: Verdict, up: Script, left: _Left) -> Verdict:
     """Add to a verdict the foreign keys that its migration left without a parent table for good."""
-    up = directory.script(migration.up)
-    file = up.file
-    problems = tuple(
-        f"{file}: foreign key ({columns}) of {plain(table)} has no parent table {plain(parent)}"
-        for (table, columns, parent), by in left.items()
-        if by == file and not up.unguarded
-    )
+    of_this = () if up.unguarded else (words for file, words in left.values() if file == up.file)
+    problems = tuple(f"{up.file}: {words}" for words in of_this)
     return verdict._replace(ok=verdict.ok and not problems, problems=verdict.problems + problems)
 
 
