@@ -227,3 +227,25 @@ def test_names_that_no_terminal_can_show(migrations: Path, name: bytes) -> None:
     proposed = "0001_caf.up.sql" if b"caf" in name else "0001_31mred.up.sql"
     error = f"error: migrations/{printable}: expected a name like {proposed}\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", error)
+
+
+def test_what_is_closed_from_the_start_takes_no_result_and_breaks_nothing(migrations: Path) -> None:
+    write(migrations, "0001_notes", "CREATE TABLE notes (body TEXT);")
+    program = f"'{sys.executable}' -m vmpilot.migrate"
+    for words, code in (("upgrade", 0), ("heads", 0), ("heads --json", 0), ("nonsense", 2)):
+        done = subprocess.run(
+            ["sh", "-c", f"{program} {words} >&- 2>errors"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            check=False,
+        )
+        assert done.returncode == code
+        assert "Traceback" not in Path("errors").read_text()
+    assert query(Path("app.db"), "SELECT count(*) FROM notes") == [(0,)]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_result_for_which_there_is_no_room_is_told(migrations: Path) -> None:
+    write(migrations, "0001_notes", "CREATE TABLE notes (body TEXT);")
+    with open("/dev/full", "w") as full, running(*COMMAND, "heads", stdout=full.fileno()) as process:
+        assert process.communicate()[1] == "error: standard output: no space left on device\n"
+    assert process.returncode == 1

@@ -34,6 +34,8 @@ def _run() -> int:
 
 
 def _answered() -> int:
+    if sys.stdout is None:  # a process that starts with it closed; what is printed goes nowhere
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     # The locale may be unable to say what a script or a path holds.
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
     try:
@@ -42,10 +44,12 @@ def _answered() -> int:
         except SystemExit as end:  # help and wrong usage
             code = end.code if isinstance(end.code, int) else 0
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has gone; keep the interpreter from failing at it once more when it flushes:
-        # https://docs.python.org/3/library/signal.html#note-on-sigpipe
+    except OSError as error:
+        # The reader has gone, or the disk is full; keep the interpreter from failing at it once more when
+        # it flushes: https://docs.python.org/3/library/signal.html#note-on-sigpipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError) and sys.stderr:
+            print(f"error: standard output: {(error.strerror or str(error)).lower()}", file=sys.stderr)
         return 1
     return code
 
