@@ -13,7 +13,7 @@ import signal
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -182,6 +182,7 @@ class Histories(RuleBasedStateMachine):
         self.database: Any = self.path
         self.migrations: list[Migration] = []
         self.recorded: dict[int, tuple[str, ...]] = {}
+        self.kept_broken: set[int] = set()
         self.floor = -1
         self.position = 0
         self.broken: Break | None = None
@@ -263,6 +264,8 @@ class Histories(RuleBasedStateMachine):
     @rule(data=st.data())
     def edit_a_file(self, data: st.DataObject) -> None:
         at = data.draw(st.integers(0, len(self.migrations) - 1))
+        if at in self.kept_broken:
+            return
         self.migrations[at] = self.migrations[at]._replace(
             ups=(*self.migrations[at].ups, "SELECT 'an edit';")
         )
@@ -424,14 +427,16 @@ class Histories(RuleBasedStateMachine):
 
     def foreseen_downgrade(self, goal: int) -> tuple[type[MigrationError] | None, str]:
         undone = range(self.position - 1, goal - 1, -1)
+        edited = self.edited()  # is undone with the down file as it was when it was applied
+        by_file = [at for at in undone if at not in edited]
         for at in undone:
             if not self.migrations[at].reversible:
                 return VersionError, "beside it; nothing was changed"
-            if self.breaks("COMMIT;", "down", range(at, at + 1)):
+            if at in by_file and self.breaks("COMMIT;", "down", [at]):
                 return HistoryError, self.breakage()
-        return (StepError, self.breakage()) if self.breaks("BROKEN;", "down", undone) else (None, "")
+        return (StepError, self.breakage()) if self.breaks("BROKEN;", "down", by_file) else (None, "")
 
-    def breaks(self, statement: str, direction: str, among: range) -> bool:
+    def breaks(self, statement: str, direction: str, among: Collection[int]) -> bool:
         broken = self.broken
         return bool(broken) and broken[1::2] == (direction, statement) and broken.at in among
 
@@ -476,6 +481,8 @@ class Histories(RuleBasedStateMachine):
         """Follow the database to where its own steps took it."""
         for at in range(self.position, position):
             self.recorded[at] = self.migrations[at].ups
+            self.kept_broken.discard(at)
+            self.kept_broken |= {at} if self.breaks("BROKEN;", "down", [at]) else set()
         for at in range(self.position - 1, position - 1, -1):
             self.recorded.pop(at, None)
             self.floor = min(self.floor, self.migrations[at].number - 1)

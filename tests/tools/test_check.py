@@ -1051,7 +1051,7 @@ def test_a_connection_of_another_module_is_no_false_alarm(two: Path, database: P
     change(database, "INSERT INTO costs VALUES (1, 2)")
     keys = f"foreign_keys: app.db: 1 foreign key violation: row 1 of costs has no parent in chats; {MINE}"
     with closing(foreign.connect(str(database))) as connection:
-        assert said(check(connection, two), database) == (keys, *remarks)
+        assert said(check(connection, two), database) == (*remarks, keys)
 
 
 # Ctrl-C comes when the process has worked for 0.3 s, however busy the machine is.

@@ -98,6 +98,23 @@ def rows_if_known(session: Session, pragma: str) -> list[Row] | None:
     return found if session.cursor.description else None
 
 
+def references(session: Session) -> list[Row]:
+    """Return the child and the parent table of each foreign key.
+
+    Other modules are asked table by table: turso does not know the pragma as a table, and what fails there
+    ends the transaction.
+    """
+    tables = "SELECT +name FROM main.sqlite_master WHERE type = 'table' AND instr(lower(sql), 'references')"
+    if is_sqlite3(session.connection):
+        joined = "pragma_foreign_key_list(n.name, 'main') AS k ON k.seq = 0"
+        return session.rows(
+            f'SELECT +n.name, +k."table" FROM ({tables.replace("+name", "name")}) AS n JOIN {joined}'
+        )
+    quoted = [name.replace('"', '""') for (name,) in session.rows(tables)]
+    listed = ((name, session.rows(f'PRAGMA main.foreign_key_list("{name}")')) for name in quoted)
+    return [(name.replace('""', '"'), row[2]) for name, rows in listed for row in rows if row[1] == 0]
+
+
 def changes(session: Session) -> int:
     """Return how many rows the last statement changed.
 

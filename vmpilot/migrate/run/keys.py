@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from ..database.connection import Row, Session, rows_if_known
+from ..database.connection import Row, Session, references, rows_if_known
 from ..files.script import Script, statements
 from ..tokens import Head, folded, head, plain, quoted
 
@@ -112,11 +112,7 @@ def dangling(session: Session) -> Iterator[Orphan]:
 
 def lacking_now(session: Session) -> list[Key]:
     """Return the foreign keys whose parent table is missing: whatever is written to their tables fails."""
-    listed = """SELECT +n.name, +k."table" FROM main.sqlite_master AS n
-        JOIN pragma_foreign_key_list(n.name, 'main') AS k ON k.seq = 0"""
-    found: list[Row] = []
-    with suppress(*session.failures):  # a module that does not know it as a table
-        found = session.rows(f"{listed} WHERE n.type = 'table' AND instr(lower(n.sql), 'references')")
+    found = references(session)
     if not found:
         return []
     known = {folded(name) for (name,) in session.rows(_TARGETS)} | {"sqlite_master", "sqlite_schema"}
