@@ -265,7 +265,7 @@ def test_an_interrupt_during_the_guards_comes_out_and_nothing_is_committed(
         migrations,
         "0001_base",
         f"CREATE TABLE parent (id INTEGER PRIMARY KEY);\nCREATE TABLE child ({keys});\n"
-        f"INSERT INTO child {numbers(300000, ', '.join(['1'] * 20))};\nINSERT INTO parent VALUES (1), (2);",
+        f"INSERT INTO child {numbers(500000, ', '.join(['1'] * 20))};\nINSERT INTO parent VALUES (1), (2);",
     )
     migrate(database, migrations)
     write(migrations, "0002_less", "DELETE FROM parent WHERE id = 2;\nCREATE TABLE t (a);")

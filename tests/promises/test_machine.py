@@ -242,7 +242,8 @@ class Histories(RuleBasedStateMachine):
     def file(self, at: int, direction: str) -> Path:
         return self.place / f"{self.migrations[at].version}_{self.migrations[at].name}.{direction}.sql"
 
-    @precondition(lambda self: self.broken is None)
+    # Of what is edited, another down script may be run than the one in the file: that has tests of its own.
+    @precondition(lambda self: self.broken is None and not self.edited())
     @rule(data=st.data(), statement=st.sampled_from(["BROKEN;", "COMMIT;"]))
     def break_a_file(self, data: st.DataObject, statement: str) -> None:
         downs = [(at, "down") for at, it in enumerate(self.migrations) if it.reversible]
@@ -526,7 +527,8 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def history_is_what_the_model_says(self) -> None:
-        if self.broken and self.broken[1::2] == ("down", "COMMIT;"):
+        broken_down = self.broken and self.broken[1::2] == ("down", "COMMIT;")
+        if broken_down and self.broken.at not in self.edited():
             error = self.refused(lambda: history(self.database, self.place), HistoryError)
             assert error.file == str(self.file(self.broken.at, "down"))
             return
