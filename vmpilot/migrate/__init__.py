@@ -15,7 +15,7 @@ the package); and `timeout`: how many seconds to wait for a lock. All errors are
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from .database.opening import located
+from .database.names import located
 from .errors import AccessError, HistoryError, MigrationError, StepError, VersionError
 from .files import directory as directories
 from .files.plan import BASE, Progress, Report, Step

@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 from ..database.connection import UNCHANGED
-from ..database.opening import SQLITE3, Connect, located
+from ..database.names import located
+from ..database.opening import SQLITE3, Connect
 from ..errors import AccessError, MigrationError, printable
 from ..files import directory as directories
 from ..files.directory import Directory

@@ -22,10 +22,8 @@ from .connection import (
     translated,
     wait,
 )
-from .names import default, located
+from .names import default
 from .settings import setting
-
-__all__ = ["located"]
 
 Connect = Callable[[str], Any]
 SQLITE3: Connect = sqlite3.connect

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from ..database import tables
 from ..database.connection import interruptible, snapshot
-from ..database.opening import located, reading
+from ..database.names import located
+from ..database.opening import reading
 from ..database.tables import Recorded
 from ..files.plan import BASE
 from ..run.status import unfinished

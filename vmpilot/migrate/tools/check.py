@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from ..database import soundness, structure, tables
 from ..database.connection import Row, Session, interruptible, snapshot
-from ..database.opening import SQLITE3, Connect, located, reading, scratch, scratch_like
+from ..database.names import located
+from ..database.opening import SQLITE3, Connect, reading, scratch, scratch_like
 from ..database.settings import setting
 from ..database.structure import Schema
 from ..database.tables import Recorded

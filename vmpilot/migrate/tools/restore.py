@@ -19,7 +19,8 @@ from ..database.connection import (
     snapshot,
     translated,
 )
-from ..database.opening import located, reading, writing
+from ..database.names import located
+from ..database.opening import reading, writing
 from ..database.tables import NOTHING
 from ..errors import AccessError, MigrationError, VersionError
 from ..files import directory as directories

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 from ..database import contents, structure
 from ..database.connection import Session, in_transaction, interruptible
 from ..database.contents import Contents
-from ..database.opening import SQLITE3, Connect, alike, located, reading, scratch
+from ..database.names import located
+from ..database.opening import SQLITE3, Connect, alike, reading, scratch
 from ..errors import HistoryError, StepError
 from ..files import directory as directories
 from ..files.directory import Directory, History, Migration
