@@ -15,6 +15,11 @@ from ..errors import AccessError, MigrationError
 
 UNCHANGED = "nothing was changed"
 _BUSY, _PROTOCOL, _LOCKED_SHAREDCACHE = 5, 15, 262
+# What only the application's own connection has, or what a module with sqlite3's interface cannot do.
+_OF_THE_APPLICATION = (
+    *("no such function", "no such collation", "no such module", "no such tokenizer"),
+    *("unknown function", "not supported"),
+)
 _LONGEST_PAUSE = 0.05
 _INSTRUCTIONS_PER_TICK = 50_000
 _CHUNK = 256
@@ -223,6 +228,11 @@ def is_full(error: BaseException | None) -> bool:
 def is_input_output(error: BaseException | None) -> bool:
     """Tell whether the system failed SQLite in reading or writing."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
+
+
+def is_of_the_application(told: str) -> bool:
+    """Tell from what SQLite or a module says that it misses something that only the application has."""
+    return any(words in told for words in _OF_THE_APPLICATION)
 
 
 # --- transactions

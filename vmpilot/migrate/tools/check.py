@@ -4,7 +4,6 @@ Only looks: nothing is created, repaired or printed here.
 """
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -12,7 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ..database import soundness, structure, tables
-from ..database.connection import Row, Session, interruptible, snapshot
+from ..database.connection import Row, Session, interruptible, is_of_the_application, snapshot
 from ..database.names import located
 from ..database.opening import SQLITE3, Connect, reading, scratch, scratch_like
 from ..database.settings import setting
@@ -33,8 +32,6 @@ _MEND = f"mend it or put a backup back, {_RUN} restore BACKUP"
 _SHOWN = 5
 _PAUSE = 0.1
 _PATIENCE = 0.5
-# What only the application's own connection has, or what a module with sqlite3's interface cannot do.
-_LACKING = re.compile("no such (?:function|collation|module|tokenizer)|unknown function|not supported")
 _OBJECTS = "SELECT +type, +name, +sql FROM main.sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid"
 _NO_SCRIPT = parse("", b"", "up")
 
@@ -209,7 +206,7 @@ def _unless_lacking(database: str, what: str, found: list[Problem]) -> Iterator[
     except Exception as error:
         if "malformed" in str(error):
             found.append(Problem("integrity", f"{database}: {error}; {_MEND}"))
-        elif _LACKING.search(str(error)):
+        elif is_of_the_application(str(error)):
             found.append(Problem("not_compared", f"{database}: {what}: {error}"))
         else:
             raise
@@ -226,7 +223,7 @@ def _dangling(session: Session, missing: set[str]) -> Iterator[Problem]:
     errors = [words for identity, words in rows if identity[-1] == words and "mismatch" not in words]
     violations = [words for _, words in rows if words not in errors]
     if errors:
-        lacking = any(map(_LACKING.search, errors))
+        lacking = any(map(is_of_the_application, errors))
         told = f"{session.database}: foreign keys not checked: {_some(errors)}"
         yield Problem("not_compared" if lacking else _REMARK, told)
     if violations:
@@ -256,7 +253,7 @@ def _uncompiled(empty: Session, objects: Sequence[Row]) -> Iterator[str]:
     lacking = [name for kind, name, _ in objects if kind != "index" and folded(name) not in made]
     with interruptible(empty):
         for (_, name), words in guards.integrity(empty, _NO_SCRIPT, None).broken.items():
-            if not _LACKING.search(words) and not any(other in words for other in lacking):
+            if not is_of_the_application(words) and not any(other in words for other in lacking):
                 yield f"{name} does not compile: {words}"
 
 

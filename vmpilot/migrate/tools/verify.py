@@ -17,7 +17,7 @@ from os import PathLike
 from typing import Any, NamedTuple
 
 from ..database import contents, structure
-from ..database.connection import Session, in_transaction, interruptible
+from ..database.connection import Session, in_transaction, interruptible, is_of_the_application
 from ..database.contents import Contents
 from ..database.names import located
 from ..database.opening import SQLITE3, Connect, alike, reading, scratch
@@ -40,7 +40,6 @@ _CLOCK = frozenset(
 )
 _CHANCE = frozenset(("random", "randomblob"))
 _TRIES = 32
-_LACKING = ("no such function", "no such collation", "no such module", "no such tokenizer")
 _CONNECT = "for what only the application has: --connect MODULE:FUNCTION"
 _PAGES = 4096  # copied between two looks at whether a signal has come
 
@@ -360,7 +359,7 @@ def _run(session: Session, script: Script, reach: frozenset[str], before: _State
 
 def _hinted(problem: str) -> str:
     """Say how to have the application's functions, if that is what a problem is about."""
-    return f"{problem}; {_CONNECT}" if any(words in problem for words in _LACKING) else problem
+    return f"{problem}; {_CONNECT}" if is_of_the_application(problem) else problem
 
 
 def _look(session: Session, reach: frozenset[str], integrity: guards.Integrity | None) -> _State:
