@@ -15,7 +15,8 @@ fi
 # What merely lies in the current directory must not run: python3 leaves that directory out, and the caller's
 # PYTHONPATH, which may hold an empty entry, is not passed on. The checkout is no entry of it either, because
 # a colon in its path would end the entry. An older python3 does not know the first rule and would break it,
-# so its number is looked at before anything is imported from a file.
+# so its number is looked at before anything is imported from a file. The messages name this script as it was
+# called.
 unset PYTHONPATH
 export PYTHONSAFEPATH=1
 exec python3 -c '
@@ -23,6 +24,7 @@ import sys
 if sys.version_info < (3, 11):
     sys.exit("error: python3 is %d.%d.%d, expected 3.11 or newer; nothing was changed" % sys.version_info[:3])
 sys.path.insert(0, sys.argv.pop(1))
+del sys.argv[0]
 import runpy
-runpy.run_module("vmpilot.migrate", run_name="__main__", alter_sys=True)
-' "$checkout" "$@"
+runpy.run_module("vmpilot.migrate", run_name="__main__")
+' "$checkout" "$0" "$@"

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import select
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -37,6 +38,18 @@ def query(database: Path, sql: str) -> list[tuple[object, ...]]:
     """Return the rows of a query on a connection of its own."""
     with closing(sqlite3.connect(database)) as connection:
         return connection.execute(sql).fetchall()
+
+
+def pasteable(
+    message: str, database: str | Path = "app.db", migrations: str | Path | None = "migrations"
+) -> str:
+    """Return a message whose commands act, wherever they are pasted, on these files; None for bundled ones."""
+    program = "run: python3 -m vmpilot.migrate "
+    where = database if database == ":memory:" else os.path.abspath(database)
+    options = f"--database {shlex.quote(str(where))} "
+    if migrations:
+        options += f"--migrations {shlex.quote(os.path.abspath(migrations))} "
+    return message.replace(program, program + options)
 
 
 COMMAND = ("-m", "vmpilot.migrate")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT, query
+from support import ROOT, pasteable, query
 
 from vmpilot import db
 from vmpilot.migrate import StepError, current, downgrade, history, migrate, stamp
@@ -262,9 +262,10 @@ def test_development_snapshots_are_refused_with_the_difference(
     with pytest.raises(StepError) as caught:
         migrate("app.db")
     file = f"{BUNDLED}/0001_initial_schema.up.sql"
-    assert str(caught.value) == (
+    assert str(caught.value) == pasteable(
         f"{file}: app.db is not as this file makes it: {differences}; rolled back, app.db is still at base; "
-        "to take it over as it is, run: python -m vmpilot.migrate stamp 0001"
+        "to take it over as it is, run: python3 -m vmpilot.migrate stamp 0001",
+        migrations=None,
     )
     assert (caught.value.file, caught.value.line, caught.value.version) == (file, 0, "0001")
     assert database.read_bytes() == before

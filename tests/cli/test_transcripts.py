@@ -155,6 +155,7 @@ def in_surroundings(folder: Path, variables: dict[str, str]) -> Iterator[None]:
             patch.delenv(name)
         for name, value in variables.items():
             patch.setenv(name, value)
+        patch.setattr(sys, "argv", [SCRIPT])
         time.tzset()
         yield
     time.tzset()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import change, query, ran, write
+from support import change, pasteable, query, ran, write
 
 from vmpilot.migrate import (
     AccessError,
@@ -674,9 +674,10 @@ def test_a_kept_script_may_say_that_there_is_no_way_back(
 
 def test_what_was_never_logged_or_only_stamped_cannot_be_taken_back(database: Path, older: Path) -> None:
     change(database, ALEMBIC_DDL, "INSERT INTO alembic_version VALUES ('0003')")
-    assert no_way_back(older) == (
+    assert no_way_back(older) == pasteable(
         "app.db is at 0003, but this code knows only base to 0001; it was upgraded by newer code; "
-        "nothing was changed; to record another version, run: python -m vmpilot.migrate stamp VERSION"
+        "nothing was changed; to record another version, run: python3 -m vmpilot.migrate stamp VERSION",
+        migrations=older,
     )
     stamp("0003", database, "migrations")
     assert no_way_back(older) == f"cannot downgrade 0003: {NONE}; nothing was changed"

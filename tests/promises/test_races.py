@@ -31,6 +31,7 @@ from support import (
     in_memory,
     laid,
     nobody,
+    pasteable,
     query,
     race,
     running,
@@ -43,7 +44,7 @@ from vmpilot.migrate import AccessError, Progress, StepError, current, downgrade
 MODES = pytest.mark.parametrize("mode", ["DELETE", "WAL"])
 NEWER = (
     "VersionError: {} is at {}, but this code knows only base to {}; it was upgraded by newer code; "
-    "nothing was changed; to take it back, run: python -m vmpilot.migrate downgrade head"
+    "nothing was changed; to take it back, run: python3 -m vmpilot.migrate downgrade head"
 )
 
 
@@ -146,7 +147,8 @@ def test_an_older_and_a_newer_release_that_start_at_once(
     expected = tables(migrations, 4)
     laid(database, mode)
     outcomes = race([lambda: migrate(database, older), lambda: migrate(database, migrations)] * 8)
-    refusals = {NEWER.format(database, version, "0002") for version in ("0003", "0004")}
+    told = pasteable(NEWER, database, older)
+    refusals = {told.format(database, version, "0002") for version in ("0003", "0004")}
     # What an older one did before it was refused is in the log alone.
     assert {*all_of(outcomes)} <= {*expected, *refusals}
     assert not refusals & {*all_of(outcomes[1::2])}
@@ -272,10 +274,12 @@ def test_a_newer_release_between_two_steps_stops_the_run(migrations: Path, datab
     tables(migrations, 3)
     laid(database, mode)
     report = between("0001", lambda: moved_on(database))
-    assert versions(lambda: migrate(database, migrations, progress=report)) == [
+    told = (
         f"VersionError: {database} is at 0009, but this code knows only base to 0003; it was upgraded by newer "
-        "code; nothing was changed; to record another version, run: python -m vmpilot.migrate stamp VERSION"
-    ]
+        "code; nothing was changed; to record another version, run: python3 -m vmpilot.migrate stamp VERSION"
+    )
+    ran = versions(lambda: migrate(database, migrations, progress=report))
+    assert ran == [pasteable(told, database, migrations)]
 
 
 def test_a_file_outside_a_transaction_stops_when_another_process_was_faster(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from support import LONGEST, OUTSIDE, ROOT, ended, forked, query, write
+from support import LONGEST, OUTSIDE, ROOT, ended, forked, pasteable, query, write
 
 from vmpilot.migrate import (
     HistoryError,
@@ -104,9 +104,11 @@ def test_a_version_in_the_database_is_compared_and_not_executed(migrations: Path
     before = database.read_bytes()
     with pytest.raises(VersionError) as caught:
         migrate(database, migrations)
-    assert str(caught.value) == (
+    assert str(caught.value) == pasteable(
         f"{database} is at {INJECTION}, but this code knows only base to 0001; nothing was changed; "
-        "to record another version, run: python -m vmpilot.migrate stamp VERSION"
+        "to record another version, run: python3 -m vmpilot.migrate stamp VERSION",
+        database,
+        migrations,
     )
     assert database.read_bytes() == before
     stamp("0001", database, migrations)

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support import change, query, ran, write
+from support import change, pasteable, query, ran, write
 
 from vmpilot.migrate import Progress, StepError, current, migrate, stamp
 
@@ -34,9 +34,11 @@ def refused(migrations: Path, database: Path, name: str, at: str, differences: s
 def told(file: object, database: Path, differences: str, fate: str) -> str:
     """Return the message that refuses an up file."""
     version = str(file).rpartition("/")[2][:4]
-    return (
+    return pasteable(
         f"{file}: {database} is not as this file makes it: {differences}; {fate}; "
-        f"to take it over as it is, run: python -m vmpilot.migrate stamp {version}"
+        f"to take it over as it is, run: python3 -m vmpilot.migrate stamp {version}",
+        database,
+        Path(str(file)).parent,
     )
 
 

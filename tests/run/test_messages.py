@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support import change, nobody, query, running, write
+from support import change, nobody, pasteable, query, running, write
 
 import vmpilot.migrate
 from vmpilot.migrate import (
@@ -81,7 +81,7 @@ def failed(command: Command, of: type[MigrationError], message: str, **attribute
         command()
     error = caught.value
     assert type(error) is of
-    assert str(error) == message.replace("...", str(error.__cause__))
+    assert str(error) == pasteable(message.replace("...", str(error.__cause__)))
     assert {name: getattr(error, name) for name in attributes} == attributes
     return error
 
@@ -196,7 +196,7 @@ def test_a_directory_that_is_none(name: str, migrations: Path) -> None:
 def test_files_that_were_edited_after_they_were_applied(migrations: Path) -> None:
     ways = (
         "edited after it was applied; nothing was changed; write a new migration instead, or downgrade "
-        "below it and upgrade again, or accept the edit, run: python -m vmpilot.migrate stamp"
+        "below it and upgrade again, or accept the edit, run: python3 -m vmpilot.migrate stamp"
     )
     one = "migrations/0001_one.up.sql"
     write(migrations, "0001_one", "CREATE TABLE one (b);")
@@ -236,7 +236,7 @@ def test_a_version_table_that_makes_no_sense(values: list[str], found: str) -> N
     change("app.db", *(f"INSERT INTO alembic_version VALUES ({value})" for value in values))
     message = (
         f"app.db: alembic_version holds {found}, expected one text; nothing was changed; "
-        "to set the version, run: python -m vmpilot.migrate stamp VERSION"
+        "to set the version, run: python3 -m vmpilot.migrate stamp VERSION"
     )
     for name in ("upgrade", "downgrade", "current", "history"):
         refused(
@@ -246,11 +246,11 @@ def test_a_version_table_that_makes_no_sense(values: list[str], found: str) -> N
 
 NEWER = (
     "it was upgraded by newer code; nothing was changed; "
-    "to take it back, run: python -m vmpilot.migrate downgrade head"
+    "to take it back, run: python3 -m vmpilot.migrate downgrade head"
 )
 
 
-STAMP = "to record another version, run: python -m vmpilot.migrate stamp VERSION"
+STAMP = "to record another version, run: python3 -m vmpilot.migrate stamp VERSION"
 
 
 @pytest.mark.parametrize(
@@ -353,8 +353,8 @@ def test_a_database_of_newer_code(gone: tuple[str, ...], migrations: Path) -> No
     assert current("app.db", "migrations").pending == 0
 
 
-BACK = "to go back, run: python -m vmpilot.migrate downgrade"
-FORTH = "to go forward, run: python -m vmpilot.migrate upgrade"
+BACK = "to go back, run: python3 -m vmpilot.migrate downgrade"
+FORTH = "to go forward, run: python3 -m vmpilot.migrate upgrade"
 LESS, MORE = "app.db is already at 0002", "app.db is only at 0002"
 ASKED: dict[str, Callable[[str], Command]] = {
     "upgrade": lambda target: lambda: migrate("app.db", "migrations", target=target),

@@ -18,11 +18,23 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import COMMAND, ROOT, Place, change, command, in_process, nobody, query, running, write
+from support import (
+    COMMAND,
+    ROOT,
+    Place,
+    change,
+    command,
+    in_process,
+    nobody,
+    pasteable,
+    query,
+    running,
+    write,
+)
 
 from vmpilot.migrate import Health, HistoryError, MigrationError, check, downgrade, migrate, stamp
 
-RUN = "run: python -m vmpilot.migrate"
+RUN = "run: python3 -m vmpilot.migrate"
 UPGRADE = f"{RUN} upgrade"
 MEND = f"mend it or put a backup back, {RUN} restore BACKUP"
 WHERE = ("-d", "app.db", "--migrations", "migrations")
@@ -434,7 +446,7 @@ def test_a_check_says(case: Case) -> None:
     if case.target == "stamp":
         stamp("head", "app.db", "migrations")
     told = words() if os.path.exists("app.db") else ""
-    says = tuple(line.replace("QUICK_CHECK", told) for line in case.says)
+    says = tuple(pasteable(line.replace("QUICK_CHECK", told)) for line in case.says)
     assert checked() == says
     # The slow look and the command take the same way.
     assert kinds(checked(full=True)) == kinds(says)
@@ -476,7 +488,8 @@ def test_five_are_named_and_of_more_the_rest_is_counted(migrations: Path, databa
 
 
 def test_the_directory_of_the_file_may_be_missing(two: Path) -> None:
-    assert said(check("none/app.db", two), "none/app.db") == (MISSING,)
+    told = pasteable(MISSING, "none/app.db").replace("none/app.db", "app.db")
+    assert said(check("none/app.db", two), "none/app.db") == (told,)
     assert not os.path.exists("none")
 
 
@@ -517,8 +530,8 @@ def test_an_upgrade_that_was_cut_short_is_told(two: Path) -> None:
     with pytest.raises(MigrationError):
         migrate("app.db", two)
     assert checked() == (
-        f"pending: app.db: 1 migration pending (0003_vacuum); {UPGRADE}",
-        f"unfinished: app.db: 0003_vacuum {cut_short()}, {UPGRADE}",
+        pasteable(f"pending: app.db: 1 migration pending (0003_vacuum); {UPGRADE}"),
+        pasteable(f"unfinished: app.db: 0003_vacuum {cut_short()}, {UPGRADE}"),
     )
     write(two, "0003_vacuum", f"{NO_TRANSACTION}VACUUM;")
     migrate("app.db", two)
@@ -541,7 +554,9 @@ def test_a_downgrade_that_was_cut_short_is_told(migrations: Path, number: int, b
     migrate("app.db", migrations)
     with pytest.raises(MigrationError):
         downgrade("app.db", migrations, backup=False)
-    assert checked() == (f"unfinished: app.db: {number:04} {cut_short()}, {RUN} downgrade {before}",)
+    assert checked() == (
+        pasteable(f"unfinished: app.db: {number:04} {cut_short()}, {RUN} downgrade {before}"),
+    )
     stamp("head", "app.db", migrations)
     assert checked() == ()
 
@@ -562,7 +577,7 @@ def test_only_the_full_check_looks_into_indexes(migrations: Path) -> None:
     write(migrations, "0001", index.format(0))
     stamp("head", "app.db", migrations)
     assert checked() == ()
-    message = f"integrity: app.db: {words('integrity_check')}; {MEND}"
+    message = pasteable(f"integrity: app.db: {words('integrity_check')}; {MEND}")
     assert checked(full=True) == (message,)
     said = in_process("check", *WHERE, "--full", "--wait", "0")
     assert said == (1, f"{message}\n", "")
@@ -586,7 +601,7 @@ def test_a_damaged_row_is_an_integrity_problem(two: Path) -> None:
     change("app.db", "INSERT INTO chats VALUES (1, 'a'), (2, 'a')")
     spoil("chats", -5, b"\x09")  # the key of the first row
     assert words() != "ok"
-    assert checked() == (f"integrity: app.db: {words()}; {MEND}",)
+    assert checked() == (pasteable(f"integrity: app.db: {words()}; {MEND}"),)
 
 
 def test_damage_that_stops_the_look_is_an_integrity_problem(two: Path) -> None:
@@ -594,7 +609,7 @@ def test_damage_that_stops_the_look_is_an_integrity_problem(two: Path) -> None:
     change("app.db", "INSERT INTO costs VALUES (1, 1)")
     spoil("chats", 0, b"\xff")
     unseen = f"remark: app.db: foreign keys not checked: {MALFORMED}"
-    assert checked() == (f"integrity: app.db: {MALFORMED}; {MEND}", unseen)
+    assert checked() == (pasteable(f"integrity: app.db: {MALFORMED}; {MEND}"), unseen)
 
 
 def text() -> None:
@@ -937,7 +952,8 @@ def test_an_adopted_database_is_healthy(release: tuple[str, ...]) -> None:
 
 def test_a_database_of_alembic_is_compared_up_to_its_revision() -> None:
     change("app.db", CHATS_0_5, EXCHANGES_0_6, *ALEMBIC)
-    pending = f"pending: app.db: 1 migration pending (0002_index_exchanges_by_chat); {UPGRADE}"
+    told = f"pending: app.db: 1 migration pending (0002_index_exchanges_by_chat); {UPGRADE}"
+    pending = pasteable(told, migrations=None)
     assert said(check("app.db", BUNDLED)) == (pending,)
     change("app.db", "ALTER TABLE chats DROP COLUMN project_root")
     drift = DRIFT.format("0001", "- column chats.project_root TEXT")
@@ -1107,7 +1123,7 @@ def test_what_is_at_head_is_not_waited_for(two: Path) -> None:
 
 
 def test_no_seconds_try_at_once(two: Path) -> None:
-    assert waited("0") == (1, f"{MISSING}\n", "")
+    assert waited("0") == (1, pasteable(f"{MISSING}\n"), "")
     assert not os.path.exists("app.db")
 
 
@@ -1148,15 +1164,18 @@ def test_a_version_that_makes_no_sense_is_waited_for(two: Path) -> None:
     ]
     code, out, err = waited("60", told=lambda text: acts.pop(0)())
     assert (code, out) == HEALTHY[:2]
-    assert err.splitlines() == [
+    told = (
         "waiting: app.db: alembic_version holds 2 rows ('0002', '7'), expected one text; "
-        f"nothing was changed; to set the version, {RUN} stamp VERSION",
+        f"nothing was changed; to set the version, {RUN} stamp VERSION"
+    )
+    assert err.splitlines() == [
+        pasteable(told),
         "waiting for 0002: app.db is at 0008",
     ]
 
 
 def test_when_time_is_up_the_problems_are_told(two: Path) -> None:
-    assert waited("1") == (1, f"{MISSING}\n", "waiting for 0002: app.db does not exist\n")
+    assert waited("1") == (1, pasteable(f"{MISSING}\n"), "waiting for 0002: app.db does not exist\n")
 
 
 def test_when_time_is_up_no_lock_is_waited_for(two: Path) -> None:

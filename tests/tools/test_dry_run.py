@@ -19,7 +19,20 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Said, add, change, disk, ever_later, heard, in_process, query, running, unraisable, write
+from support import (
+    Said,
+    add,
+    change,
+    disk,
+    ever_later,
+    heard,
+    in_process,
+    pasteable,
+    query,
+    running,
+    unraisable,
+    write,
+)
 
 from vmpilot.migrate import migrate
 
@@ -265,8 +278,10 @@ def same_refusal(*words: str) -> Said:
 
 
 def test_what_the_run_would_refuse_is_refused(chats: Path) -> None:
-    advice = "to go back, run: python -m vmpilot.migrate downgrade base"
-    refused = f"error: cannot upgrade to base: app.db is already at 0001; {advice}\n"
+    advice = "to go back, run: python3 -m vmpilot.migrate downgrade base"
+    refused = pasteable(
+        f"error: cannot upgrade to base: app.db is already at 0001; {advice}\n", migrations=chats
+    )
     assert same_refusal("upgrade", "base") == (1, "", refused)
     write(chats, "0004_broken", "COMMIT;")
     rule = "COMMIT is not allowed here, the runner owns the transaction"
@@ -297,9 +312,9 @@ def test_guards_and_adoption_speak_too(migrations: Path) -> None:
     write(migrations, "0001_tables", "CREATE TABLE IF NOT EXISTS one (a);")
     change("app.db", "CREATE TABLE one (b)")
     found = "app.db is not as this file makes it: - column one.a, + column one.b"
-    remedy = "to take it over as it is, run: python -m vmpilot.migrate stamp 0001"
+    remedy = "to take it over as it is, run: python3 -m vmpilot.migrate stamp 0001"
     said = f"{migrations}/0001_tables.up.sql: {found}; rolled back, app.db is still at base; {remedy}"
-    assert rehearsed()["error"]["message"] == said
+    assert rehearsed()["error"]["message"] == pasteable(said, migrations=migrations)
 
 
 def test_files_that_ask_for_no_transaction(chats: Path) -> None:

@@ -1,4 +1,4 @@
-"""`python -m vmpilot.migrate`: the command line as a process.
+"""`python3 -m vmpilot.migrate`: the command line as a process.
 
 Signals, streams and the exit code; everything else is in cli.
 """

@@ -138,8 +138,7 @@ def current(session: Session) -> str:
     found = f"{len(values)} rows" if len(values) > 1 else f"a value of type {type(values[0]).__name__}"
     shown = ", ".join(repr(value) for value in values[:5])
     raise VersionError(
-        f"{session.database}: alembic_version holds {found} ({shown}), expected one text; {UNCHANGED}; "
-        "to set the version, run: python -m vmpilot.migrate stamp VERSION"
+        f"{session.database}: alembic_version holds {found} ({shown}), expected one text; {UNCHANGED}"
     )
 
 

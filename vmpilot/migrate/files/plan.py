@@ -92,25 +92,6 @@ def number_of(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 32 else None
 
 
-def check_direction(
-    action: str, position: int, goal: int, history: Sequence[Migration], database: str
-) -> None:
-    """Raise VersionError if `action` does not lead from `position` to `goal`."""
-    here, there = _version(history, position), _version(history, goal)
-    if action == "upgrade" and goal < position:
-        raise VersionError(
-            f"cannot upgrade to {there}: {database} is already at {here}; "
-            f"to go back, run: python -m vmpilot.migrate downgrade {there}",
-            version=there,
-        )
-    if action == "downgrade" and goal > position:
-        raise VersionError(
-            f"cannot downgrade to {there}: {database} is only at {here}; "
-            f"to go forward, run: python -m vmpilot.migrate upgrade {there}",
-            version=there,
-        )
-
-
 def head(history: Sequence[Migration]) -> int:
     """Return the position of the newest migration that has files."""
     return max((at for at, migration in enumerate(history, 1) if migration.up), default=0)
@@ -121,7 +102,8 @@ def known(history: Sequence[Migration]) -> str:
     return f"{BASE} to {history[-1].version}" if history else BASE
 
 
-def _version(history: Sequence[Migration], position: int) -> str:
+def version(history: Sequence[Migration], position: int) -> str:
+    """Return the version at a position, or base."""
     return history[position - 1].version if position else BASE
 
 
@@ -132,7 +114,7 @@ def _moved(by: int, history: Sequence[Migration], position: int, database: str) 
     left = len(history) - position if by > 0 else position
     end = "head" if by > 0 else BASE
     raise VersionError(
-        f"cannot move by {by:+}: {database} is at {_version(history, position)}, "
+        f"cannot move by {by:+}: {database} is at {version(history, position)}, "
         f"{left} {'step' if left == 1 else 'steps'} from {end}; nothing was changed",
         version=f"{by:+}",
     )

@@ -18,6 +18,7 @@ from ..errors import MigrationError
 from ..files.plan import Step
 from ..files.script import Script, statements
 from ..tokens import folded, head
+from . import status
 from .play import play, transaction
 from .status import Status
 
@@ -62,9 +63,11 @@ def ended(session: Session, compare: Comparison, step: Step, value: str) -> None
         tables.write(session, Record("adopt", step.version, step.name, value, value))
 
 
-def remedy(step: Step) -> str:
+def remedy(at: Status, step: Step) -> str:
     """Return the way out for who knows that a database is right as it is."""
-    return f"to take it over as it is, run: python -m vmpilot.migrate stamp {step.version}"
+    return (
+        f"to take it over as it is, run: {status.command(at.database, at.directory, f'stamp {step.version}')}"
+    )
 
 
 def _nothing(session: Session, script: Script) -> tuple[str, ...]:

@@ -142,7 +142,7 @@ def _stamp(session: Session, at: Status, goal: int) -> str:
 def current(directory: Directory, database: Any, *, timeout: float) -> Current:
     """Return where a database is; reads only."""
     with reading(database, timeout) as session, snapshot(session):
-        return _current(status.status(session.database, tables.read(session), directory))
+        return _current(status.read(session, directory))
 
 
 def left(directory: Directory, database: Any) -> tuple[Current, str]:
@@ -151,7 +151,7 @@ def left(directory: Directory, database: Any) -> tuple[Current, str]:
     Waits for nobody; reads only.
     """
     with reading(database, 0.0) as session, snapshot(session):
-        at = status.status(session.database, tables.read(session), directory)
+        at = status.read(session, directory)
         note = status.unfinished(at.recorded)
         return _current(at), note.version if note else ""
 
@@ -159,7 +159,7 @@ def left(directory: Directory, database: Any) -> tuple[Current, str]:
 def history(directory: Directory, database: Any, *, timeout: float) -> tuple[Current, tuple[Entry, ...]]:
     """Return where a database is, and every migration as seen from it, oldest first; reads only."""
     with reading(database, timeout) as session, snapshot(session):
-        at = status.status(session.database, tables.read(session), directory)
+        at = status.read(session, directory)
         return _current(at), tuple(_entries(at, session))
 
 

@@ -74,7 +74,7 @@ def planned_again(request: Request, before: Plan, session: Session) -> Plan:
 
     Inside the caller's transaction: nobody else can change what is planned.
     """
-    if tables.read(session) == before.status.recorded:
+    if status.recorded(session, request.directory) == before.status.recorded:
         return before
     return _plan(request, _checked(request, session), before.goal, session)
 
@@ -97,7 +97,7 @@ def is_reversible(at: Status, migration: Migration, session: Session) -> bool:
 
 def _checked(request: Request, session: Session) -> Status:
     """Return the status if the request can be served from it; raise its first problem if not."""
-    at = status.status(session.database, tables.read(session), request.directory)
+    at = status.read(session, request.directory)
     refuse = status.refuse_upgrade if request.action == "upgrade" else status.refuse_downgrade
     refuse(at)
     return at
@@ -111,8 +111,21 @@ def _goal(request: Request, at: Status) -> int:
     if not plain and plan.number_of(target) not in {migration.number for migration in at.timeline}:
         names = revisions(at.directory)
     goal = plan.resolve(target, at.timeline, at.position, names, at.database)
-    plan.check_direction(request.action, at.position, goal, at.timeline, at.database)
+    _check_direction(request.action, at, goal)
     return goal
+
+
+def _check_direction(action: str, at: Status, goal: int) -> None:
+    """Raise VersionError if `action` does not lead to the position `goal`."""
+    here, there = plan.version(at.timeline, at.position), plan.version(at.timeline, goal)
+    if action == "upgrade" and goal < at.position:
+        told, way, back = f"{at.database} is already at {here}", "back", "downgrade"
+    elif action == "downgrade" and goal > at.position:
+        told, way, back = f"{at.database} is only at {here}", "forward", "upgrade"
+    else:
+        return
+    command = status.command(at.database, at.directory, f"{back} {there}")
+    raise VersionError(f"cannot {action} to {there}: {told}; to go {way}, run: {command}", version=there)
 
 
 def _plan(request: Request, at: Status, goal: int, session: Session) -> Plan:

@@ -7,7 +7,8 @@ states. Nothing is written here, and no migration is run.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from ..database.connection import UNCHANGED
+from ..database import tables
+from ..database.connection import UNCHANGED, Session
 from ..database.tables import Record, Recorded
 from ..errors import HistoryError, MigrationError, VersionError
 from ..files.directory import Directory, History, Migration, number_after, shown
@@ -60,6 +61,20 @@ def status(database: str, recorded: Recorded, directory: Directory) -> Status:
     position = sum(migration.number <= reached for migration in timeline)
     known = number == (timeline[position - 1].number if position else -1)
     return Status(database, directory, recorded, timeline, position, reached, known, applied, late)
+
+
+def recorded(session: Session, directory: Directory) -> Recorded:
+    """Return what the two tables say; raise VersionError, with the way out, where that makes no sense."""
+    try:
+        return tables.read(session)
+    except VersionError as error:
+        remedy = command(session.database, directory, "stamp VERSION")
+        raise VersionError(f"{error}; to set the version, run: {remedy}") from error
+
+
+def read(session: Session, directory: Directory) -> Status:
+    """Return the status of the database that is open."""
+    return status(session.database, recorded(session, directory), directory)
 
 
 def at_head(database: str, value: str, directory: Directory) -> Status:
@@ -186,11 +201,12 @@ def unknown(at: Status) -> VersionError:
 
     history, value = at.directory.history, version(at)
     number, newest = number_of(value), history[-1].number if history else -1
-    newer, remedy = "", "to record another version, run: python -m vmpilot.migrate stamp VERSION"
+    stamp = command(at.database, at.directory, "stamp VERSION")
+    newer, remedy = "", f"to record another version, run: {stamp}"
     if number is not None and number > newest:
         newer = "it was upgraded by newer code; "
         if at.known:
-            remedy = "to take it back, run: python -m vmpilot.migrate downgrade head"
+            remedy = f"to take it back, run: {command(at.database, at.directory, 'downgrade head')}"
     elif at.known:
         remedy = f"put the files of {full_name(at.timeline[at.position - 1])} back"
     elif number is None and is_revision(value):
@@ -246,6 +262,13 @@ def _current_number(recorded: Recorded, directory: Directory) -> int | None:
 # --- the wording of problems
 
 
+def command(database: str, directory: Directory, words: str) -> str:
+    """Return a command for a database and these files, as a message shows it."""
+    from . import paste  # needed by messages only
+
+    return paste.command(database, directory.place, words)
+
+
 def _late(at: Status) -> Iterator[HistoryError]:
     free = number_after(at.directory.history)
     for further, migration in enumerate(at.late):
@@ -260,9 +283,8 @@ def _late(at: Status) -> Iterator[HistoryError]:
 
 def _edited(at: Status, migration: Migration) -> HistoryError:
     file = shown(at.directory.place, migration.up)
-    accept = (
-        f", or accept the edit, run: python -m vmpilot.migrate stamp {version(at)}" if has_files(at) else ""
-    )
+    stamp = command(at.database, at.directory, f"stamp {version(at)}")
+    accept = f", or accept the edit, run: {stamp}" if has_files(at) else ""
     return HistoryError(
         f"{file}: edited after it was applied; {UNCHANGED}; write a new migration instead, "
         f"or downgrade below it and upgrade again{accept}",
@@ -286,7 +308,7 @@ def _unfinished(at: Status, note: Record) -> VersionError:
     remedy = "upgrade" if int(note.version) > at.reached else f"downgrade {before}"
     return VersionError(
         f"{at.database}: {full_name(note)} began outside a transaction at {note.at} and was cut short; "
-        f"to run it again from its start, run: python -m vmpilot.migrate {remedy}",
+        f"to run it again from its start, run: {command(at.database, at.directory, remedy)}",
         version=note.version,
     )
 

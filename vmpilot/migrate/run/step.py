@@ -117,7 +117,9 @@ def _perform(
             raise failure(script, total, told, partial(_fate, session, task), advice)
         if differences := compare.differences(session, script):
             told = f"{session.database} is not as this file makes it: {', '.join(differences)}"
-            raise failure(script, total, told, partial(_fate, session, task), adoption.remedy(task.step))
+            raise failure(
+                script, total, told, partial(_fate, session, task), adoption.remedy(plan.status, task.step)
+            )
     except StepError as error:
         error.version = task.step.version
         raise

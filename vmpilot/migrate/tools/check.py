@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
-from ..database import soundness, structure, tables
+from ..database import soundness, structure
 from ..database.connection import Row, Session, interruptible, is_of_the_application, snapshot
 from ..database.names import located
 from ..database.opening import SQLITE3, Connect, reading, scratch, scratch_like
@@ -19,7 +19,7 @@ from ..database.structure import Schema
 from ..database.tables import Recorded
 from ..errors import AccessError, StepError, VersionError
 from ..files import directory as directories
-from ..files.directory import Entry
+from ..files.directory import Directory, Entry
 from ..files.plan import BASE
 from ..files.script import Script, parse
 from ..run import commands, guards, keys, status
@@ -27,8 +27,6 @@ from ..run.play import play, transaction
 from ..run.status import Status, full_name
 from ..tokens import folded
 
-_RUN = "run: python -m vmpilot.migrate"
-_MEND = f"mend it or put a backup back, {_RUN} restore BACKUP"
 _SHOWN = 5
 _PAUSE = 0.1
 _PATIENCE = 0.5
@@ -78,7 +76,7 @@ def check(
     try:
         with reading(where, timeout, connect) as session, _read_anew(session), snapshot(session):
             name = session.database
-            seen = _look(session, "integrity_check" if full else "quick_check")
+            seen = _look(session, directory, "integrity_check" if full else "quick_check")
     except AccessError as error:
         return _health(str(error.database), [Problem("unreadable", str(error))])
     # From here on, nobody who wants to write has to wait for us.
@@ -176,36 +174,38 @@ def _empty(where: Any, timeout: float, connect: Connect) -> Iterator[Session]:
         yield empty
 
 
-def _look(session: Session, pragma: str) -> _Seen:
+def _look(session: Session, directory: Directory, pragma: str) -> _Seen:
     """Read all that is to be judged; judge what needs no files."""
     recorded = live = None
     objects: list[Row] = []
     parentless: dict[str, str] = {}
     found: list[Problem] = []
     damage: list[Problem] = []
+    put_back = status.command(session.database, directory, "restore BACKUP")
+    mend = f"mend it or put a backup back, run: {put_back}"
     with interruptible(session):
         try:
-            recorded = tables.read(session)
+            recorded = status.recorded(session, directory)
         except VersionError as error:
             found.append(Problem("unknown", str(error)))
-        with _unless_lacking(session.database, "schema not compared", found):
+        with _unless_lacking(session.database, "schema not compared", mend, found):
             live = structure.snapshot(session)
             objects, parentless = session.rows(_OBJECTS), _parentless(session)
-        with _unless_lacking(session.database, "foreign keys not checked", found):
+        with _unless_lacking(session.database, "foreign keys not checked", mend, found):
             found += _dangling(session, set(map(folded, parentless.values())))
-        with _unless_lacking(session.database, "pages not checked", damage):
-            damage += _damage(session, pragma)
+        with _unless_lacking(session.database, "pages not checked", mend, damage):
+            damage += _damage(session, pragma, mend)
     return _Seen(recorded, live, objects, list(parentless), found, damage)
 
 
 @contextmanager
-def _unless_lacking(database: str, what: str, found: list[Problem]) -> Iterator[None]:
+def _unless_lacking(database: str, what: str, mend: str, found: list[Problem]) -> Iterator[None]:
     """Say what only the application's own connection can look at, and what is damaged."""
     try:
         yield
     except Exception as error:
         if "malformed" in str(error):
-            found.append(Problem("integrity", f"{database}: {error}; {_MEND}"))
+            found.append(Problem("integrity", f"{database}: {error}; {mend}"))
         elif is_of_the_application(str(error)):
             found.append(Problem("not_compared", f"{database}: {what}: {error}"))
         else:
@@ -266,9 +266,9 @@ def _broken(database: str, found: Iterable[str], passed: Mapping[str, str]) -> I
             yield Problem("broken", f"{database}: {words}")
 
 
-def _damage(session: Session, pragma: str) -> Iterator[Problem]:
+def _damage(session: Session, pragma: str, mend: str) -> Iterator[Problem]:
     if found := soundness.damage(session, pragma):
-        yield Problem("integrity", f"{session.database}: {_some(found)}; {_MEND}")
+        yield Problem("integrity", f"{session.database}: {_some(found)}; {mend}")
 
 
 def _pending(at: Status, exists: bool) -> Iterator[Problem]:
@@ -278,7 +278,10 @@ def _pending(at: Status, exists: bool) -> Iterator[Problem]:
     if pending := [full_name(migration) for migration in status.pending(at)]:
         lacks.append(f"{_count(pending, 'migration')} pending ({_some(pending)})")
     if lacks:
-        yield Problem("pending", f"{at.database}: {', '.join(lacks)}; {_RUN} upgrade")
+        told = ", ".join(lacks)
+        yield Problem(
+            "pending", f"{at.database}: {told}; run: {status.command(at.database, at.directory, 'upgrade')}"
+        )
 
 
 def _compared(

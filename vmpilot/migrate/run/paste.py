@@ -1,0 +1,49 @@
+"""How a message writes a command: pasted anywhere, it acts on the database that the message is about."""
+
+import os
+import shlex
+import sys
+
+from ..database import names
+from ..errors import MigrationError
+from ..files import directory as directories
+from ..files.directory import Place
+
+_MODULE = "vmpilot.migrate"
+
+
+def command(database: str, place: Place, words: str) -> str:
+    """Return a command line for the shell, to be shown behind "run: ".
+
+    The program is written as it was started; in an application, as the module that Python runs. `words` are
+    the command and its arguments. The database and the place of the migrations are named, with their whole
+    paths, unless they are the ones that a shell without any variable of ours would use.
+    """
+    options = []
+    if database == ":memory:" or os.path.abspath(database) != _default():
+        options += ["--database", database if database == ":memory:" else os.path.abspath(database)]
+    if os.path.realpath(str(place)) != os.path.realpath(str(directories.located(None))):
+        options += ["--migrations", os.path.abspath(str(place))]
+    return " ".join([_program(), *map(shlex.quote, options), words])
+
+
+def _default() -> str:
+    try:
+        return names.default()
+    except MigrationError:  # a user without a home
+        return ""
+
+
+def _program() -> str:
+    """Return how this process was started, as far as that was by one of our own ways."""
+    started = sys.argv[0] if sys.argv else ""
+    name = os.path.basename(started)
+    if name == "__main__.py" and _MODULE in sys.orig_argv:
+        return shlex.join(sys.orig_argv[: sys.orig_argv.index(_MODULE) + 1])
+    if name not in ("migrate.sh", "vmpilot-migrate"):
+        return f"python3 -m {_MODULE}"
+    import shutil
+
+    if shutil.which(name) == started:
+        return name
+    return shlex.quote(started) if os.access(started, os.X_OK) else f"sh {shlex.quote(started)}"
