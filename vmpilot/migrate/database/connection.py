@@ -31,7 +31,8 @@ _T = TypeVar("_T")
 class Session(NamedTuple):
     """An open connection in autocommit mode; `timeout` is how many seconds to wait for a lock.
 
-    `ours` tells that the connection was opened here, so that its progress handler is free to use.
+    `ours` tells that the connection was opened here, so that its progress handler is free to use;
+    `handlers` are those that are set, the last one is in force: Python cannot read it.
     """
 
     connection: Any
@@ -39,6 +40,7 @@ class Session(NamedTuple):
     database: str
     timeout: float
     ours: bool = True
+    handlers: "list[Callable[[], int]] | None" = None
 
     @property
     def failures(self) -> tuple[type[Exception], ...]:
@@ -336,25 +338,31 @@ def interruptible(session: Session, tick: Callable[[], None] = nothing) -> Itera
 
     Without a progress handler Python serves no signal before a statement ends; with one, what a
     signal raises is swallowed: https://docs.python.org/3/library/sqlite3.html#sqlite3.Connection.set_progress_handler
-    A caller's connection is left alone: its own handler could not be put back.
+    A caller's connection is left alone: its own handler could not be put back. Inside of another such
+    context its handler is in force, and the outer one again behind it.
     """
     if not session.ours:
         yield
         return
     caught: list[BaseException] = []
     watch = _watch(tick, caught)
+    handlers = [] if session.handlers is None else session.handlers
+    outside = len(handlers)
     try:
         next(watch, None)
         if not caught:
+            handlers.append(watch.__next__)
             session.connection.set_progress_handler(watch.__next__, _INSTRUCTIONS_PER_TICK)
             yield
     except Exception:
         if not caught:
             raise
     finally:
+        del handlers[outside:]
         # Closed already, where a signal kept this from being left at its end.
         with suppress(sqlite3.ProgrammingError):
-            session.connection.set_progress_handler(None, 0)
+            before = handlers[-1] if handlers else None
+            session.connection.set_progress_handler(before, _INSTRUCTIONS_PER_TICK)
         # Here and not by the collector, in which what a signal raises would be lost.
         watch.close()
     if caught:

@@ -16,6 +16,7 @@ from .connection import (
     Session,
     failures,
     in_transaction,
+    interruptible,
     is_held_up,
     is_sqlite3,
     rollback,
@@ -42,7 +43,7 @@ def reading(database: Any, timeout: float, connect: Connect = SQLITE3) -> Iterat
         opened = _reader(database, timeout)
     else:
         opened = _connected(database, database, timeout, connect)
-    with opened as session, translated(session):
+    with opened as session, interruptible(session), translated(session):
         yield session
 
 
@@ -55,7 +56,7 @@ def writing(database: Any, timeout: float) -> Iterator[Session]:
     Raises AccessError.
     """
     opened = _writer(database, timeout) if isinstance(database, str) else _borrowed(database, timeout)
-    with opened as session:
+    with opened as session, interruptible(session):
         with translated(session):
             keys = wait(session, lambda: setting(session, "foreign_keys"))
         try:
@@ -82,7 +83,7 @@ def scratch(
     functions, collations and extensions. Foreign keys are off, as in a run. Raises AccessError if what
     `connect` opens is another database, because nothing may be written to that.
     """
-    with _connected(path, database, timeout, connect) as session:
+    with _connected(path, database, timeout, connect) as session, interruptible(session):
         _check_private(session, path)
         session.run("PRAGMA foreign_keys = OFF")
         yield session
@@ -98,7 +99,8 @@ def _connected(path: str, database: str, timeout: float, connect: Connect) -> It
     if not hasattr(connection, "cursor"):
         raise TypeError(f"connect: expected an open connection, not {type(connection).__name__}")
     with closing(connection), _borrowed(connection, timeout) as session, closing(session.cursor):
-        yield session._replace(database=database, ours=hasattr(connection, "set_progress_handler"))
+        ours = hasattr(connection, "set_progress_handler")
+        yield session._replace(database=database, ours=ours, handlers=[])
 
 
 def _check_private(session: Session, path: str) -> None:
@@ -180,7 +182,7 @@ def _writer(path: str, timeout: float) -> Iterator[Session]:
         except OSError as error:
             raise AccessError(f"{path}: {error.strerror}; {UNCHANGED}", database=path) from error
     with _closed(_connect(path, "rwc")) as (connection, cursor):
-        yield Session(connection, cursor, path, timeout)
+        yield Session(connection, cursor, path, timeout, handlers=[])
 
 
 def _is_default(path: str) -> bool:
@@ -195,7 +197,7 @@ def _reader(path: str, timeout: float) -> Iterator[Session]:
     """Open a file so that looking at it leaves no trace; where there is none, an empty database."""
     opened = _connect(":memory:", "memory") if _is_missing(path) else _connect(path, _reading_mode(path))
     with _closed(opened) as (connection, cursor):
-        yield Session(connection, cursor, path, timeout)
+        yield Session(connection, cursor, path, timeout, handlers=[])
 
 
 def _is_missing(path: str) -> bool:

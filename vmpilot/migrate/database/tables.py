@@ -49,8 +49,15 @@ _INSERT_LOG = (
 _OTHERS = ("sqlite_", "_litestream_", "_cf_")
 # A bare column has a declared type, for which a caller's connection can have a converter: hence each `+`.
 # https://docs.python.org/3/library/sqlite3.html#sqlite3.PARSE_DECLTYPES
-_PRESENT = "SELECT +name FROM main.sqlite_master WHERE name IN (?, ?)"
 _SHAPE = "SELECT +type, +name, +tbl_name, +sql FROM main.sqlite_master WHERE lower(tbl_name) IN (?, ?)"
+# What computes something: whole objects, and parts of a table, told by its words and signs.
+_KINDS = {"view": "is a view", "trigger": "has a trigger"}
+_PARTS = {
+    " VIRTUAL TABLE ": "is a virtual table",
+    " AS (": "has a generated column",
+    " CHECK (": "has a CHECK",
+    " DEFAULT (": "has a default that is computed",
+}
 
 
 class Record(NamedTuple):
@@ -85,7 +92,8 @@ NOTHING = Recorded("", ())
 def read(session: Session) -> Recorded:
     """Return what the tables say, nothing if there are none; reads only.
 
-    Raises VersionError if alembic_version does not hold at most one text.
+    Raises VersionError if alembic_version does not hold at most one text, AccessError if one of them is no
+    plain table.
     """
     present = _present(session)
     if not present:
@@ -107,13 +115,16 @@ def settled(session: Session, migrations: Iterable[tuple[str, str]]) -> str | No
     `migrations` are versions and names: another one under the same number is to be noticed.
 
     With max() the bare column is that of the last row: https://www.sqlite.org/lang_select.html#bareagg
+    Raises AccessError if one of the two is no plain table.
     """
+    if _present(session) != TABLES.keys():
+        return None
     try:
         ((value, logged, others, last, _),) = wait(session, lambda: session.rows(_SETTLED))
     except MigrationError:
         raise
     except Exception as error:
-        if "no such" in str(error):  # a table is missing
+        if "no such" in str(error):  # a column is missing
             return None
         raise
     wanted = "/".join(f"{version}_{name}" for version, name in migrations)
@@ -203,10 +214,12 @@ class Content(NamedTuple):
 
 
 def content(session: Session) -> Content:
-    """Return shape and rows of both tables, whatever has become of them."""
+    """Return shape and rows of both tables, whatever has become of them; none of what is no plain table."""
     shape = session.rows(_SHAPE, tuple(TABLES))
+    if any(_oddity(*row) for row in shape):
+        return Content(tuple(sorted(shape, key=repr)), (), ())
     value = _spelled(session, "alembic_version", ("version_num",))
-    return Content(tuple(sorted(shape)), value, _spelled(session, "migration_log", ("id", *LOG_COLUMNS)))
+    return Content(tuple(sorted(shape, key=repr)), value, _spelled(session, "migration_log", ("id", *LOG_COLUMNS)))
 
 
 def _spelled(session: Session, name: str, columns: Iterable[str]) -> tuple[tuple[Any, ...], ...]:
@@ -249,7 +262,32 @@ def names(session: Session) -> set[str]:
 
 
 def _present(session: Session) -> set[str]:
-    return {name for (name,) in session.rows(_PRESENT, tuple(TABLES))}
+    """Return which of the two tables there are; nothing else looks at one before this has been asked.
+
+    A view, a trigger or an expression is a program of whoever wrote the database, and it would run with all
+    that is read and written here. Raises AccessError for what is more than a plain table.
+    """
+    found = session.rows(_SHAPE, tuple(TABLES))
+    for row in found:
+        if oddity := _oddity(*row):
+            told = f"{row[2].lower()} {oddity}, expected a plain table; {UNCHANGED}"
+            raise AccessError(f"{session.database}: {told}", database=session.database)
+    return {name.lower() for kind, name, _, _ in found if kind == "table"}
+
+
+def _oddity(kind: str, name: str, table: str, sql: str | None) -> str:
+    """Return what makes one of the two tables, or an index on it, more than a plain one, or nothing."""
+    if sql is None or sql == TABLES.get(name):  # an index that a constraint made; our own text
+        return ""
+    if kind in _KINDS:
+        return _KINDS[kind]
+    from ..tokens import tokens  # not loaded where the text is our own
+
+    texts = [token.text.upper() for token in tokens(sql) if token.kind in ("word", "sign")]
+    if kind == "index":
+        return "has an index on an expression" if texts.count("(") > 1 or "WHERE" in texts else ""
+    said = f" {' '.join(texts)} "
+    return next((told for words, told in _PARTS.items() if words in said), "")
 
 
 def _log(session: Session) -> tuple[Record, ...]:

@@ -57,12 +57,12 @@ class Plan(NamedTuple):
 def planned(request: Request, session: Session) -> Plan:
     """Return the plan that fulfils a request; where there is nothing to do, it has no tasks."""
     directory = request.directory
-    if request.target == "head":
-        named = ((migration.version, migration.name) for migration in directory.history)
-        if (value := tables.settled(session, named)) is not None:
-            there = status.at_head(session.database, value, directory)
-            return Plan(there, there.reached, ())
     with snapshot(session):
+        if request.target == "head":
+            named = ((migration.version, migration.name) for migration in directory.history)
+            if (value := tables.settled(session, named)) is not None:
+                there = status.at_head(session.database, value, directory)
+                return Plan(there, there.reached, ())
         at = _checked(request, session)
         position = _goal(request, at)
         goal = at.timeline[position - 1].number if position else -1
