@@ -4,6 +4,7 @@ The only SQL that touches them lives here; what follows from their rows is decid
 Every function works inside the caller's transaction.
 """
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -50,6 +51,9 @@ _OTHERS = ("sqlite_", "_litestream_", "_cf_")
 # A bare column has a declared type, for which a caller's connection can have a converter: hence each `+`.
 # https://docs.python.org/3/library/sqlite3.html#sqlite3.PARSE_DECLTYPES
 _SHAPE = "SELECT +type, +name, +tbl_name, +sql FROM main.sqlite_master WHERE lower(tbl_name) IN (?, ?)"
+# What stands in a text of the log: no more characters than the name of a file has, and only those that it
+# can have (see files.directory).
+_FIT = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{0,255}")
 # What computes something: whole objects, and parts of a table, told by its words and signs.
 _KINDS = {"view": "is a view", "trigger": "has a trigger"}
 _PARTS = {
@@ -215,11 +219,14 @@ class Content(NamedTuple):
 
 def content(session: Session) -> Content:
     """Return shape and rows of both tables, whatever has become of them; none of what is no plain table."""
-    shape = session.rows(_SHAPE, tuple(TABLES))
-    if any(_oddity(*row) for row in shape):
-        return Content(tuple(sorted(shape, key=repr)), (), ())
+    found = session.rows(_SHAPE, tuple(TABLES))
+    shape = tuple(sorted(found, key=repr))
+    if any(_oddity(*row) for row in found):
+        return Content(shape, (), ())
     value = _spelled(session, "alembic_version", ("version_num",))
-    return Content(tuple(sorted(shape, key=repr)), value, _spelled(session, "migration_log", ("id", *LOG_COLUMNS)))
+    return Content(
+        tuple(sorted(shape, key=repr)), value, _spelled(session, "migration_log", ("id", *LOG_COLUMNS))
+    )
 
 
 def _spelled(session: Session, name: str, columns: Iterable[str]) -> tuple[tuple[Any, ...], ...]:
@@ -307,5 +314,5 @@ def _is_ours(action: object, version: object, *values: object) -> bool:
         return False
     named = version.isascii() and version.isdigit() and len(version) <= 32
     return (named or (not version and action in ("stamp", "adopt"))) and all(
-        isinstance(text, str) for text in texts
+        isinstance(text, str) and _FIT.fullmatch(text) for text in texts
     )

@@ -64,7 +64,8 @@ class Script(NamedTuple):
     a file of any size at about its own size in memory. `words` are the lower-case words of all
     statements that do more than handle rows: what a reader needs to know which guards apply.
     `irreversible`, `unguarded` and `keys_on` are the reasons behind these directives (the last is
-    foreign-keys-on), empty where there is none.
+    foreign-keys-on), empty where there is none. `kept` tells that it comes from a database, which is not
+    trusted, and not from a file.
     """
 
     file: str
@@ -77,6 +78,7 @@ class Script(NamedTuple):
     irreversible: str
     unguarded: str = ""
     keys_on: str = ""
+    kept: bool = False
 
 
 def parse(file: str, data: bytes, direction: str) -> Script:

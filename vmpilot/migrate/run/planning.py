@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..database import tables
 from ..database.connection import UNCHANGED, Session, snapshot
-from ..errors import HistoryError, VersionError
+from ..errors import HistoryError, StepError, VersionError
 from ..files import plan
 from ..files.directory import Directory, Migration, shown
 from ..files.plan import BASE, Step
@@ -90,7 +90,7 @@ def is_reversible(at: Status, migration: Migration, session: Session) -> bool:
     """Tell whether `downgrade` could undo a migration."""
     try:
         _down(at, migration, session)
-    except VersionError:
+    except (VersionError, StepError):
         return False
     return True
 
@@ -211,17 +211,40 @@ def _is_past(at: Status, migration: Migration) -> bool:
 
 
 def _kept_down(at: Status, migration: Migration, kept: tuple[str, str], refusal: str) -> "Script":
+    """Return a down script of the log; raise StepError if it would do more than change its database."""
     from ..files.script import checksum, parse
 
     text, mark = kept
     record = at.applied.get(migration.number, migration)
-    script = parse(f"migration_log/{status.full_name(record)}.down.sql", text.encode(), "down")
+    try:
+        script = parse(f"migration_log/{status.full_name(record)}.down.sql", text.encode(), "down")
+    except HistoryError as error:  # nothing that was ever applied
+        told = f"{refusal}: {error}; {UNCHANGED}"
+        raise StepError(told, file=error.file, line=error.line, version=migration.version) from error
     if checksum(script) != mark:
         raise VersionError(
             f"{refusal}: the down script that {at.database} kept was changed since; {UNCHANGED}",
             version=migration.version,
         )
-    return script
+    _refuse_beyond(script, migration, refusal)
+    return script._replace(kept=True)
+
+
+def _refuse_beyond(script: "Script", migration: Migration, refusal: str) -> None:
+    """Raise StepError for a statement that would reach beyond its database, whatever then runs it."""
+    from ..database.confined import ASKED, forbidden
+    from ..files.script import line, shortened, statements
+
+    for index, text in enumerate(statements(script)):
+        if what := forbidden(text):
+            number = line(script, index)
+            raise StepError(
+                f"{refusal}: {script.file}:{number}: {what}: {ASKED}; {UNCHANGED}",
+                file=script.file,
+                line=number,
+                version=migration.version,
+                statement=shortened(text),
+            )
 
 
 @contextmanager

@@ -5,8 +5,9 @@ with the same settings, interrupts and errors. What it means for the database is
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+from ..database.confined import ASKED, confined
 from ..database.connection import (
     Session,
     commit,
@@ -58,11 +59,13 @@ def play(
     done = 0
     failures = session.failures
     known = others(session)
+    within: AbstractContextManager[list[str]] = confined(session) if script.kept else nullcontext([])
     run = _inside(session) if script.transactional else _outside(session, fate)
     with (
         interruptible(session, lambda: tick(done)),
         settings_kept(session, script.words),
         schema_kept(session, script.words),
+        within as denied,
     ):
         for text in statements(script):
             try:
@@ -74,7 +77,8 @@ def play(
             except MigrationError:
                 raise
             except failures as error:
-                raise failure(script, done, words(error), fate) from error
+                reason = f"{denied[0]}: {ASKED}" if denied else words(error)
+                raise failure(script, done, reason, fate) from error
             if in_transaction(session) != script.transactional:
                 _mend_transaction(session, script, done, fate)
             if returned and _kept_from_wal(session, script, text):

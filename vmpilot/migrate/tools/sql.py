@@ -8,19 +8,21 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..database import tables
-from ..database.connection import refusal
+from ..database.confined import ASKED, called
+from ..database.connection import UNCHANGED, Session, refusal
 from ..database.opening import reading, scratch
 from ..database.settings import SETTINGS, setting
 from ..database.tables import Record
-from ..errors import HistoryError, printable
+from ..errors import AccessError, HistoryError, StepError, printable
 from ..files.script import Script, checksum, line, statements
 from ..run.planning import Request, Task, planned
-from ..tokens import alone, folded, head, unusual
+from ..tokens import alone, folded, head, plain, unusual
 
 _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 # Settings by which a shell, or the .sqliterc of its user, can make a statement do something else.
 _MEANING = ("ignore_check_constraints", "legacy_alter_table", "recursive_triggers", "trusted_schema")
 _TEMPORARY = frozenset(("temp", "temporary"))
+_SCHEMA = "SELECT +type, +name, +sql FROM main.sqlite_master WHERE sql IS NOT NULL ORDER BY name"
 _ENDINGS = ("/", "go")
 _PARAMETERS = "?:@$"
 
@@ -37,6 +39,8 @@ def script(request: Request, database: Any, *, timeout: float) -> list[str]:
             return [f"-- {session.database!a}: nothing to do"]
         for task in tasks:
             _check(task.script)
+            _refuse_unseen(task)
+        _refuse_commands(session)
         missing = tables.missing(session)
         words = frozenset(_MEANING).union(*(task.script.words for task in tasks))
         settings = {name: setting(session, name) for name in sorted(SETTINGS & words)} | {"foreign_keys": "0"}
@@ -143,6 +147,24 @@ def _check(script: Script) -> None:
             number = line(script, index, place)
             what = f"--sql cannot say this to the sqlite3 shell: {reason}"
             raise HistoryError(f"{script.file}:{number}: {what}", file=script.file, line=number)
+
+
+def _refuse_unseen(task: Task) -> None:
+    """Raise StepError where a script that the database kept writes the schema itself: as text, unseen."""
+    if task.script.kept and "writable_schema" in task.script.words:
+        what = f"PRAGMA writable_schema in the sqlite3 shell: {ASKED}; {UNCHANGED}"
+        raise StepError(f"{task.script.file}: {what}", file=task.script.file, version=task.step.version)
+
+
+def _refuse_commands(session: Session) -> None:
+    """Raise AccessError where a trigger or a view calls a function by which only the shell runs a command.
+
+    https://www.sqlite.org/cli.html#the_edit_sql_function
+    """
+    for kind, name, sql in session.rows(_SCHEMA):
+        if what := called(sql):
+            told = f"{kind} {plain(name)} calls {what}, which the sqlite3 shell would run; {UNCHANGED}"
+            raise AccessError(f"{session.database}: {told}", database=session.database)
 
 
 def _misread(text: str) -> Iterator[tuple[int, str]]:
