@@ -23,6 +23,7 @@ _OF_THE_APPLICATION = (
 _LONGEST_PAUSE = 0.05
 _INSTRUCTIONS_PER_TICK = 50_000
 _CHUNK = 256
+_MOST_INSTRUCTIONS = 1_000_000
 
 Row = tuple[Any, ...]
 _T = TypeVar("_T")
@@ -65,10 +66,10 @@ class Session(NamedTuple):
         found = self.rows(sql, parameters)
         return found[0][0] if found else None
 
-    def chunks(self, sql: str) -> Iterator[list[Row]]:
-        """Yield the rows of a query piece by piece: they may be many."""
+    def chunks(self, sql: str, most: int = _CHUNK) -> Iterator[list[Row]]:
+        """Yield the rows of a query piece by piece, at most so many at once: they may be many."""
         self.cursor.execute(sql)
-        while chunk := self.cursor.fetchmany(_CHUNK):
+        while chunk := self.cursor.fetchmany(most):
             yield chunk
 
     def columns(self, sql: str) -> list[str]:
@@ -144,15 +145,35 @@ def refusal(session: Session, sql: str) -> str:
 
     Never the same text twice: a module keeps what it compiled, and EXPLAIN does not notice that the
     schema has changed since (SQLite 3.40 even crashes on it).
+    What takes too many instructions is refused too.
     """
     try:
-        session.cursor.execute(f"EXPLAIN {sql} -- {time.perf_counter_ns()}")
-        with suppress(*session.failures):
-            session.cursor.fetchall()
+        with limited(session, instructions=_MOST_INSTRUCTIONS):
+            session.cursor.execute(f"EXPLAIN {sql} -- {time.perf_counter_ns()}")
+            with suppress(*session.failures):
+                session.cursor.fetchall()
         session.run("SELECT 1")  # until the next query libsql keeps what it explained open, and tables locked
     except session.failures as error:
         return words(error)
     return ""
+
+
+@contextmanager
+def limited(session: Session, *, instructions: int = 0, length: int = 0) -> Iterator[None]:
+    """Let SQLite compile to no more instructions, and make no longer value, than so many; 0 is no limit.
+
+    A generated column that names others stands for all that these stand for, and a value that is computed
+    can be as long as SQLite lets it. It says then that it has no memory, or that a value is too big:
+    https://www.sqlite.org/c3ref/c_limit_attached.html Some modules know no limits.
+    """
+    set_limit: Any = getattr(session.connection, "setlimit", None)
+    asked = {sqlite3.SQLITE_LIMIT_VDBE_OP: instructions, sqlite3.SQLITE_LIMIT_LENGTH: length}
+    before = {name: set_limit(name, most) for name, most in asked.items() if set_limit and most}
+    try:
+        yield
+    finally:
+        for name, most in before.items():
+            set_limit(name, most)
 
 
 def is_sqlite3(connection: Any) -> bool:

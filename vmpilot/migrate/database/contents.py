@@ -2,21 +2,29 @@
 
 Only reading lives here. What is compared are values by the name of their column, never shown: a row is
 somebody's data.
+
+A small database can compute rows without end and values of gigabytes: in generated columns, and in what a
+virtual table makes of a view. So reading has a bound that grows with the size of the database, far above
+what stored rows need.
 """
 
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from ..tokens import folded, plain, quoted
-from .connection import Session
+from .connection import Session, interruptible, limited
 from .structure import Schema
 
 _Columns = dict[str, "array[int]"]
 Contents = dict[str, _Columns]
 
+_INSTRUCTIONS = 5_000_000
+_TICKS, _BYTES_PER_TICK = 1000, 100
+_LEAST, _FACTOR = 1 << 26, 100  # bytes of text: at least, and for each byte of the database
+_ROWS = 256  # read at once
 _NUMBER = "number of rows"  # stands for a column whose values are all the same
 
 
@@ -24,7 +32,7 @@ def counts(session: Session, schema: Schema) -> dict[str, int]:
     """Count the rows of each table; one that cannot be read is left out."""
     found: dict[str, int] = {}
     for table in _tables(schema):
-        with suppress(*session.failures):
+        with suppress(*session.failures), _bounded(session):
             found[table] = session.value(f"SELECT count(*) FROM main.{quoted(table)}")
     return found
 
@@ -32,14 +40,38 @@ def counts(session: Session, schema: Schema) -> dict[str, int]:
 def contents(session: Session, schema: Schema) -> Contents:
     """Return a hash of each value, by table and column, eight bytes each; good for this process only.
 
-    A table that cannot be read has no columns.
+    A table that cannot be read, or computes too much, has no columns.
     """
     found: Contents = {}
     for table in _tables(schema):
         found[table] = {}
-        with suppress(*session.failures):
+        with suppress(*session.failures), _bounded(session):
             found[table] = _hashes(session, f"main.{quoted(table)}")
     return found
+
+
+def unread(*found: Contents) -> tuple[str, ...]:
+    """Name the tables whose rows could not be read in one of these contents."""
+    return tuple(sorted({table for each in found for table, columns in each.items() if not columns}))
+
+
+@contextmanager
+def _bounded(session: Session) -> Iterator[None]:
+    """Let what is computed inside go only so far; OverflowError if it goes further."""
+    left = _TICKS + _size(session) // _BYTES_PER_TICK
+
+    def tick() -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OverflowError("too much work")
+
+    with limited(session, instructions=_INSTRUCTIONS), interruptible(session, tick):
+        yield
+
+
+def _size(session: Session) -> int:
+    return int(session.value("PRAGMA main.page_count")) * int(session.value("PRAGMA main.page_size"))
 
 
 def _tables(schema: Schema) -> list[str]:
@@ -52,9 +84,17 @@ def _hashes(session: Session, table: str) -> _Columns:
     literal = "iif(typeof({0}) = 'text', 't' || hex({0}), quote({0})) AS v"
     columns = [array("q") for _ in names]
     asked = ", ".join(literal.format(quoted(name)) for name in names)
-    for chunk in session.chunks(f"SELECT {asked} FROM {table}"):
-        for column, values in zip(columns, zip(*chunk, strict=True), strict=True):
-            column.extend(map(hash, values))
+    size = _size(session)
+    longest = max(2 * size + 1000, _LEAST // len(names))  # a literal has two digits for each byte
+    rows = max(1, min(_ROWS, _LEAST // (longest * len(names)))) if size < _LEAST else _ROWS
+    left = _LEAST + _FACTOR * size
+    with limited(session, length=longest):
+        for chunk in session.chunks(f"SELECT {asked} FROM {table}", rows):
+            for column, values in zip(columns, zip(*chunk, strict=True), strict=True):
+                column.extend(map(hash, values))
+                left -= sum(map(len, values)) + 8 * len(values)
+            if left < 0:
+                raise OverflowError("too much text")
     return dict(zip(map(folded, names), columns, strict=True))
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from ..tokens import Token, folded, mentioned, plain, tokens, unquoted
 from . import meaning, tables
 from .connection import Session
+from .expansion import overgrown
 from .meaning import name as _name
 from .meaning import word as _word
 
@@ -194,6 +195,7 @@ def _line(before: Fact | None, after: Fact | None) -> str:
 
 # A bare column has a declared type, for which a caller's connection can have a converter: hence each `+`.
 _OBJECTS = "SELECT +type, +name, +tbl_name, +sql FROM main.sqlite_schema"
+# To tell the columns of views, which nobody asked for, SQLite compiles them all.
 _SHADOWS = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow'"
 _COLUMNS = """
 SELECT n.name, c.name, c.type, c."notnull", c.dflt_value, c.pk, c.hidden
@@ -217,7 +219,7 @@ def _objects(session: Session, only: Collection[str] | None) -> list[_Object]:
     virtual = {
         name: sql for kind, name, _, sql in found if kind == "table" and sql.startswith("CREATE VIRTUAL")
     }
-    if virtual:
+    if virtual and not overgrown((kind, name, sql) for kind, name, _, sql in found if kind == "view"):
         with suppress(*session.failures):  # SQLite before 3.37 cannot tell them: they are tables like others
             left_out.update(folded(name) for (name,) in session.rows(_SHADOWS))
         for name, sql in virtual.items():

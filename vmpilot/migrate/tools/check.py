@@ -259,11 +259,16 @@ def _uncompiled(empty: Session, objects: Sequence[Row]) -> Iterator[str]:
 
 def _broken(database: str, found: Iterable[str], passed: Mapping[str, str]) -> Iterator[Problem]:
     """Yield what does not work; what a file says may be left is a remark with its reason."""
+    untried = list[str]()
     for words in found:
-        if words in passed:
+        if words.endswith(guards.UNTRIED):
+            untried.append(words.removesuffix(f" does not compile: {guards.UNTRIED}"))
+        elif words in passed:
             yield Problem(_REMARK, f"{database}: {words}; unguarded: {passed[words]}")
         else:
             yield Problem("broken", f"{database}: {words}")
+    if untried:
+        yield Problem(_REMARK, f"{database}: too much to compile, so this was not tried: {_some(untried)}")
 
 
 def _damage(session: Session, pragma: str, mend: str) -> Iterator[Problem]:

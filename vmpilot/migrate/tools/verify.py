@@ -193,6 +193,7 @@ def _verdict(session: Session, pair: _Pair, integrity: guards.Integrity | None) 
     before = _look(session, reach, integrity)
     remarks: tuple[str, ...] = tuple(_remarks(pair))
     loses: tuple[str, ...] = ()
+    unread = contents.unread(before.contents)
     with _moment(session, pair, "vmpilot_before") as back:
         first = _run(session, up, reach, before)
         problems = first.problems
@@ -209,6 +210,8 @@ def _verdict(session: Session, pair: _Pair, integrity: guards.Integrity | None) 
             problems = tuple(_problems_of_down(up, down, chance))
             remarks += tuple(_left_behind(down, chance)) if not problems else ()
             loses = tuple(contents.lost(first.contents, seen.undone.contents).values())
+            unread = contents.unread(*(state.contents for state in seen))
+        remarks += tuple(f"rows of {table} not compared: they cannot be read to the end" for table in unread)
     rows = tuple((table, before.rows.get(table, 0), count) for table, count in sorted(first.rows.items()))
     verdict = Verdict(migration.version, migration.name, not problems, problems, remarks, rows, loses)
     return verdict, first
