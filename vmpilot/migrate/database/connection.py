@@ -72,11 +72,6 @@ class Session(NamedTuple):
         while chunk := self.cursor.fetchmany(most):
             yield chunk
 
-    def columns(self, sql: str) -> list[str]:
-        """Return the names of what a query returns."""
-        self.run(sql)
-        return [column[0] for column in self.cursor.description]
-
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> bool:
         """Run a statement to its end, and tell whether it returned rows; these are not read.
 

@@ -3,9 +3,8 @@
 Only reading lives here. What is compared are values by the name of their column, never shown: a row is
 somebody's data.
 
-A small database can compute rows without end and values of gigabytes: in generated columns, and in what a
-virtual table makes of a view. So reading has a bound that grows with the size of the database, far above
-what stored rows need.
+A small database can compute rows without end and values of gigabytes: in a virtual table over a view. So
+reading has a bound that grows with the size of the database, far above what stored rows need.
 """
 
 from array import array
@@ -21,10 +20,11 @@ from .structure import Schema
 _Columns = dict[str, "array[int]"]
 Contents = dict[str, _Columns]
 
-_INSTRUCTIONS = 5_000_000
+_INSTRUCTIONS = 1_000_000
 _TICKS, _BYTES_PER_TICK = 1000, 100
-_LEAST, _FACTOR = 1 << 26, 100  # bytes of text: at least, and for each byte of the database
+_LEAST, _FACTOR = 1 << 24, 100  # bytes of text: at least, and for each byte of the database
 _ROWS = 256  # read at once
+_STORED = 3  # a generated column: https://www.sqlite.org/pragma.html#pragma_table_xinfo
 _NUMBER = "number of rows"  # stands for a column whose values are all the same
 
 
@@ -46,7 +46,7 @@ def contents(session: Session, schema: Schema) -> Contents:
     for table in _tables(schema):
         found[table] = {}
         with suppress(*session.failures), _bounded(session):
-            found[table] = _hashes(session, f"main.{quoted(table)}")
+            found[table] = _hashes(session, table)
     return found
 
 
@@ -79,7 +79,14 @@ def _tables(schema: Schema) -> list[str]:
 
 
 def _hashes(session: Session, table: str) -> _Columns:
-    names = session.columns(f"SELECT * FROM {table} LIMIT 0")
+    """Return the hashes of what is stored; what is computed when it is read follows from that and the schema.
+
+    https://www.sqlite.org/gencol.html#virtual_versus_stored_columns
+    """
+    found = session.rows(f"PRAGMA main.table_xinfo({quoted(table)})")
+    names = [row[1] for row in found if row[6] in (0, _STORED)]
+    if not names:
+        return {}
     # As SQL literals, because 1, 1.0, '1' and x'31' differ, and text need not be UTF-8.
     literal = "iif(typeof({0}) = 'text', 't' || hex({0}), quote({0})) AS v"
     columns = [array("q") for _ in names]
@@ -89,7 +96,7 @@ def _hashes(session: Session, table: str) -> _Columns:
     rows = max(1, min(_ROWS, _LEAST // (longest * len(names)))) if size < _LEAST else _ROWS
     left = _LEAST + _FACTOR * size
     with limited(session, length=longest):
-        for chunk in session.chunks(f"SELECT {asked} FROM {table}", rows):
+        for chunk in session.chunks(f"SELECT {asked} FROM main.{quoted(table)}", rows):
             for column, values in zip(columns, zip(*chunk, strict=True), strict=True):
                 column.extend(map(hash, values))
                 left -= sum(map(len, values)) + 8 * len(values)

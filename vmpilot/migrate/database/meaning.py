@@ -236,10 +236,19 @@ def _boolean(found: Tokens, names: Names) -> Tokens:
 
 
 def _bare(found: Tokens) -> Tokens:
-    """Return tokens without the parentheses around all of them."""
-    while len(found) > 2 and found[0].text == "(" and _closing(found, 0) == len(found) - 1:
-        found = found[1:-1]
-    return found
+    """Return tokens without the parentheses around all of them; looks at each once."""
+    if not found or found[0].text != "(":
+        return found
+    opened, closing = list[int](), dict[int, int]()
+    for at, token in enumerate(found):
+        if token.text == "(":
+            opened.append(at)
+        elif token.text == ")" and opened:
+            closing[opened.pop()] = at
+    layers, end = 0, len(found) - 1
+    while end - 2 * layers > 1 and closing.get(layers) == end - layers:
+        layers += 1
+    return found[layers : end + 1 - layers] if layers else found
 
 
 def _closing(found: Tokens, start: int) -> int:

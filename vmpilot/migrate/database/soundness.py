@@ -8,9 +8,10 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ..tokens import quoted
-from .connection import Session
+from .connection import Session, limited
 
 _ENOUGH = 100
+_LONGEST = 1 << 24  # bytes of a value
 _BOOLEANS = {"true": 1, "false": 0}
 _VALUES = ("NULL value in ", "NUMERIC value in ")
 
@@ -33,16 +34,19 @@ def damage(session: Session, pragma: str) -> tuple[str, ...]:
     """
     doubtful: set[str] = set()
     found: list[str] = []
-    # Without a limit of our own, a hundred findings that are not so would hide one that is.
-    for chunk in session.chunks(f"PRAGMA {pragma}({(1 << 31) - 1})"):
-        for (words,) in chunk:
-            told = " ".join(str(words).split())
-            if told.startswith(_VALUES):
-                doubtful.add(told)
-            elif told != "ok":
-                found.append(told)
-        if len(found) >= _ENOUGH:
-            break
+    # What a CHECK or an index computes can be longer than the whole database; that is not looked at.
+    size = int(session.value("PRAGMA main.page_count")) * int(session.value("PRAGMA main.page_size"))
+    with limited(session, length=max(_LONGEST, 2 * size)):
+        # Without a limit of our own, a hundred findings that are not so would hide one that is.
+        for chunk in session.chunks(f"PRAGMA {pragma}({(1 << 31) - 1})"):
+            for (words,) in chunk:
+                told = " ".join(str(words).split())
+                if told.startswith(_VALUES):
+                    doubtful.add(told)
+                elif told != "ok":
+                    found.append(told)
+            if len(found) >= _ENOUGH:
+                break
     if doubtful:
         known = {f"{column.table}.{column.name}": column for column in _columns(session)}
         found += [told for told in sorted(doubtful) if not _is_refuted(session, told, known)]

@@ -12,7 +12,7 @@ from itertools import groupby, islice, pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from ..tokens import Token, folded, mentioned, plain, tokens, unquoted
+from ..tokens import Token, folded, mentioned, plain, statements, tokens, unquoted
 from . import meaning, tables
 from .connection import Session
 from .expansion import overgrown
@@ -225,10 +225,17 @@ def _objects(session: Session, only: Collection[str] | None) -> list[_Object]:
         for name, sql in virtual.items():
             left_out -= {f"{folded(name)}_{part}" for part in meaning.disowned(sql)}
     return [
-        ("virtual table" if name in virtual else kind, name, table, sql)
+        ("virtual table" if name in virtual else kind, name, table, _first(sql) if ";" in sql else sql)
         for kind, name, table, sql in found
         if not name.startswith("sqlite_") and folded(table) not in left_out
     ]
+
+
+def _first(sql: str) -> str:
+    """Return the one statement that SQLite reads of the text of an object: behind it can stand anything."""
+    for start, end, _ in statements(sql):
+        return sql[start:end] if end >= 0 else sql
+    return sql
 
 
 def _each(session: Session, query: str, names: Collection[str]) -> defaultdict[str, _Rows]:
