@@ -6,6 +6,7 @@ texts, whatever module it is of.
 
 import os
 import sqlite3
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Any
@@ -177,12 +178,25 @@ def _closed(connection: sqlite3.Connection) -> Iterator[tuple[sqlite3.Connection
 @contextmanager
 def _writer(path: str, timeout: float) -> Iterator[Session]:
     if _is_default(path):
-        try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-        except OSError as error:
-            raise AccessError(f"{path}: {error.strerror}; {UNCHANGED}", database=path) from error
+        _make_private(path)
     with _closed(_connect(path, "rwc")) as (connection, cursor):
         yield Session(connection, cursor, path, timeout, handlers=[])
+
+
+def _make_private(path: str) -> None:
+    """Make the default database, and its directory, for this user alone; what is there keeps its mode.
+
+    Chats are private, and SQLite gives what it creates the mode that the umask leaves, to a log and a journal
+    that of the database: https://www.sqlite.org/src/file/src/os_unix.c The umask is of the whole process, in
+    which other threads create files. Not opened, because closing it would drop the locks that another thread
+    may have by then: https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks
+    """
+    try:
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    except OSError as error:
+        raise AccessError(f"{path}: {error.strerror}; {UNCHANGED}", database=path) from error
+    with suppress(OSError):  # it is there; or SQLite will tell what is wrong
+        os.mknod(path, stat.S_IFREG | 0o600)
 
 
 def _is_default(path: str) -> bool:
