@@ -12,7 +12,7 @@ from typing import Any
 from ..database.connection import UNCHANGED
 from ..database.names import located
 from ..database.opening import SQLITE3, Connect
-from ..errors import AccessError, MigrationError, printable
+from ..errors import AccessError, MigrationError
 from ..files import directory as directories
 from ..files.directory import Directory
 from ..files.plan import BASE
@@ -219,4 +219,5 @@ def _connect(options: Namespace) -> Connect:
 
 def _say_what_is_used(options: Namespace, database: str, place: directories.Place) -> None:
     if options.verbose:
-        text.say(f"database: {printable(database)}\nmigrations: {printable(str(place))}")
+        text.say(f"database: {database}")
+        text.say(f"migrations: {place}")

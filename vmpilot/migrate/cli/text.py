@@ -61,9 +61,9 @@ def _print(lines: Iterable[str]) -> None:
 
 
 def say(line: str) -> None:
-    """Print a message, which is no result: where standard error is closed, nowhere."""
+    """Print a message of one line, which is no result: where standard error is closed, nowhere."""
     if sys.stderr:
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 def _said(lines: Iterable[str]) -> list[str]:
@@ -153,7 +153,7 @@ def saved(database: str, backups: "Sequence[Saved]") -> Reply:
     """Return the backups that there are of a database."""
     data = {"database": database, "backups": [backup._asdict() for backup in backups]}
     lines = [f"{_local(backup.taken_at)}  {_bytes(backup.bytes)}  {backup.path}" for backup in backups]
-    return Reply(data, lines or [f"no backups of {database}"])
+    return Reply(data, _said(lines or [f"no backups of {database}"]))
 
 
 def backed_up(backup: "Backup") -> str:
@@ -378,4 +378,7 @@ def _local(moment: str | None) -> str:
         return ""
     from datetime import datetime
 
-    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError):  # whatever else a database holds there
+        return printable(moment)

@@ -21,7 +21,7 @@ from ..database.connection import (
     undone,
 )
 from ..database.tables import Record
-from ..errors import StepError
+from ..errors import StepError, printable
 from ..files.plan import Progress, Report, Step
 from ..files.script import Script, checksum, line
 from . import adoption, guards
@@ -86,7 +86,8 @@ def _log(database: str, step: Step) -> None:
     """Log a step, if anybody can be listening: nobody has configured a module that is not loaded."""
     if logging := sys.modules.get("logging"):
         logger = logging.getLogger("vmpilot.migrate")
-        logger.info("%s: %s %s %s, %.3f s", database, step.action, step.version, step.name, step.took)
+        names = map(printable, (database, step.action, step.version, step.name))
+        logger.info("%s: %s %s %s, %.3f s", *names, step.took)
 
 
 def _perform(

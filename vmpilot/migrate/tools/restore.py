@@ -22,7 +22,7 @@ from ..database.connection import (
 from ..database.names import located
 from ..database.opening import reading, writing
 from ..database.tables import NOTHING
-from ..errors import AccessError, MigrationError, VersionError
+from ..errors import AccessError, MigrationError, VersionError, printable
 from ..files import directory as directories
 from ..files.directory import Directory
 from ..files.plan import BASE
@@ -104,7 +104,7 @@ def _saved(database: str, entries: "Iterator[os.DirEntry[str]]") -> Iterator[Sav
 def _log(text: str) -> None:
     import logging
 
-    logging.getLogger("vmpilot.migrate").warning("%s", text)
+    logging.getLogger("vmpilot.migrate").warning("%s", printable(text))
 
 
 def restore(
