@@ -1,5 +1,5 @@
-"""Proves that names never become SQL, that nothing is written or run where it was not asked for, and that
-no message and no log line holds what is in the rows.
+"""Proves that names never become SQL, that nothing is written or run where it was not asked for, that no
+message and no log line holds what is in the rows, and that a database from anywhere is data and no program.
 """
 
 import logging
@@ -16,21 +16,43 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from support import LONGEST, OUTSIDE, ROOT, ended, forked, pasteable, query, write
+from support import (
+    COMMAND,
+    LONGEST,
+    OUTSIDE,
+    ROOT,
+    change,
+    ended,
+    everything,
+    forked,
+    in_process,
+    pasteable,
+    query,
+    running,
+    write,
+)
 
 from vmpilot.migrate import (
+    AccessError,
     HistoryError,
     MigrationError,
     StepError,
     VersionError,
+    check,
     create,
     current,
     downgrade,
     history,
     migrate,
+    restore,
     stamp,
 )
 from vmpilot.migrate.cli.commands import main
+from vmpilot.migrate.database.confined import confined
+from vmpilot.migrate.database.expansion import overgrown
+from vmpilot.migrate.database.opening import scratch
+from vmpilot.migrate.files.script import checksum, parse
+from vmpilot.migrate.tools.verify import verify_on_copy
 
 INJECTION = "x'); DROP TABLE t; --\"`]["
 
@@ -483,3 +505,421 @@ def test_the_scripts_run_nothing_from_the_current_directory(
     )
     assert (done.returncode, trap.exists()) == (0, False)
     assert "trap" not in done.stdout + done.stderr
+
+
+# --- the two tables are data
+
+ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+VALUE, LOG = "alembic_version", "migration_log"
+ODD = [
+    (f"CREATE VIEW {VALUE} AS {ENDLESS} SELECT i AS version_num FROM n", VALUE, "is a view"),
+    (f"CREATE VIEW [Alembic_VERSION] AS {ENDLESS} SELECT i AS version_num FROM n", VALUE, "is a view"),
+    (f"CREATE VIEW {LOG} AS {ENDLESS} SELECT i AS id FROM n", LOG, "is a view"),
+    (f"CREATE VIRTUAL TABLE {VALUE} USING fts4(version_num)", VALUE, "is a virtual table"),
+    (f"CREATE TABLE {VALUE} (version_num AS (hex(zeroblob(9))), x)", VALUE, "has a generated column"),
+    (f"CREATE TABLE {VALUE} (version_num, x GENERATED ALWAYS AS (1))", VALUE, "has a generated column"),
+    (f"CREATE TABLE {VALUE} (version_num CHECK (version_num <> ''))", VALUE, "has a CHECK"),
+    (f"CREATE TABLE {VALUE} (version_num, x DEFAULT (abs(1)))", VALUE, "has a default that is computed"),
+    (
+        f"CREATE TABLE {VALUE} (version_num); CREATE INDEX i ON {VALUE} (hex(version_num))",
+        VALUE,
+        "has an index on an expression",
+    ),
+    (
+        f"CREATE TABLE {VALUE} (version_num); CREATE INDEX i ON {VALUE} (version_num) WHERE 1",
+        VALUE,
+        "has an index on an expression",
+    ),
+    (
+        f"CREATE TABLE {LOG} (id); CREATE TRIGGER t AFTER INSERT ON {LOG} BEGIN SELECT 1; END",
+        LOG,
+        "has a trigger",
+    ),
+]
+HARMLESS = [
+    f"CREATE TABLE {VALUE} (version_num TEXT)",
+    "CREATE TABLE [Alembic_Version] ('version_num' VARCHAR(32) NOT NULL PRIMARY KEY, at DEFAULT 'AS (CHECK (')",
+    f"CREATE TABLE {VALUE} (version_num); CREATE UNIQUE INDEX i ON {VALUE} (version_num COLLATE NOCASE DESC)",
+]
+
+
+@pytest.fixture
+def one(migrations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand beside `app.db` and `migrations`, which holds one."""
+    monkeypatch.chdir(migrations.parent)
+    write(migrations, "0001_t", "CREATE TABLE t (a);", "DROP TABLE t;")
+
+
+EVERY_COMMAND = [
+    *("upgrade", "downgrade base --no-backup", "downgrade base", "current", "history", "stamp 1"),
+    *("check", "upgrade --sql", "upgrade --dry-run", "upgrade --backup", "verify --on-copy"),
+]
+
+
+@pytest.mark.usefixtures("one")
+@pytest.mark.parametrize(("made", "table", "oddity"), ODD, ids=[made[:60] for made, *_ in ODD])
+def test_what_is_more_than_a_plain_table_is_refused_before_it_is_read(
+    made: str, table: str, oddity: str
+) -> None:
+    change(
+        "app.db", *made.split("; CREATE", 1)[:1], *(f"CREATE{more}" for more in made.split("; CREATE")[1:])
+    )
+    before = everything(Path())
+    told = f"app.db: {table} {oddity}, expected a plain table; nothing was changed"
+    for words in EVERY_COMMAND:
+        answer = in_process(*words.split(), "-d", "app.db", "--migrations", "migrations")
+        if words == "check":
+            assert (answer.code, answer.out) == (1, f"unreadable: {told}\n")
+        else:
+            assert (words, answer.code, answer.err) == (words, 1, f"error: {told}\n")
+        assert everything(Path()) == before
+    os.rename("app.db", "old.bak")
+    with pytest.raises(AccessError) as caught:
+        restore("old.bak", "app.db", "migrations")
+    assert str(caught.value) == told.replace("app.db", "old.bak", 1)
+
+
+@pytest.mark.usefixtures("one")
+@pytest.mark.parametrize("made", HARMLESS)
+def test_a_table_of_another_text_is_as_good_if_it_computes_nothing(made: str) -> None:
+    change("app.db", *made.replace("; ", ";;").split(";;"))
+    assert [step.version for step in migrate("app.db", "migrations")] == ["0001"]
+    assert migrate("app.db", "migrations") == ()
+
+
+@pytest.mark.usefixtures("one")
+def test_a_table_that_a_kept_script_replaces_by_a_view_is_not_read() -> None:
+    hostile = (
+        f"CREATE VIEW v AS {ENDLESS} SELECT i AS version_num FROM n;\nPRAGMA writable_schema = ON;\n"
+        "UPDATE sqlite_schema SET type = 'view', name = 'alembic_' || 'version', tbl_name = 'alembic_' || "
+        "'version', rootpage = 0, sql = replace(sql, 'VIEW v', 'VIEW alembic_' || 'version') WHERE name = 'v';"
+    )
+    keep(hostile)
+    with pytest.raises(MigrationError):
+        downgrade("app.db", "migrations", target="head", backup=False)
+    assert query(Path("app.db"), "SELECT version_num FROM alembic_version") == [("0002",)]
+
+
+@pytest.mark.usefixtures("one")
+def test_a_command_that_reads_without_end_is_ended_by_a_signal() -> None:
+    migrate("app.db", "migrations")
+    change("app.db", f"CREATE VIEW src AS {ENDLESS} SELECT i AS rowid, i AS z FROM n")
+    change("app.db", "CREATE TABLE p (a REFERENCES t (a), CHECK ((a) IN (1)))")
+    write(Path("migrations"), "0002_long", f"{ENDLESS} SELECT count(*) FROM n;")
+    with running(*COMMAND, "-d", "app.db", "--migrations", "migrations") as process:
+        while not Path("app.db-journal").exists() and process.poll() is None:
+            if query_fails("app.db"):
+                break
+        process.terminate()
+        assert process.wait(LONGEST) == 143
+
+
+def query_fails(database: str) -> bool:
+    """Tell whether somebody holds the write lock of a database."""
+    with closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+        return False
+
+
+# --- what a database kept
+
+
+def keep(script: str, name: str = "newer") -> None:
+    """Be an older release, with a newer database that kept this down script, as a hostile hand can write it."""
+    newer = Path("newer")
+    newer.mkdir()
+    for path in Path("migrations").iterdir():
+        (newer / path.name).write_bytes(path.read_bytes())
+    write(newer, "0002_newer", "CREATE TABLE n (a);", "SELECT 1;")
+    migrate("app.db", "newer")
+    try:
+        mark = checksum(parse("", script.encode(), "down"))
+    except HistoryError:
+        mark = ""
+    with closing(sqlite3.connect("app.db")) as connection:
+        values = (script, mark, name)
+        connection.execute(
+            "UPDATE migration_log SET down_sql = ?, down_checksum = ?, name = ? WHERE id = 2", values
+        )
+        connection.commit()
+
+
+KEPT = "a down script that the database kept may not do this"
+BEYOND = [
+    ("PRAGMA temp_store_directory = '/tmp'", 1, f"PRAGMA temp_store_directory: {KEPT}"),
+    ("PRAGMA main . [Hard_Heap_Limit] (9)", 1, f"PRAGMA hard_heap_limit: {KEPT}"),
+    ("SELECT 1;\nEXPLAIN QUERY PLAN PRAGMA key = 'x'", 2, f"PRAGMA key: {KEPT}"),
+    ("SELECT /* x */ load_extension ('x')", 1, f"load_extension(): {KEPT}"),
+    ("SELECT \"fts3_tokenizer\"('a', x'00')", 1, f"fts3_tokenizer(): {KEPT}"),
+    ("CREATE TRIGGER g AFTER INSERT ON t BEGIN SELECT [Edit] (1); END", 1, f"edit(): {KEPT}"),
+    (".shell touch hurt", 1, ".shell is not allowed here, it is a command of the sqlite3 shell and no SQL"),
+    ("VACUUM INTO 'hurt'", 1, "VACUUM INTO is not allowed here, a migration has one database"),
+    ("ATTACH 'hurt' AS h", 1, "ATTACH is not allowed here, a migration has one database"),
+]
+
+
+@pytest.mark.usefixtures("one")
+@pytest.mark.parametrize("way", ["", "--sql", "--dry-run"])
+@pytest.mark.parametrize(("script", "line", "told"), BEYOND, ids=[script[:30] for script, *_ in BEYOND])
+def test_a_kept_script_that_reaches_beyond_its_database_is_refused(
+    script: str, line: int, told: str, way: str
+) -> None:
+    keep(script)
+    before = everything(Path())
+    words = ["downgrade", "head", *filter(None, [way]), "--no-backup"]
+    answer = in_process(*words, "-d", "app.db", "--migrations", "migrations")
+    place = f"migration_log/0002_newer.down.sql:{line}"
+    assert answer.err == f"error: cannot downgrade 0002: {place}: {told}; nothing was changed\n"
+    assert (answer.code, answer.out, everything(Path())) == (1, "", before)
+    assert [entry.reversible for entry in history("app.db", "migrations")] == [True, False]
+
+
+# What SQLite asks about, where a text would not tell it.
+DENIED = [
+    ("ATTACH 'hurt' AS h", "ATTACH or VACUUM INTO"),
+    ("VACUUM INTO 'hurt'", "ATTACH or VACUUM INTO"),
+    ("DETACH h", "DETACH"),
+    ("SELECT load_extension('x')", "load_extension()"),
+    ("PRAGMA temp_store_directory = '/tmp'", "PRAGMA temp_store_directory"),
+]
+
+
+@pytest.mark.parametrize(("sql", "told"), DENIED)
+def test_sqlite_denies_what_a_text_would_not_tell(
+    sql: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with scratch() as session:
+        with confined(session) as denied, pytest.raises(sqlite3.Error):
+            session.run(sql)
+        assert denied == [told]
+        session.run("ATTACH '' AS h")  # only inside
+    assert os.listdir() == []
+
+
+HONEST = [
+    "DROP TABLE n;",
+    "CREATE TABLE m (a, b);\nINSERT INTO m SELECT a, 1 FROM n;\nDROP TABLE n;\nALTER TABLE m RENAME TO n;",
+    "ALTER TABLE n ADD COLUMN b;\nALTER TABLE n DROP COLUMN b;\nCREATE INDEX i ON n (json_extract(a, '$.x'));",
+    "CREATE VIRTUAL TABLE f USING fts5(a);\nINSERT INTO f VALUES ('x');\nCREATE TRIGGER g AFTER INSERT ON n "
+    "BEGIN INSERT INTO f SELECT value FROM json_each(new.a); END;\nINSERT INTO n VALUES ('[1]');\nDROP TABLE n;",
+    "CREATE VIRTUAL TABLE r USING rtree(i, a, b);\nINSERT INTO r VALUES (1, 1, 2);\nDROP TABLE r;",
+    "CREATE VIRTUAL TABLE f USING fts4(a);\nINSERT INTO f VALUES ('x');\n"
+    "CREATE VIEW s AS SELECT snippet(f) FROM f WHERE f MATCH 'x';\nSELECT * FROM s;",
+    "CREATE TABLE g (a, b AS (json_extract(a, '$')), pragma DEFAULT 1);\nINSERT INTO g (a) VALUES ('1');\n"
+    "SELECT b, pragma FROM g;",
+    "PRAGMA writable_schema = ON;\nUPDATE sqlite_schema SET sql = 'CREATE TABLE n (a NOT NULL)' WHERE name = 'n';",
+    "PRAGMA user_version = 4;\nPRAGMA legacy_alter_table = ON;\nANALYZE;\nREINDEX;",
+    f"{OUTSIDE}VACUUM;",
+]
+
+
+@pytest.mark.usefixtures("one")
+@pytest.mark.parametrize("script", HONEST)
+def test_a_kept_script_that_changes_its_database_only_is_run(script: str) -> None:
+    keep(script)
+    done = in_process("downgrade", "head", "--dry-run", "-d", "app.db", "--migrations", "migrations")
+    assert (done.code, done.err) == (0, "")
+    assert [step.version for step in downgrade("app.db", "migrations", target="head", backup=False)] == [
+        "0002"
+    ]
+
+
+@pytest.mark.usefixtures("one")
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("x" * 255, True),
+        ("a'b; --\u2028", True),
+        ("x" * 256, False),
+        ("a\n.shell touch hurt", False),
+        ("a\x1b[31m", False),
+        ("a\x7f", False),
+    ],
+)
+def test_a_name_in_the_log_is_one_that_a_file_can_have(name: str, known: bool) -> None:
+    keep("DROP TABLE n;", name)
+    assert [entry.name for entry in history("app.db", "migrations")] == ["t", name if known else ""]
+    for words in ("history", "check", "current", "downgrade head --sql"):
+        answer = in_process(*words.split(), "-d", "app.db", "--migrations", "migrations")
+        assert all(line.isprintable() for line in answer.err.splitlines())
+        assert "\x1b" not in answer.out + answer.err
+
+
+@pytest.mark.usefixtures("one")
+def test_a_trigger_by_which_the_shell_would_run_a_command_is_no_part_of_a_script() -> None:
+    migrate("app.db", "migrations")
+    write(Path("migrations"), "0002_more", "INSERT INTO t VALUES (1);")
+    change("app.db", "CREATE TRIGGER g AFTER INSERT ON t BEGIN SELECT \"Edit\" ('x', 'touch hurt'); END")
+    answer = in_process("upgrade", "--sql", "-d", "app.db", "--migrations", "migrations")
+    told = "app.db: trigger g calls edit(), which the sqlite3 shell would run; nothing was changed"
+    assert answer == (1, "", f"error: {told}\n")
+
+
+@pytest.mark.usefixtures("one")
+def test_a_kept_script_that_writes_the_schema_as_text_is_no_part_of_a_script() -> None:
+    keep(HONEST[-3])
+    answer = in_process("downgrade", "head", "--sql", "-d", "app.db", "--migrations", "migrations")
+    what = f"PRAGMA writable_schema in the sqlite3 shell: {KEPT}"
+    told = f"migration_log/0002_newer.down.sql: {what}; nothing was changed"
+    assert answer == (1, "", f"error: {told}\n")
+
+
+# --- work without end
+
+
+def doubled(levels: int, text: str) -> list[tuple[str, str, str]]:
+    views = [("view", "v0", "CREATE VIEW v0 AS SELECT 1 AS z")]
+    for at in range(1, levels):
+        views.append(("view", f"v{at}", f"CREATE VIEW v{at} AS {text.replace('?', f'v{at - 1}')}"))
+    return views
+
+
+def doubled_inside(levels: int) -> list[tuple[str, str, str]]:
+    parts = ["c0 AS (SELECT 1 AS z)"]
+    parts += [
+        f"c{at} (z) AS NOT MATERIALIZED (SELECT a.z FROM c{at - 1} a, c{at - 1} b)" for at in range(1, levels)
+    ]
+    return [("view", "w", f"CREATE VIEW w AS WITH {', '.join(parts)} SELECT * FROM c{levels - 1}")]
+
+
+TWICE = [
+    "SELECT a.* FROM ? a, ? b",
+    'SELECT z FROM main."?" UNION ALL SELECT z FROM `?`',
+    "SELECT (SELECT z FROM ?) + (SELECT z FROM [?]) AS z",
+    "WITH c AS (SELECT * FROM ?) SELECT a.z FROM c a, c b",
+]
+
+
+@pytest.mark.parametrize("text", TWICE)
+def test_views_that_double_one_another_are_told_before_they_are_compiled(text: str) -> None:
+    names = {name for _, name in overgrown(doubled(16, text))}
+    assert {"v15", "v14", "v13"} <= names
+    assert not {"v1", "v2", "v7"} & names
+    trigger = ("trigger", "g", "CREATE TRIGGER g AFTER INSERT ON t BEGIN SELECT * FROM v15; END")
+    assert ("trigger", "g") in overgrown([*doubled(16, text), trigger])
+    assert overgrown([*doubled(6, text), trigger]) == frozenset()
+
+
+def test_names_behind_with_that_double_one_another_are_told_too() -> None:
+    assert overgrown(doubled_inside(16)) == {("view", "w")}
+    assert overgrown(doubled_inside(6)) == frozenset()
+
+
+def test_what_only_looks_like_much_is_compiled() -> None:
+    long = (
+        "view",
+        "a",
+        "CREATE VIEW a AS SELECT " + ", ".join(f"a.a AS a{at}" for at in range(900)) + " FROM t a",
+    )
+    chain = [
+        ("view", f"v{at}", f"CREATE VIEW v{at} AS SELECT v{at - 1}.* FROM v{at - 1}") for at in range(1, 900)
+    ]
+    circle = [
+        ("view", "x", "CREATE VIEW x AS SELECT * FROM y, y"),
+        ("view", "y", "CREATE VIEW y AS SELECT * FROM x, x"),
+    ]
+    for objects in ([long, ("view", "b", long[2])], chain, circle):
+        assert overgrown(objects) == frozenset()
+
+
+@pytest.mark.usefixtures("one")
+def test_what_is_too_much_to_compile_is_a_remark_and_no_command_waits_for_it() -> None:
+    change("app.db", *(sql for _, _, sql in doubled(16, TWICE[1])), "CREATE VIRTUAL TABLE f USING fts5(a)")
+    assert [step.version for step in migrate("app.db", "migrations")] == ["0001"]
+    health = check("app.db", "migrations")
+    assert (health.ok, health.problems) == (True, ())
+    (remark,) = [text for text in health.remarks if "compile" in text]
+    assert remark.startswith("app.db: too much to compile, so this was not tried: v1")
+    write(Path("migrations"), "0002_v", "CREATE VIEW v AS SELECT z FROM v15;", "DROP VIEW v;")
+    with pytest.raises(StepError) as caught:
+        migrate("app.db", "migrations")
+    assert str(caught.value).startswith(
+        "migrations/0002_v.up.sql: v does not compile: it stands for more than 20000 tokens, so this was not tried"
+    )
+
+
+COMPUTED = [
+    "a, b AS (printf('%.*c', 3000000, 'x'))",
+    "a, b AS (zeroblob(900000000))",
+    "a, b0 AS (a || a)" + "".join(f", b{at} AS (b{at - 1} || b{at - 1})" for at in range(1, 30)),
+    "a" + "".join(f", b{at} AS (printf('%.*c', 500000, 'x'))" for at in range(1900)),
+]
+
+
+@pytest.mark.usefixtures("one")
+@pytest.mark.parametrize("columns", COMPUTED, ids=["text", "blob", "doubled", "wide"])
+def test_what_is_computed_when_it_is_read_is_not_compared(columns: str) -> None:
+    change("app.db", "CREATE TABLE u (a)", "INSERT INTO u VALUES (1)", "PRAGMA writable_schema = ON")
+    with closing(sqlite3.connect("app.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_schema SET sql = ? WHERE name = 'u'", (f"CREATE TABLE u ({columns})",)
+        )
+    write(Path("migrations"), "0002_u", "UPDATE u SET a = 2 WHERE 0;", "UPDATE u SET a = 1 WHERE 0;")
+    assert [verdict.problems for verdict in verify_on_copy("app.db", "migrations").migrations] == [(), ()]
+
+
+@pytest.mark.usefixtures("one")
+def test_rows_without_end_are_not_read_to_the_end_and_this_is_said() -> None:
+    change("app.db", f"CREATE VIEW src AS {ENDLESS} SELECT i AS rowid, i AS z FROM n")
+    change("app.db", "CREATE VIRTUAL TABLE f USING fts5(z, content='src')")
+    write(
+        Path("migrations"),
+        "0002_f",
+        "INSERT INTO t SELECT 1 WHERE 0 AND 'f' = '' ;\nDELETE FROM f WHERE 0;",
+        "SELECT 1;",
+    )
+    _, verdict = verify_on_copy("app.db", "migrations").migrations
+    assert "rows of f not compared: they cannot be read to the end" in verdict.remarks
+
+
+@pytest.mark.usefixtures("one")
+@pytest.mark.parametrize(
+    "behind", ["(" * 30_000 + ")" * 30_000, "/**/--\n" * 9000, "a AS b " * 9000, "'" * 9001]
+)
+def test_what_stands_behind_an_object_in_the_schema_means_nothing(behind: str) -> None:
+    migrate("app.db", "migrations")
+    change("app.db", "CREATE TABLE u (a CHECK (a > 1))", "CREATE INDEX i ON u (a)")
+    clean = check("app.db", "migrations")
+    with closing(sqlite3.connect("app.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        told = f"; CHECK {behind}"
+        connection.execute("UPDATE sqlite_schema SET sql = sql || ? WHERE name IN ('u', 'i')", (told,))
+    assert check("app.db", "migrations") == clean
+
+
+# --- the default database
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077, 0o000])
+def test_the_default_database_is_for_its_user_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: int
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("VMPILOT_DATABASE", raising=False)
+    place = tmp_path / ".vmpilot"
+    before = os.umask(umask)
+    try:
+        with pytest.MonkeyPatch.context() as changed:
+            changed.setattr(
+                "os.path.isdir", lambda path, isdir=os.path.isdir: path != "/app/data" and isdir(path)
+            )
+            migrate()
+            migrate(tmp_path / "named.db")
+            assert modes(place, place / "vmpilot.db") == (0o700, 0o600)
+            place.chmod(0o755)
+            (place / "vmpilot.db").chmod(0o644)
+            downgrade(target="base", backup=False)
+            assert modes(place, place / "vmpilot.db") == (0o755, 0o644)
+        assert modes(tmp_path / "named.db") == (0o644 & ~umask,)
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+
+
+def modes(*paths: Path) -> tuple[int, ...]:
+    return tuple(stat.S_IMODE(path.stat().st_mode) for path in paths)

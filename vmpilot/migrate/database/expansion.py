@@ -13,6 +13,7 @@ from ..tokens import Token, folded, mentioned, tokens, unquoted
 MOST = 20_000  # tokens; some tenths of a second
 _CAP = 1 << 40
 _NAMES = ("word", "double", "name", "string")
+_SCHEMAS = ("main", "temp")
 _END = Token("", "", -1)
 
 _Weights = Mapping[str, int]
@@ -73,7 +74,7 @@ def _exactly(sql: str, weights: _Weights) -> int:
     outside: list[
         tuple[int, str, str]
     ] = []  # for each open parenthesis: count, name it is given, name before
-    count, given, previous = 0, "", ""
+    count, given, previous, schema = 0, "", "", "main"
     for token, following in pairwise(chain(tokens(sql), [_END])):
         word = token.text.lower()
         if word == "(":
@@ -88,6 +89,8 @@ def _exactly(sql: str, weights: _Weights) -> int:
             given = previous
         elif word not in ("not", "materialized"):
             previous = folded(unquoted(token.text)) if token.kind in _NAMES else ""
-            # What stands before a dot is the table of a column, or main.
-            count, given = count + (1 if following.text == "." else known.get(previous, 1)), ""
+            # Before a dot stands the table of a column, or main; behind it a column, or a table of main.
+            is_table = following.text != "." and schema in _SCHEMAS
+            count, given = count + (known.get(previous, 1) if is_table else 1), ""
+            schema = schema if word == "." else previous if following.text == "." else "main"
     return min(_CAP, count + sum(before for before, _, _ in outside))
