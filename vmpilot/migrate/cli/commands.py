@@ -55,15 +55,6 @@ def _interrupted(options: Namespace) -> str:
     return said
 
 
-def _upgrade(options: Namespace) -> Reply:
-    options.backup |= os.environ.get("VMPILOT_MIGRATE_BACKUP", "0") not in ("", "0")
-    return _move(options)
-
-
-def _downgrade(options: Namespace) -> Reply:
-    return _move(options)
-
-
 def _move(options: Namespace) -> Reply:
     directory, database = _directory(options), located(options.database)
     request = Request(options.command, directory, options.target)
@@ -112,13 +103,16 @@ def _current(options: Namespace) -> Reply:
     directory, database = _directory(options), located(options.database)
     _say_what_is_used(options, database, directory.place)
     where = commands.current(directory, database, timeout=options.timeout)
+    _say_if_missing(options, database)
     return text.current(where)._replace(code=int(options.check_heads and not where.at_head))
 
 
 def _history(options: Namespace) -> Reply:
     directory, database = _directory(options), located(options.database)
     _say_what_is_used(options, database, directory.place)
-    return text.history(*commands.history(directory, database, timeout=options.timeout))
+    found = commands.history(directory, database, timeout=options.timeout)
+    _say_if_missing(options, database)
+    return text.history(*found)
 
 
 def _heads(options: Namespace) -> Reply:
@@ -172,8 +166,8 @@ def _restore(options: Namespace) -> Reply:
 
 
 _COMMANDS = {
-    "upgrade": _upgrade,
-    "downgrade": _downgrade,
+    "upgrade": _move,
+    "downgrade": _move,
     "current": _current,
     "history": _history,
     "heads": _heads,
@@ -190,7 +184,8 @@ def _directory(options: Namespace) -> Directory:
 
 
 def _place(options: Namespace) -> directories.Place:
-    return directories.located(options.migrations or os.environ.get("VMPILOT_MIGRATIONS") or None)
+    named = options.migrations
+    return directories.located((os.environ.get("VMPILOT_MIGRATIONS") or None) if named is None else named)
 
 
 def _connect(options: Namespace) -> Connect:
@@ -220,3 +215,9 @@ def _connect(options: Namespace) -> Connect:
 def _say_what_is_used(options: Namespace, database: str, place: directories.Place) -> None:
     if options.verbose:
         text.say(f"database: {printable(database)}\nmigrations: {printable(str(place))}")
+
+
+def _say_if_missing(options: Namespace, database: str) -> None:
+    """Say that there is no such database, which reads as an empty one: its name may be mistyped."""
+    if options.form == "text" and not os.path.exists(database):
+        text.say(f"{printable(database)}: no such file")
