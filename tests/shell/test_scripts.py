@@ -81,6 +81,15 @@ def test_migrate_runs_from_any_directory(shell: Shell, checkout: Path, elsewhere
     assert os.listdir() == ["other app.db"]
 
 
+@pytest.mark.usefixtures("elsewhere")
+def test_migrate_runs_from_where_it_lies(
+    shell: Shell, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, script in ((checkout, "scripts/migrate.sh"), (checkout / "scripts", "migrate.sh")):
+        monkeypatch.chdir(folder)
+        assert run(*shell, script, "heads").stdout == f"{HEAD} (head)\n"
+
+
 def test_migrate_runs_through_a_link(checkout: Path, elsewhere: Path) -> None:
     link = elsewhere / "vmpilot-migrate"
     link.symlink_to(checkout / "scripts/migrate.sh")
@@ -196,6 +205,28 @@ def test_an_unknown_mode_is_refused(entrypoint: list[str], monkeypatch: pytest.M
         "error: VMPILOT_MIGRATE is 'Off', expected on, off or follow; nothing was changed\n"
     )
     assert os.listdir() == []
+
+
+@pytest.mark.parametrize("mode", ["on", "follow"])
+@pytest.mark.parametrize("name", ["VMPILOT_MIGRATE_BACKUP", "VMPILOT_MIGRATE_TIMEOUT"])
+def test_a_variable_that_makes_no_sense_stops_the_container(
+    name: str, mode: str, entrypoint: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VMPILOT_MIGRATE", mode)
+    monkeypatch.setenv(name, "maybe")
+    result = run(*entrypoint, "touch", "started")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert f"error: {name}: expected " in result.stderr
+    assert os.listdir() == []
+
+
+def test_no_is_no_backup(entrypoint: list[str], migrations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(*entrypoint).returncode == 0
+    for at, (word, backups) in enumerate((("false", 0), ("true", 1)), 2):
+        write(migrations / f"000{at}_more.up.sql", "")
+        monkeypatch.setenv("VMPILOT_MIGRATE_BACKUP", word)
+        assert run(*entrypoint).returncode == 0
+        assert len([name for name in os.listdir() if name.endswith(".bak")]) == backups
 
 
 @pytest.mark.parametrize("mode", ["", "on", "follow"])
@@ -456,6 +487,9 @@ def test_the_scripts_need_no_permission_to_be_executed(shell: Shell, checkout: P
 def test_a_checkout_may_lie_below_a_colon(shell: Shell, checkout: Path) -> None:
     checkout = checkout.rename(checkout.with_name("VM:Pilot"))
     assert run(*shell, checkout / "scripts/migrate.sh", "heads").stdout == f"{HEAD} (head)\n"
+    result = run(*shell, checkout / "scripts/docker-entrypoint.sh", "echo", "started")
+    assert (result.returncode, result.stdout) == (0, "started\n")
+    assert tables() == {"chats", "exchanges"}
     result = run(*shell, checkout / "scripts/test.sh")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
