@@ -53,13 +53,20 @@ _PRESENT = "SELECT +name FROM main.sqlite_master WHERE name IN (?, ?)"
 _SHAPE = "SELECT +type, +name, +tbl_name, +sql FROM main.sqlite_master WHERE lower(tbl_name) IN (?, ?)"
 
 
+# A kept script is not read for this: the words of the directive that makes it irreversible tell enough.
+_UNDOABLE = (
+    "typeof(down_sql) = 'text' AND"
+    " (instr(lower(down_sql), 'vmpilot:') = 0 OR instr(lower(down_sql), 'irreversible') = 0)"
+)
+
+
 class Record(NamedTuple):
     """One row of migration_log.
 
     `action` is upgrade, downgrade, stamp, accept (a stamp accepted an edit of this version), start (a
     no-transaction file began) or adopt (there were tables but no version). `from_version` and
     `to_version` are the values of alembic_version before and after, empty at base. `at` is UTC in
-    ISO 8601.
+    ISO 8601. `undoable` tells whether a down script was kept that does not refuse to be run.
     """
 
     action: str
@@ -70,6 +77,7 @@ class Record(NamedTuple):
     checksum: str = ""
     at: str = ""
     took_ms: float = 0.0
+    undoable: bool = False
 
 
 class Recorded(NamedTuple):
@@ -254,13 +262,13 @@ def _present(session: Session) -> set[str]:
 
 def _log(session: Session) -> tuple[Record, ...]:
     """Return the log; a row that was not written here makes no sense and is passed over."""
-    columns = ", ".join(f"+{name}" for name in Record._fields)
-    rows = session.rows(f"SELECT {columns} FROM main.migration_log ORDER BY id")
+    columns = ", ".join(f"+{name}" for name in Record._fields[:-1])
+    rows = session.rows(f"SELECT {columns}, {_UNDOABLE} FROM main.migration_log ORDER BY id")
     return tuple(Record(*row) for row in rows if _is_ours(*row))
 
 
 def _is_ours(action: object, version: object, *values: object) -> bool:
-    *texts, took = values
+    *texts, took, _ = values
     if (
         not isinstance(version, str)
         or not isinstance(took, int | float)
