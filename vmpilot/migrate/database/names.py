@@ -50,7 +50,8 @@ def located(database: Any) -> Any:
     """Return the path that a caller means by None or a name; anything else, a connection, as it is.
 
     None is $VMPILOT_DATABASE, else `/app/data/vmpilot.db` where `/app/data` exists (a container),
-    else `~/.vmpilot/vmpilot.db`. Raises AccessError for a name that is not that of a file.
+    else `~/.vmpilot/vmpilot.db`. `~/` in a path is the home directory. Raises AccessError for a name that
+    is not that of a file, or that only a slip could make one.
     """
     if database is None:
         name = os.environ.get("VMPILOT_DATABASE")
