@@ -140,6 +140,25 @@ def mentioned(sql: str) -> set[str]:
     return {folded(unquoted(text)) for text in set().union(*pairs) if text}
 
 
+def assigned(sql: str) -> set[str]:
+    """Return the columns that an UPDATE sets, folded; none if that is not understood."""
+    found, depth, naming = set[str](), 0, False
+    for token in tokens(sql):
+        word = token.text.lower() if token.kind == "word" else ""
+        depth += (token.text == "(") - (token.text == ")")
+        if not found and not naming:
+            naming = word == "set" and not depth
+        elif not depth and word in _BEHIND_SET:
+            return found if not naming else set()
+        elif token.text == "=" and not depth:
+            naming = False
+        elif token.text == "," and not depth:
+            naming = True
+        elif naming and token.kind in _NAMES:
+            found.add(folded(unquoted(token.text)))
+    return found if not naming else set()
+
+
 def named(sql: str, reason: str) -> Token | None:
     """Return the token of a statement that SQLite's words about its failure name; None if it is not certain.
 
@@ -200,6 +219,7 @@ class Head(NamedTuple):
 
 _NAMES = ("word", "string", "double", "name")
 _KINDS = ("table", "view", "index", "trigger")
+_BEHIND_SET = ("where", "from", "returning", "order", "limit")
 _END = Token("", "", -1)
 
 

@@ -345,16 +345,17 @@ def _shared(one: _Round, other: _Round) -> _Round:
 def _run(session: Session, script: Script, reach: frozenset[str], before: _State) -> _State:
     """Run a script as a step would, guards included."""
     with interruptible(session):
-        integrity = guards.integrity(session, script, before.integrity)
+        known = before.integrity or guards.at_start(session, None)
+        known = guards.looked_at(session, script, known)
     try:
         with _own_transaction(session, script):
             play(session, script)
             with interruptible(session):
-                found, integrity = guards.findings(session, script, integrity)
+                found, known, _ = guards.findings(session, script, known)
     except StepError as error:
         return before._replace(problems=(_hinted(str(error)),))
     problems = tuple(f"{script.file}: {finding.words}" for finding in guards.refused(script, found))
-    return _look(session, reach, integrity)._replace(problems=problems)
+    return _look(session, reach, known)._replace(problems=problems)
 
 
 def _hinted(problem: str) -> str:
