@@ -260,6 +260,6 @@ def test_wrong_usage(three: Path, line: str, message: str) -> None:
     answer = in_process(*line.split())
     assert (answer.code, answer.out) == (2, "")
     usage, _, said = answer.err.rstrip("\n").rpartition("\n")
-    assert usage.startswith("usage: python -m vmpilot.migrate ")
-    assert re.sub(r"^python -m vmpilot\.migrate( \w+)?: error: ", "", said) == message
+    assert usage.startswith("usage: python3 -m vmpilot.migrate ")
+    assert re.sub(r"^python3 -m vmpilot\.migrate( \w+)?: error: ", "", said) == message
     assert not Path("app.db").exists()

@@ -11,11 +11,11 @@ from typing import NamedTuple, NoReturn, TypeVar
 
 from ... import __version__
 from ..errors import printable
+from ..run.paste import program
 
-_PROGRAM = "python -m vmpilot.migrate"
 _TARGET = "head, base, a version (0002 or 2), a revision, +N or -N"
 _DESCRIPTION = "Bring a SQLite database to the schema that the running code needs."
-_BEFORE = f"commands (none: upgrade head; more: {_PROGRAM} help COMMAND):"
+_BEFORE = "commands (none: upgrade head; more: {} help COMMAND):"
 _AFTER = (
     f"TARGET: {_TARGET}",
     "exit codes: 0 done or nothing to do, 1 refused or failed, 2 wrong usage, "
@@ -146,7 +146,7 @@ def _options(parser: argparse.ArgumentParser) -> set[str]:
 
 def _general() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=_PROGRAM,
+        prog=program(),
         usage=_usage("[OPTIONS] [COMMAND] [ARGS]"),
         description=_fitted(_DESCRIPTION, indent=0),
         epilog=_index(),
@@ -161,7 +161,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     """Return the parser of one command: making those of all takes longer than doing nothing."""
     takes, told, add_options = _COMMANDS[command]
     parser = argparse.ArgumentParser(
-        prog=f"{_PROGRAM} {command}",
+        prog=f"{program()} {command}",
         usage=_usage(f"{command} [OPTIONS] {takes}".rstrip()),
         description=f"{told[0].upper()}{told[1:]}.",
         formatter_class=_help,
@@ -174,7 +174,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
 def _index() -> str:
     """Return the list of commands and what stands below it, as wide as the terminal."""
-    left, lines = _left(), [_fitted(_BEFORE)]
+    left, lines = _left(), [_fitted(_BEFORE.format(program()))]
     for command, (takes, told, _) in _COMMANDS.items():
         words = f"  {command} {takes}".rstrip()
         if len(words) + 2 > left:
@@ -185,7 +185,8 @@ def _index() -> str:
 
 
 def _usage(words: str) -> str:
-    return _fitted(f"{_PROGRAM} {words}", "usage: ", 7).removeprefix("usage: ")
+    # argparse takes a % for the start of one of its own names.
+    return _fitted(f"{program()} {words}", "usage: ", 7).removeprefix("usage: ").replace("%", "%%")
 
 
 def _fitted(text: str, before: str = "", indent: int = 2) -> str:
