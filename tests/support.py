@@ -3,12 +3,14 @@
 import gc
 import json
 import os
+import pwd
 import re
 import select
 import shlex
 import shutil
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import threading
@@ -218,6 +220,26 @@ def nobody() -> Iterator[None]:
     finally:
         os.setresuid(0, 0, 0)
         os.setresgid(0, 0, 0)
+
+
+def user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
+def denied(path: str | Path, right: str, purpose: str = "", fate: str = "nothing was changed") -> str:
+    """Return the message about a right that this user does not have: to be called where it is refused.
+
+    The cure is that of an owner, who has only forgotten a mode; of root's files it is up to root.
+    """
+    found, me = os.stat(path), os.geteuid()
+    kind = "directory" if stat.S_ISDIR(found.st_mode) else "file"
+    belongs = f"it belongs to {user_name(found.st_uid)}, mode {found.st_mode & 0o7777:04o}"
+    told = f"{path}: no permission to {right} this {kind} as {user_name(me)} ({belongs}){purpose}; {fate}"
+    letter = {"read": "r", "write to": "w", "search": "x"}[right]
+    return f"{told}; run: chmod u+{letter} {path}" if found.st_uid == me else told
 
 
 def filled(place: Path, mode: str = "delete", rows: int = 20, name: str = "app.db") -> None:

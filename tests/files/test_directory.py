@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import nobody, write
+from support import denied, nobody, write
 
 from vmpilot.migrate.errors import AccessError, HistoryError
 from vmpilot.migrate.files.directory import Migration, Place, build, discover, load, located, number_after
@@ -421,6 +421,13 @@ def refused(place: Place, name: str = "") -> str:
     return str(caught.value)
 
 
+def closed(place: Place, name: str = "") -> str:
+    """Return the message about a directory, or a file in it, that may not be read."""
+    with pytest.raises(AccessError) as caught:
+        load(place, name) if name else discover(place)
+    return str(caught.value)
+
+
 @pytest.fixture
 def here(migrations: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand beside the directory of migrations, which holds one."""
@@ -546,13 +553,15 @@ def test_what_may_not_be_read_is_refused(here: Path) -> None:
     (here / "0001_one.up.sql").chmod(0)
     with nobody():
         assert discover("migrations") == ONE
-        message = refused("migrations", "0001_one.up.sql")
-    assert message == "migrations/0001_one.up.sql: permission denied"
+        assert closed("migrations", "0001_one.up.sql") == denied("migrations/0001_one.up.sql", "read")
+    here.chmod(0o444)
+    with nobody():
+        assert closed("migrations", "0001_one.up.sql") == denied("migrations", "search")
     here.chmod(0)
     with nobody():
-        message = refused("migrations")
+        message, expected = closed("migrations"), denied("migrations", "read")
     here.chmod(0o755)
-    assert message == "migrations: permission denied"
+    assert message == expected
 
 
 def test_a_file_that_went_away_is_refused(here: Path) -> None:

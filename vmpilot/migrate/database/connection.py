@@ -11,10 +11,12 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
+from ..access import told
 from ..errors import AccessError, MigrationError
+from .permissions import denial
 
 UNCHANGED = "nothing was changed"
-_BUSY, _PROTOCOL, _LOCKED_SHAREDCACHE = 5, 15, 262
+_BUSY, _PROTOCOL, _LOCKED_SHAREDCACHE, _NO_PLACE = 5, 15, 262, 6410
 # What only the application's own connection has, or what a module with sqlite3's interface cannot do.
 _OF_THE_APPLICATION = (
     *("no such function", "no such collation", "no such module", "no such tokenizer"),
@@ -47,7 +49,9 @@ class Session(NamedTuple):
         Nothing else: what a signal handler or a callback of the caller raises is passed on as it is.
         """
         own = getattr(self.connection, "Error", None)
-        return (sqlite3.Error, sqlite3.Warning, MemoryError, OverflowError, own) if own else (Exception,)
+        if not own:
+            return (Exception,)
+        return (sqlite3.Error, sqlite3.Warning, MemoryError, OverflowError, UnicodeDecodeError, own)
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """Return all rows of a statement, as tuples.
@@ -216,6 +220,8 @@ def is_lacking(error: Exception) -> bool:
 
 def is_wreck(error: BaseException | None) -> bool:
     """Tell whether SQLite refused a file because it is no database any more."""
+    if isinstance(error, UnicodeDecodeError):  # a damaged schema, in which not even the text is whole
+        return True
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -308,12 +314,25 @@ def translated(session: Session, fate: str = UNCHANGED) -> Iterator[None]:
         error.database = error.database or session.database
         raise
     except failures(session.connection) as error:
-        told = f"{session.database}: {words(error)}; {fate}"
-        raise AccessError(told, database=session.database) from error
+        raise refused(session.database, error, fate) from error
+
+
+def refused(database: str, error: Exception, fate: str) -> AccessError:
+    """Return the AccessError of what a module or the system refused: which right is missing, if one is."""
+    lack = denial(database, error)
+    message = told(lack, fate) if lack else f"{database}: {words(error)}; {fate}"
+    return AccessError(message, database=database)
 
 
 def words(error: Exception) -> str:
-    """Return what a module says of an error; without words is only that memory has run out."""
+    """Return what a module says of an error; without words is only that memory has run out.
+
+    What SQLite says can quote bytes that are no UTF-8; then Python has an error of its own, which holds them.
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return error.object.decode(errors="backslashreplace")
+    if getattr(error, "sqlite_errorcode", 0) == _NO_PLACE:
+        return f"{error}: SQLite has no directory for temporary files, expected one in SQLITE_TMPDIR"
     return str(error) or "out of memory"
 
 
@@ -323,7 +342,8 @@ def failures(connection: Any) -> tuple[type[Exception], ...]:
     Out of file descriptors, even an import fails.
     """
     own = getattr(connection, "Error", None)
-    return (sqlite3.Error, OSError, ImportError, MemoryError, own) if own else (Exception,)
+    known = (sqlite3.Error, OSError, ImportError, MemoryError, UnicodeDecodeError)
+    return (*known, own) if own else (Exception,)
 
 
 def nothing() -> None:

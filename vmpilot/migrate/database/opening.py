@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
+from .. import access
+from ..access import WRITE
 from ..errors import AccessError
 from .connection import (
     UNCHANGED,
@@ -18,11 +20,13 @@ from .connection import (
     in_transaction,
     is_held_up,
     is_sqlite3,
+    refused,
     rollback,
     translated,
     wait,
 )
 from .names import default
+from .permissions import denial, unwritable
 from .settings import setting
 
 Connect = Callable[[str], Any]
@@ -84,8 +88,9 @@ def scratch(
     """
     with _connected(path, database, timeout, connect) as session:
         _check_private(session, path)
-        session.run("PRAGMA foreign_keys = OFF")
-        yield session
+        with translated(session):
+            session.run("PRAGMA foreign_keys = OFF")
+            yield session
 
 
 @contextmanager
@@ -94,7 +99,7 @@ def _connected(path: str, database: str, timeout: float, connect: Connect) -> It
     try:
         connection = connect(path)
     except sqlite3.Error as error:
-        raise AccessError(f"{database}: {error}; {UNCHANGED}", database=database) from error
+        raise refused(database, error, UNCHANGED) from error
     if not hasattr(connection, "cursor"):
         raise TypeError(f"connect: expected an open connection, not {type(connection).__name__}")
     with closing(connection), _borrowed(connection, timeout) as session, closing(session.cursor):
@@ -156,13 +161,17 @@ def _connect(path: str, mode: str) -> sqlite3.Connection:
     try:
         return sqlite3.connect(name, uri=True, timeout=0, isolation_level=None)
     except (sqlite3.Error, ValueError) as error:
-        parent = os.path.dirname(path) or "."
-        reason = str(error)
-        if os.path.isdir(path):
-            reason = "is a directory, expected a database file"
-        elif not os.path.isdir(parent):
-            reason = f"no such directory: {parent}"
-        raise AccessError(f"{path}: {reason}; {UNCHANGED}", database=path) from error
+        if not denial(path, error) and (odd := _misplaced(path)):
+            raise AccessError(f"{path}: {odd}; {UNCHANGED}", database=path) from error
+        raise refused(path, error, UNCHANGED) from error
+
+
+def _misplaced(path: str) -> str:
+    """Return why no database can be where a path leads, nothing if one can."""
+    parent = os.path.dirname(path) or "."
+    if os.path.isdir(path):
+        return "is a directory, expected a database file"
+    return "" if os.path.isdir(parent) else f"no such directory: {parent}"
 
 
 @contextmanager
@@ -178,9 +187,24 @@ def _writer(path: str, timeout: float) -> Iterator[Session]:
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
         except OSError as error:
-            raise AccessError(f"{path}: {error.strerror}; {UNCHANGED}", database=path) from error
+            lack = access.reason(error, os.path.dirname(path), WRITE)
+            raise AccessError(access.told(lack, UNCHANGED), database=path) from error
+    refuse_unwritable(path)
     with _closed(_connect(path, "rwc")) as (connection, cursor):
         yield Session(connection, cursor, path, timeout)
+
+
+def refuse_unwritable(database: Any) -> None:
+    """Raise AccessError for a path that this process may not write to, before anything is done.
+
+    A caller's connection is left to SQLite: it may have been opened by one who may.
+    """
+    if not isinstance(database, str):
+        return
+    if (odd := _misplaced(database)) and not access.lacking(database) and not _is_default(database):
+        raise AccessError(f"{database}: {odd}; {UNCHANGED}", database=database)
+    if lack := unwritable(database):
+        raise AccessError(access.told(lack, UNCHANGED), database=database)
 
 
 def _is_default(path: str) -> bool:
@@ -221,7 +245,7 @@ def _reading_mode(path: str) -> str:
     if _has_log(path):
         return "ro"
     directory = os.path.dirname(path) or "."
-    if os.path.isfile(path) and not (_is_writable(directory) and _is_writable(path)):
+    if os.path.isfile(path) and not (access.may(directory, WRITE) and access.may(path, WRITE)):
         if os.path.lexists(path + "-shm"):  # others have it open: it can change
             return "ro"
         # What may not be read, SQLite itself will refuse.
@@ -229,10 +253,6 @@ def _reading_mode(path: str) -> str:
             if file.read(20)[18:] == b"\x02\x02":
                 return "ro&immutable=1"
     return "rw"
-
-
-def _is_writable(path: str) -> bool:
-    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _has_log(path: str) -> bool:

@@ -11,6 +11,7 @@ from itertools import count, pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from .. import access
 from ..errors import AccessError, HistoryError
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ def listed_even_if_empty(place: Place) -> Directory:
 def discover(place: Place) -> History:
     """Return the migrations in a directory, oldest first; reads names only.
 
-    Raises HistoryError for every name that breaks a rule, all of them at once.
+    Raises HistoryError for every name that breaks a rule, all of them at once, and AccessError for a
+    directory that may not be read.
     """
     names, odd = _listing(place)
     return build(names, str(place), {name: _kind(place, name) for name in odd})
@@ -154,7 +156,7 @@ def number_after(history: History) -> str:
 def load(place: Place, name: str) -> "Script":
     """Read and check one file of a migration.
 
-    Raises HistoryError if it cannot be read or breaks a rule.
+    Raises HistoryError if it is not there or breaks a rule, AccessError if it may not be read.
     """
     from .script import parse  # not loaded by a start-up that opens no file
 
@@ -239,6 +241,8 @@ def _kind(place: Place, name: str) -> str:
 def _unreadable(path: str, error: OSError | ValueError) -> HistoryError | AccessError:
     import errno
 
+    if isinstance(error, OSError) and access.is_denial(error):
+        return AccessError(access.told(access.reason(error, path, access.READ), "nothing was changed"))
     number = getattr(error, "errno", None) or (errno.ENOENT if isinstance(error, FileNotFoundError) else 0)
     if errno.errorcode.get(number) in _EXHAUSTED:
         return AccessError(f"{path}: {os.strerror(number)}; nothing was changed")

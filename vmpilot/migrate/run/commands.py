@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from ..database import tables
 from ..database.connection import Session, begin, commit, snapshot, undone
-from ..database.opening import reading, writing
+from ..database.opening import reading, refuse_unwritable, writing
 from ..database.tables import Record
 from ..errors import MigrationError
 from ..files.directory import Directory, Migration
@@ -83,6 +83,7 @@ def run(
     before = version(plan.status)
     if not plan.tasks:
         return Result(before, _current(plan.status), ())
+    refuse_unwritable(database)  # before a backup is taken for nothing
     prelude(before)
     from .step import perform  # with all that it needs, what a start-up with nothing to do need not load
 

@@ -12,10 +12,12 @@ from ..database.connection import (
     commit,
     in_transaction,
     interruptible,
+    refused,
     rollback,
     wait,
     words,
 )
+from ..database.permissions import denial
 from ..database.settings import read_anew, schema_kept, setting, settings_kept
 from ..errors import MigrationError, StepError
 from ..files.script import Script, line, shortened, statement, statements
@@ -74,7 +76,7 @@ def play(
             except MigrationError:
                 raise
             except failures as error:
-                raise failure(script, done, words(error), fate) from error
+                raise _failed(session, script, done, error, fate) from error
             if in_transaction(session) != script.transactional:
                 _mend_transaction(session, script, done, fate)
             if returned and _kept_from_wal(session, script, text):
@@ -139,6 +141,15 @@ def failure(
     told.append(advice)
     text = shortened(statement(script, done)) if inside else ""
     return StepError("; ".join(filter(None, told)), file=script.file, line=number, statement=text)
+
+
+def _failed(
+    session: Session, script: Script, done: int, error: Exception, fate: Callable[[int], str]
+) -> MigrationError:
+    """Return the error of a statement that failed: of the script, unless the system keeps it from writing."""
+    if denial(session.database, error):
+        return refused(session.database, error, fate(done))
+    return failure(script, done, words(error), fate)
 
 
 _Run = Callable[[str, int], bool]

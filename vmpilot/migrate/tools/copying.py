@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from .. import access
 from ..database.connection import (
     UNCHANGED,
     Session,
@@ -191,13 +192,16 @@ def _empty(directory: int) -> None:
 
 
 @contextmanager
-def told(where: str, advice: str = "") -> Iterator[None]:
-    """Turn an error of the system into an AccessError that does not show a temporary name."""
+def told(where: str, advice: str = "", right: str = access.WRITE) -> Iterator[None]:
+    """Turn an error of the system into an AccessError that does not show a temporary name.
+
+    `right` is what is needed of the directory or the file that is named instead.
+    """
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise refused(where, reason[:1].lower() + reason[1:], advice) from error
+        lack = access.reason(error, where, right)
+        raise AccessError(access.told(lack, UNCHANGED) + advice, database=where) from error
 
 
 def refuse_link_of_another(path: str) -> None:

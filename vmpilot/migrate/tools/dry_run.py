@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ..database import contents, structure, tables
 from ..database.connection import UNCHANGED, Session, interruptible, is_full, is_input_output, translated
-from ..database.opening import SQLITE3, Connect, reading, scratch
+from ..database.opening import SQLITE3, Connect, reading, refuse_unwritable, scratch
 from ..errors import AccessError, MigrationError
 from ..files.plan import Progress, Report, Step
 from ..files.script import Script
@@ -72,6 +72,7 @@ def rehearse(
     before = version(plan.status)
     if not plan.tasks:
         return Rehearsal(name, before, 0, 0.0, (), None)
+    refuse_unwritable(database)  # where the run itself could do nothing, there is nothing to rehearse
     # Under the name of the original, because the messages are about that.
     with private_copy(database, timeout) as copy, scratch(copy.path, name, timeout, connect) as session:
         with translated(session):
