@@ -55,6 +55,11 @@ def may(path: str, right: str) -> bool:
     return os.access(path, _ASKED[right], effective_ids=os.access in os.supports_effective_ids)
 
 
+def is_read_only(path: str) -> bool:
+    """Tell whether the file system on which something lies lets nobody write to it."""
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
 def reason(error: OSError, path: str, *rights: str) -> Lack:
     """Return what an error of the system says of a path: which of these rights is missing, if one is.
 
@@ -114,7 +119,7 @@ def _words(error: OSError) -> str:
 def _lack(path: str, right: str) -> Lack:
     try:
         found = os.stat(path)
-        if right == WRITE and os.statvfs(path).f_flag & os.ST_RDONLY:
+        if right == WRITE and is_read_only(path):
             return Lack(path, "on a read-only file system")
     except OSError as error:  # gone since
         return Lack(path, _words(error))

@@ -26,7 +26,7 @@ from .connection import (
     wait,
 )
 from .names import default
-from .permissions import denial, unwritable
+from .permissions import denial, has_temporary_place, is_place, unwritable
 from .settings import setting
 
 Connect = Callable[[str], Any]
@@ -90,6 +90,8 @@ def scratch(
         _check_private(session, path)
         with translated(session):
             session.run("PRAGMA foreign_keys = OFF")
+            if not has_temporary_place():
+                session.run("PRAGMA temp_store = MEMORY")
             yield session
 
 
@@ -191,7 +193,25 @@ def _writer(path: str, timeout: float) -> Iterator[Session]:
             raise AccessError(access.told(lack, UNCHANGED), database=path) from error
     refuse_unwritable(path)
     with _closed(_connect(path, "rwc")) as (connection, cursor):
-        yield Session(connection, cursor, path, timeout)
+        session = Session(connection, cursor, path, timeout)
+        if not has_temporary_place():
+            _sort_beside(session)
+        yield session
+
+
+def _sort_beside(session: Session) -> None:
+    """Have SQLite put temporary files beside the database, or in memory where it cannot be told a directory.
+
+    A sort, a VACUUM and a long statement need them. The directory counts for all connections of the process,
+    which have none either; so it is set once, and never changed while others may look at it:
+    https://www.sqlite.org/pragma.html#pragma_temp_store_directory
+    """
+    directory = os.path.dirname(os.path.realpath(session.database))
+    with suppress(*session.failures):  # a SQLite without what is deprecated, or no directory for it
+        if not session.value("PRAGMA temp_store_directory"):
+            session.run("PRAGMA temp_store_directory = '{}'".format(directory.replace("'", "''")))
+    if not is_place(session.value("PRAGMA temp_store_directory") or ""):
+        session.run("PRAGMA temp_store = MEMORY")
 
 
 def refuse_unwritable(database: Any) -> None:

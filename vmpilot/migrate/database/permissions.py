@@ -8,16 +8,17 @@ https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks
 import os
 import sqlite3
 
-from ..access import READ, WRITE, Lack, is_denial, lacking, nearest, user
+from ..access import READ, SEARCH, WRITE, Lack, is_denial, is_read_only, lacking, may, nearest, user
 
 # https://www.sqlite.org/rescode.html
 _DENIALS = (sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+_UNDELETED = sqlite3.SQLITE_IOERR_DELETE  # of a journal, at the end of a transaction
 
 
 def denial(database: str, error: BaseException) -> Lack | None:
     """Return what the system refused SQLite, None if an error does not come from that."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code not in _DENIALS and not is_denial(error):
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code & 0xFF not in _DENIALS and code != _UNDELETED and not is_denial(error):
         return None
     if not os.path.exists(database):
         return lacking(database)
@@ -40,26 +41,53 @@ def unwritable(database: str) -> Lack | None:
     for ending in found:
         if lack := lacking(file + ending, READ, WRITE):
             return lack
-    if found == ["-journal"] or found[:2] == ["-wal", "-shm"]:
+    if found[:2] == ["-wal", "-shm"]:
         return None
     return _with(lacking(directory, WRITE), f"where SQLite must create the journal of {name}")
+
+
+def has_temporary_place() -> bool:
+    """Tell whether SQLite finds a directory for temporary files.
+
+    Where it looks: https://www.sqlite.org/tempfiles.html#temporary_file_storage_locations
+    """
+    named = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"))
+    return any(map(is_place, filter(None, (*named, "/var/tmp", "/usr/tmp", "/tmp", os.curdir))))
+
+
+def is_place(directory: str) -> bool:
+    """Tell whether files can be made in a directory."""
+    return os.path.isdir(directory) and may(directory, WRITE) and may(directory, SEARCH)
 
 
 def _unplayed(database: str) -> Lack | None:
     """Return what keeps this process from reading a database that a killed process has left in the middle.
 
-    https://www.sqlite.org/atomiccommit.html#_hot_rollback_journals and https://www.sqlite.org/wal.html#recovery
+    https://www.sqlite.org/atomiccommit.html#_hot_rollback_journals and
+    https://www.sqlite.org/wal.html#read_only_databases
     """
     file = _led_to(database)
-    left = [file + ending for ending in ("-journal", "-wal") if _size(file + ending)]
-    lack = unwritable(database) if left else None
-    if not left or not lack:
+    directory, name = os.path.dirname(file) or os.curdir, os.path.basename(file)
+    if _size(f"{file}-journal"):
+        return _with_owner(unwritable(database), file)
+    if not _size(f"{file}-wal"):
         return None
-    name = os.path.basename(left[0])
-    told = f"{lack.what}, and {name}, which a killed process left, must be played back before a read"
-    owner = os.stat(database).st_uid
+    if lack := lacking(f"{file}-wal", READ) or lacking(f"{file}-shm", READ):
+        return lack
+    missing = None if os.path.exists(f"{file}-shm") else lacking(directory, WRITE)
+    return _with(missing, f"where SQLite must create {name}-shm to read {name}-wal")
+
+
+def _with_owner(lack: Lack | None, file: str) -> Lack | None:
+    """Say of what keeps a journal from being played back why that is needed, and who can do it."""
+    if lack is None:
+        return None
+    name, owner = os.path.basename(file), os.stat(file).st_uid
+    told = f"{lack.what}, and {name}-journal, left by a killed process, must be played back before a read"
     cure = lack.cure
-    if owner != os.geteuid() and "read-only" not in lack.what:
+    if is_read_only(file):
+        cure = "mount it writable once"
+    elif owner != os.geteuid():
         cure = f"to have it played back, run this as {user(owner)}"
     return Lack(lack.where, told, cure)
 
