@@ -4,6 +4,8 @@ What modules with sqlite3's interface do differently (libsql, turso, sqlcipher, 
 where they are opened, in `opening`, and nowhere else. What is done to a database is decided elsewhere.
 """
 
+import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -226,6 +228,11 @@ def is_wreck(error: BaseException | None) -> bool:
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
+def is_undecodable(error: Exception) -> bool:
+    """Tell whether a text that SQLite returned is not UTF-8; Python has no code for that."""
+    return "Could not decode to UTF-8" in str(error)
+
+
 def is_full(error: BaseException | None) -> bool:
     """Tell whether SQLite could not write more: the disk is full, or an AUTOINCREMENT has no number left."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
@@ -321,7 +328,25 @@ def refused(database: str, error: Exception, fate: str) -> AccessError:
     """Return the AccessError of what a module or the system refused: which right is missing, if one is."""
     lack = denial(database, error)
     message = told(lack, fate) if lack else f"{database}: {words(error)}; {fate}"
+    if _is_damage(error) and (backup := _newest_backup(database)):
+        message += f"; to put its newest backup back, restore {backup}"
     return AccessError(message, database=database)
+
+
+def _is_damage(error: Exception) -> bool:
+    """Tell whether SQLite or Python found bytes in a database that make no sense."""
+    return is_wreck(error) or is_undecodable(error)
+
+
+def _newest_backup(database: str) -> str:
+    """Return the newest backup beside a database; not what a restore kept, which may be damaged as well."""
+    directory, file = os.path.split(database)
+    fits = re.compile(rf"{re.escape(file)}\.(?!before-restore)[^/]+\.(20[0-9]{{6}}T[0-9.]+Z)\.bak").fullmatch
+    with suppress(OSError, ValueError):
+        found = filter(None, map(fits, os.listdir(directory or os.curdir)))
+        if newest := max(found, key=lambda match: match[1], default=None):
+            return os.path.join(directory, newest[0])
+    return ""
 
 
 def words(error: Exception) -> str:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from ..errors import AccessError, MigrationError, VersionError
-from .connection import UNCHANGED, Session, changes, wait
+from .connection import UNCHANGED, Session, changes, is_undecodable, wait
 
 # Alembic's own text, to the byte: https://alembic.sqlalchemy.org/en/latest/api/runtime.html
 _VERSION_TABLE = (
@@ -121,7 +121,7 @@ def settled(session: Session, migrations: Iterable[tuple[str, str]]) -> str | No
     except MigrationError:
         raise
     except Exception as error:
-        if "no such" in str(error):  # a table is missing
+        if "no such" in str(error) or is_undecodable(error):  # a table is missing, or a text makes no sense
             return None
         raise
     wanted = "/".join(f"{version}_{name}" for version, name in migrations)
@@ -138,15 +138,25 @@ def salvage(session: Session) -> Recorded:
 
 def current(session: Session) -> str:
     """Return the value in alembic_version, empty at base."""
-    values = [value for (value,) in session.rows("SELECT +version_num FROM main.alembic_version")]
+    try:
+        values = [value for (value,) in session.rows("SELECT +version_num FROM main.alembic_version")]
+    except session.failures as error:
+        if not is_undecodable(error):
+            raise
+        raise _odd(session, "a text that is not UTF-8") from error
     if not values:
         return ""
     if len(values) == 1 and isinstance(values[0], str) and values[0]:
         return values[0]
     found = f"{len(values)} rows" if len(values) > 1 else f"a value of type {type(values[0]).__name__}"
     shown = ", ".join(repr(value) for value in values[:5])
-    raise VersionError(
-        f"{session.database}: alembic_version holds {found} ({shown}), expected one text; {UNCHANGED}"
+    raise _odd(session, f"{found} ({shown})")
+
+
+def _odd(session: Session, found: str) -> VersionError:
+    """Return the error of a version that makes no sense."""
+    return VersionError(
+        f"{session.database}: alembic_version holds {found}, expected one text; {UNCHANGED}"
     )
 
 
