@@ -4,12 +4,12 @@ The only SQL that touches them lives here; what follows from their rows is decid
 Every function works inside the caller's transaction.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from ..errors import AccessError, MigrationError, VersionError
-from .connection import UNCHANGED, Session, changes, is_undecodable, wait
+from .connection import UNCHANGED, Row, Session, changes, is_undecodable, wait
 
 # Alembic's own text, to the byte: https://alembic.sqlalchemy.org/en/latest/api/runtime.html
 _VERSION_TABLE = (
@@ -155,9 +155,7 @@ def current(session: Session) -> str:
 
 def _odd(session: Session, found: str) -> VersionError:
     """Return the error of a version that makes no sense."""
-    return VersionError(
-        f"{session.database}: alembic_version holds {found}, expected one text; {UNCHANGED}"
-    )
+    return VersionError(f"{session.database}: alembic_version holds {found}, expected one text; {UNCHANGED}")
 
 
 def missing(session: Session) -> list[str]:
@@ -273,8 +271,24 @@ def _present(session: Session) -> set[str]:
 def _log(session: Session) -> tuple[Record, ...]:
     """Return the log; a row that was not written here makes no sense and is passed over."""
     columns = ", ".join(f"+{name}" for name in Record._fields[:-1])
-    rows = session.rows(f"SELECT {columns}, {_UNDOABLE} FROM main.migration_log ORDER BY id")
+    sql = f"SELECT {columns}, {_UNDOABLE} FROM main.migration_log"
+    try:
+        rows = session.rows(f"{sql} ORDER BY id")
+    except session.failures as error:
+        if not is_undecodable(error):
+            raise
+        rows = list(_legible(session, sql))
     return tuple(Record(*row) for row in rows if _is_ours(*row))
+
+
+def _legible(session: Session, sql: str) -> Iterator[Row]:
+    """Yield the rows of the log whose texts are UTF-8."""
+    for (number,) in session.rows("SELECT id FROM main.migration_log ORDER BY id"):
+        try:
+            yield from session.rows(f"{sql} WHERE id = ?", (number,))
+        except session.failures as error:
+            if not is_undecodable(error):
+                raise
 
 
 def _is_ours(action: object, version: object, *values: object) -> bool:

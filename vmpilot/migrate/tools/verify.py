@@ -101,12 +101,12 @@ def verify_on_copy(
     """Prove the pending migrations on a private copy of a database, with its rows; reads only."""
     directory, where = directories.listed(directories.located(migrations)), located(database)
     with reading(where, timeout) as session:
-        tasks = planned(Request("upgrade", directory, "head"), session).tasks
+        name, tasks = session.database, planned(Request("upgrade", directory, "head"), session).tasks
     steps = {task.step.version for task in tasks}
     pending = tuple(migration for migration in directory.history if migration.version in steps)
     if not pending:
         return Proof(True, ())
-    with private_copy(where, timeout) as copy, scratch(copy.path, connect=connect) as session:
+    with private_copy(where, timeout) as copy, scratch(copy.path, name, connect=connect) as session:
         return _proof(session, directory, pending)
 
 
