@@ -237,9 +237,10 @@ def denied(path: str | Path, right: str, purpose: str = "", fate: str = "nothing
     found, me = os.stat(path), os.geteuid()
     kind = "directory" if stat.S_ISDIR(found.st_mode) else "file"
     belongs = f"it belongs to {user_name(found.st_uid)}, mode {found.st_mode & 0o7777:04o}"
-    told = f"{path}: no permission to {right} this {kind} as {user_name(me)} ({belongs}){purpose}; {fate}"
+    told = f"{path}: no permission to {right} this {kind} as {user_name(me)} ({belongs}){purpose}"
     letter = {"read": "r", "write to": "w", "search": "x"}[right]
-    return f"{told}; run: chmod u+{letter} {path}" if found.st_uid == me else told
+    cure = f"run: chmod u+{letter} {path}" if found.st_uid == me else ""
+    return "; ".join(filter(None, (told, fate, cure)))
 
 
 def filled(place: Path, mode: str = "delete", rows: int = 20, name: str = "app.db") -> None:

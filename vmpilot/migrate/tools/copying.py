@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from _thread import allocate_lock, start_new_thread
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -192,15 +192,15 @@ def _empty(directory: int) -> None:
 
 
 @contextmanager
-def told(where: str, advice: str = "", right: str = access.WRITE) -> Iterator[None]:
+def told(where: str, advice: str = "", rights: Iterable[str] = (access.WRITE,)) -> Iterator[None]:
     """Turn an error of the system into an AccessError that does not show a temporary name.
 
-    `right` is what is needed of the directory or the file that is named instead.
+    `rights` are those that are needed to the directory or the file that is named instead.
     """
     try:
         yield
     except OSError as error:
-        lack = access.reason(error, where, right)
+        lack = access.reason(error, where, *rights)
         raise AccessError(access.told(lack, UNCHANGED) + advice, database=where) from error
 
 

@@ -84,7 +84,7 @@ def backups(database: Any = None) -> tuple[Saved, ...]:
     if not isinstance(path, str):
         raise TypeError(f"database: expected a path, not {type(path).__name__}")
     directory = directory_of(path)
-    with told(directory, right=access.READ), os.scandir(directory) as entries:
+    with told(directory, rights=(access.READ, access.SEARCH)), os.scandir(directory) as entries:
         return tuple(sorted(_saved(path, entries), key=attrgetter("taken_at", "path"), reverse=True))
 
 
