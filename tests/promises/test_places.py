@@ -214,10 +214,10 @@ def test_a_log_of_another_user_is_named(shelf: Path) -> None:
 
 
 def test_a_connection_that_may_not_write_is_no_fault_of_a_migration(database: Path) -> None:
-    database.chmod(0o666)
-    database.parent.chmod(0o555)
     name = str(database.absolute())
     log = query(database, "PRAGMA journal_mode") == [("wal",)]
+    database.chmod(0o666)
+    database.parent.chmod(0o555)
     with nobody(), closing(sqlite3.connect(database)) as connection:
         said = refused(lambda: migrate(connection, "migrations"))
         fate = "nothing was changed" if log else f"rolled back, {name} is still at 0002"
@@ -285,7 +285,6 @@ def left_in_the_middle(database: Path) -> None:
         for ending in ("", "-journal", "-wal"):
             if Path(f"{database}{ending}").exists():
                 shutil.copy(f"{database}{ending}", away)
-        connection.close()
     for path in away.iterdir():
         shutil.copy(path, database.parent)
 
@@ -442,7 +441,4 @@ def test_a_migration_that_sorts_needs_no_directory_for_temporary_files(shelf: Pa
     said = without_temporary_place("upgrade", "--backup", place=shelf)
     assert (said.code, said.err) == (0, "")
     assert current("place/app.db", "migrations").at_head
-    assert (
-        os.listdir("place") == ["app.db", os.path.basename(taken("place/app.db.0001.bak"))]
-        or len(os.listdir("place")) == 2
-    )
+    assert sorted(os.listdir("place")) == ["app.db", os.path.basename(taken("place/app.db.0001.bak"))]
