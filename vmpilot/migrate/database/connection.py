@@ -355,7 +355,7 @@ def words(error: Exception) -> str:
     What SQLite says can quote bytes that are no UTF-8; then Python has an error of its own, which holds them.
     """
     if isinstance(error, UnicodeDecodeError):
-        return error.object.decode(errors="backslashreplace")
+        return f"not UTF-8: {error.object.decode(errors='backslashreplace')}"
     if getattr(error, "sqlite_errorcode", 0) == _NO_PLACE:
         return f"{error}: SQLite has no directory for temporary files, expected one in SQLITE_TMPDIR"
     return str(error) or "out of memory"
