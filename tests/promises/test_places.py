@@ -151,14 +151,15 @@ def test_whoever_may_not_is_told_what_and_where(database: Path, closed: Closed, 
         message = denied(path, closed.right, closed.purpose, fate)
     for opened in ("place", "migrations"):
         os.chmod(opened, 0o755)
+    os.chmod(path, 0o755)
+    if command in closed.stops or command not in WRITES | {"create"}:
+        assert everything(Path()) == before
     if command not in closed.stops:
         assert "no permission" not in said.out + said.err
         return
     is_problem = command == "check" and closed.path.startswith("place")
     told = (f"unreadable: {message}\n", "") if is_problem else ("", f"error: {message}\n")
     assert said == Said(1, *told)
-    os.chmod(path, 0o755)
-    assert everything(Path()) == before
 
 
 def refused(act: Callable[[], object]) -> str:
@@ -224,6 +225,16 @@ def test_a_connection_that_may_not_write_is_no_fault_of_a_migration(database: Pa
         purpose = ", where SQLite must create the journal of app.db"
         assert said == denied(os.path.dirname(name), "write to", purpose, fate)
     assert current(database, "migrations").version == "0002"
+
+
+def test_where_nothing_can_be_put_back_is_named_wherever_the_backup_lies(database: Path) -> None:
+    backup = shutil.copy(taken("place/app.db.0001.bak"), "migrations/app.bak")
+    os.chmod(backup, 0o644)
+    in_process("restore", backup)
+    database.parent.chmod(0o444)
+    with nobody():
+        said = in_process("restore", backup)
+        assert said == Said(1, "", f"error: {denied('place', 'search')}\n")
 
 
 def test_a_link_does_not_hide_where_a_database_lies(database: Path) -> None:

@@ -17,8 +17,11 @@ _UNDELETED = sqlite3.SQLITE_IOERR_DELETE  # of a journal, at the end of a transa
 
 def denial(database: str, error: BaseException) -> Lack | None:
     """Return what the system refused SQLite, None if an error does not come from that."""
+    if isinstance(error, OSError):  # of the system, which may be about another file
+        path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else database
+        return lacking(nearest(path), READ, WRITE) if is_denial(error) else None
     code = getattr(error, "sqlite_errorcode", 0)
-    if code & 0xFF not in _DENIALS and code != _UNDELETED and not is_denial(error):
+    if code & 0xFF not in _DENIALS and code != _UNDELETED:
         return None
     if not os.path.exists(database):
         return lacking(database)

@@ -209,7 +209,7 @@ def refuse_link_of_another(path: str) -> None:
 
     Whoever can make links in a directory could have root copy, give away or overwrite what is not theirs.
     """
-    with suppress(FileNotFoundError):
+    with told(path), suppress(FileNotFoundError):
         link = os.lstat(path)
         if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, os.geteuid(), os.stat(path).st_uid):
             raise refused(path, "a symbolic link of another user, expected a file or a link of yours")
