@@ -12,7 +12,6 @@ from ..access import READ, SEARCH, WRITE, Lack, is_denial, is_read_only, lacking
 
 # https://www.sqlite.org/rescode.html
 _DENIALS = (sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
-_UNDELETED = sqlite3.SQLITE_IOERR_DELETE  # of a journal, at the end of a transaction
 
 
 def denial(database: str, error: BaseException) -> Lack | None:
@@ -20,8 +19,10 @@ def denial(database: str, error: BaseException) -> Lack | None:
     if isinstance(error, OSError):  # of the system, which may be about another file
         path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else database
         return lacking(nearest(path), READ, WRITE) if is_denial(error) else None
-    code = getattr(error, "sqlite_errorcode", 0)
-    if code & 0xFF not in _DENIALS and code != _UNDELETED:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_IOERR:  # also where a journal was played back, but cannot be removed
+        return _unplayed(database)
+    if code not in _DENIALS:
         return None
     if not os.path.exists(database):
         return lacking(database)
