@@ -47,7 +47,8 @@ def lacking(path: str, *rights: str) -> Lack | None:
         return next((_lack(each, SEARCH) for each in closed), Lack(path, _words(error)))
     except (OSError, ValueError):  # not there, or a path that none can have
         return None
-    return next((_lack(path, right) for right in rights if not may(path, right)), None)
+    missing = (_lack(path, right) for right in rights if not may(path, right))
+    return next(filter(None, missing), None)
 
 
 def may(path: str, right: str) -> bool:
@@ -116,13 +117,14 @@ def _words(error: OSError) -> str:
     return words[:1].lower() + words[1:]
 
 
-def _lack(path: str, right: str) -> Lack:
+def _lack(path: str, right: str) -> Lack | None:
+    """Return what is missing where a right was refused; None if the path is gone by now, as a journal may be."""
     try:
         found = os.stat(path)
         if right == WRITE and is_read_only(path):
             return Lack(path, "on a read-only file system")
-    except OSError as error:  # gone since
-        return Lack(path, _words(error))
+    except OSError:
+        return None
     kind = "directory" if stat.S_ISDIR(found.st_mode) else "file"
     mode = stat.S_IMODE(found.st_mode)
     belongs = f"it belongs to {user(found.st_uid)}, mode {mode:04o}"
