@@ -118,7 +118,7 @@ def _words(error: OSError) -> str:
 
 
 def _lack(path: str, right: str) -> Lack | None:
-    """Return what is missing where a right was refused; None if the path is gone by now, as a journal may be."""
+    """Return what is missing where a right was refused; None if the path is gone by now: a journal may be."""
     try:
         found = os.stat(path)
         if right == WRITE and is_read_only(path):
