@@ -37,13 +37,7 @@ trap 'stop 143' TERM
 case ${VMPILOT_MIGRATE:-on} in
     on) migrate upgrade head ;;
     off) ;;
-    follow)
-        current=$(sh "$scripts/migrate.sh" current)
-        case $current in
-            *'(unknown)') migrate downgrade head ;;
-            *) migrate upgrade head ;;
-        esac
-        ;;
+    follow) migrate upgrade head --follow ;;
     *)
         echo "error: VMPILOT_MIGRATE is '$VMPILOT_MIGRATE', expected on, off or follow; nothing was changed" >&2
         exit 2

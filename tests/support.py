@@ -151,11 +151,13 @@ def in_process(
 ) -> Said:
     """Run a command in this process; what `live` and `told` do happens in the middle of it.
 
-    With `live`, standard output is a terminal: the function is called with each piece that the command
+    With `live`, standard output is a terminal that knows escape codes: the function is called with each piece that the command
     writes there, the line about what is being done included. `told` gets what goes to standard error.
     """
     out, err = Watched(live or (lambda text: None), live is not None), Watched(told, False)
-    with redirect_stdout(out), redirect_stderr(err):
+    with redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
+        if live:
+            patch.setenv("TERM", "xterm")
         try:
             code = main([str(argument) for argument in arguments])
         except SystemExit as leaving:  # help and wrong usage

@@ -102,7 +102,7 @@ def test_a_command_waits_for_a_lock_as_long_as_it_is_told(three: Path, database:
 
 @pytest.mark.parametrize(
     ("files", "told"),
-    [("stay", "app.db: interrupted; rolled back, app.db is at 0003"), ("go", "interrupted")],
+    [("stay", "app.db: interrupted; rolled back, app.db is at 0003"), ("go", "app.db: interrupted")],
 )
 def test_an_interrupted_downgrade_says_where_the_database_is(three: Path, files: str, told: str) -> None:
     in_process("upgrade")

@@ -23,14 +23,19 @@ Shell = list[str]
 
 
 def shells() -> list[Shell]:
-    """Return the shells at hand, each once: on Debian sh is dash."""
-    found = {os.path.realpath(path): [name] for name in ("dash", "sh") if (path := shutil.which(name))}
-    return [*found.values(), *([["busybox", "ash"]] if shutil.which("busybox") else [])]
+    """Return the shells to try, each once: on Debian sh is dash. One that is not at hand is skipped."""
+    found = {os.path.realpath(shutil.which(name) or name): [name] for name in ("bash", "dash", "sh")}
+    return [*found.values(), ["busybox", "ash"]]
 
 
-@pytest.fixture(params=shells(), ids=" ".join)
+BASH = pytest.param(["bash"], marks=pytest.mark.full)
+
+
+@pytest.fixture(params=[BASH if shell == ["bash"] else shell for shell in shells()], ids=" ".join)
 def shell(request: pytest.FixtureRequest) -> Shell:
     command: Shell = request.param
+    if not shutil.which(command[0]):
+        pytest.skip(f"no {command[0]} here")
     return command
 
 
@@ -389,10 +394,17 @@ def slow(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return python
 
 
+@pytest.mark.parametrize("mode", ["on", "follow"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_before_the_migrator_is_ready_is_not_lost(
-    number: int, code: int, entrypoint: list[str], slow: Path
+    number: int,
+    code: int,
+    mode: str,
+    entrypoint: list[str],
+    slow: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("VMPILOT_MIGRATE", mode)
     with started(*entrypoint, "touch", "started") as process:
         assert Path(f"{slow}.out").read_text() == "runs\n"
         process.send_signal(number)
@@ -401,18 +413,34 @@ def test_a_signal_before_the_migrator_is_ready_is_not_lost(
     assert not os.path.exists("started")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_while_follow_looks_at_the_database_stops_it(
-    number: int, code: int, entrypoint: list[str], slow: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("shell", shells(), ids=" ".join, indirect=True)
+def test_a_signal_stops_follow_while_it_waits_for_a_lock(
+    entrypoint: list[str], migrations: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VMPILOT_MIGRATE", "follow")
-    with started(*entrypoint, "touch", "started") as process:
-        assert Path(f"{slow}.out").read_text() == "runs\n"
-        process.send_signal(number)
-        Path(f"{slow}.in").write_text("go\n")
-        ending(process)
-    assert process.returncode == code
+    database = os.environ["VMPILOT_DATABASE"]
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with started(*entrypoint, "touch", "started") as process:
+            assert process.stderr
+            waiting = f"{database}: locked by another process; waiting for up to 30 s\n"
+            assert process.stderr.readline() == waiting
+            process.send_signal(signal.SIGTERM)
+            said = ending(process)
+    told = "interrupted while waiting, locked by another process; nothing was changed"
+    assert (said, process.returncode) == (f"error: {database}: {told}\n", 143)
     assert not os.path.exists("started")
+
+
+def test_a_signal_while_python_imports_leaves_no_traceback(checkout: Path, elsewhere: Path) -> None:
+    """A module that nothing has imported yet stands for all that take their time."""
+    (checkout / "vmpilot").unlink()
+    shutil.copytree(ROOT / "vmpilot", checkout / "vmpilot", ignore=shutil.ignore_patterns("__pycache__"))
+    module = checkout / "vmpilot/migrate/database/connection.py"
+    write(module, "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n")
+    result = run(checkout / "scripts/migrate.sh")
+    assert (result.returncode, result.stdout, result.stderr) == (-signal.SIGINT, "", "")
+    assert os.listdir() == []
 
 
 # What python3 is

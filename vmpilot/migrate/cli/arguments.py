@@ -263,6 +263,8 @@ def _nothing(parser: argparse.ArgumentParser) -> None:
 
 def _upgrade(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="TARGET", nargs="?", default="head", help=f"{_TARGET} (head)")
+    told = "where a newer release left the database ahead: downgrade to TARGET, after a backup"
+    parser.add_argument("--follow", action="store_true", help=told)
     _trial(parser)
     parser.add_argument("--backup", action="store_true", help="back up first ($VMPILOT_MIGRATE_BACKUP)")
 

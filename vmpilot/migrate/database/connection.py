@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from ..access import told
-from ..errors import AccessError, MigrationError
+from ..errors import AccessError, MigrationError, is_of_the_caller, passed_over
 from .permissions import denial
 
 UNCHANGED = "nothing was changed"
@@ -25,11 +25,30 @@ _OF_THE_APPLICATION = (
     *("unknown function", "not supported"),
 )
 _LONGEST_PAUSE = 0.05
+LOCKED = "locked by another process"
+_WAITING = "interrupted while waiting, "
+_SILENT = 1.0  # seconds of a wait that are not worth a word
 _INSTRUCTIONS_PER_TICK = 50_000
 _CHUNK = 256
 
 Row = tuple[Any, ...]
 _T = TypeVar("_T")
+
+
+class Patience(float):
+    """How many seconds to wait for a lock, for a caller who wants to be told of a wait that lasts.
+
+    A number like any other `timeout`; `say` is called with a line once a wait has lasted a second.
+    """
+
+    say: Callable[[str], None]
+
+
+def patience(seconds: float, say: Callable[[str], None]) -> Patience:
+    """Return a timeout that tells."""
+    made = Patience(seconds)
+    made.say = say
+    return made
 
 
 class Session(NamedTuple):
@@ -155,6 +174,8 @@ def refusal(session: Session, sql: str) -> str:
             session.cursor.fetchall()
         session.run("SELECT 1")  # until the next query libsql keeps what it explained open, and tables locked
     except session.failures as error:
+        if is_of_the_caller(error):
+            raise
         return words(error)
     return ""
 
@@ -170,28 +191,54 @@ def is_sqlite3(connection: Any) -> bool:
 def wait(
     session: Session,
     action: Callable[[], _T],
-    reason: str = "locked by another process",
+    reason: str = LOCKED,
     fate: str = UNCHANGED,
 ) -> _T:
     """Do `action`, again and again while another connection holds a lock that it needs; return its value.
 
     The pauses are ours, not SQLite's, because a signal is served between them. Raises AccessError
-    with `reason` and `fate` when the timeout, counted from the first refusal, is over.
+    with `reason` and `fate` when the timeout, counted from the first refusal, is over. What a signal
+    raises meanwhile comes out with a note that says what was waited for.
     """
-    deadline, pause = 0.0, 0.001
+    deadline, pause, told = 0.0, 0.001, False
     while True:
         try:
             return action()
         except Exception as error:
-            if not is_busy(error):
+            if not is_busy(error) or is_of_the_caller(error):
                 raise
             now = time.monotonic()
             deadline = deadline or now + session.timeout
             if now >= deadline:
                 message = f"{session.database}: {reason} for {session.timeout:g} s; {fate}"
                 raise AccessError(message, database=session.database) from error
-        time.sleep(min(pause, deadline - now))
+        try:
+            told = told or is_told(session, reason, session.timeout - (deadline - now))
+            time.sleep(min(pause, deadline - now))
+        except BaseException as stop:
+            note(stop, session, reason)
+            raise
         pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def is_told(session: Session, reason: str, waited: float) -> bool:
+    """Tell whoever wants to know of a wait that has lasted a second; return whether that was so."""
+    if waited < _SILENT:
+        return False
+    if isinstance(session.timeout, Patience):
+        session.timeout.say(f"{session.database}: {reason}; waiting for up to {session.timeout:g} s")
+    return True
+
+
+def note(stop: BaseException, session: Session, reason: str) -> None:
+    """Add to what a signal raised what was waited for: https://peps.python.org/pep-0678/"""
+    stop.add_note(f"{session.database}: {_WAITING}{reason}")
+
+
+def waited_for(stop: BaseException) -> str:
+    """Return of what a signal raised what was waited for then, with the database; nothing if nothing was."""
+    notes = [note for note in getattr(stop, "__notes__", ()) if _WAITING in note]
+    return notes[-1] if notes else ""
 
 
 def is_busy(error: Exception) -> bool:
@@ -296,7 +343,7 @@ def undone(session: Session, still: str) -> Iterator[None]:
 def rollback(session: Session) -> None:
     """End the open transaction, if the error that led here has not ended it already."""
     # What led here is what the user must hear of; closing the connection rolls back as well.
-    with suppress(*failures(session.connection)):
+    with passed_over(*failures(session.connection)):
         if in_transaction(session):
             session.run("ROLLBACK")
 
@@ -313,7 +360,8 @@ def in_transaction(session: Session) -> bool:
 def translated(session: Session, fate: str = UNCHANGED) -> Iterator[None]:
     """Turn an error of the database module or the system into an AccessError that tells the fate.
 
-    An error of ours passes, and knows from then on which database it is about.
+    An error of ours passes, and knows from then on which database it is about. One of the caller's passes
+    as it is.
     """
     try:
         yield
@@ -321,6 +369,8 @@ def translated(session: Session, fate: str = UNCHANGED) -> Iterator[None]:
         error.database = error.database or session.database
         raise
     except failures(session.connection) as error:
+        if is_of_the_caller(error):
+            raise
         raise refused(session.database, error, fate) from error
 
 
@@ -342,7 +392,7 @@ def _newest_backup(database: str) -> str:
     """Return the newest backup beside a database; not what a restore kept, which may be damaged as well."""
     directory, file = os.path.split(database)
     fits = re.compile(rf"{re.escape(file)}\.(?!before-restore)[^/]+\.(20[0-9]{{6}}T[0-9.]+Z)\.bak").fullmatch
-    with suppress(OSError, ValueError):
+    with passed_over(OSError, ValueError):
         found = filter(None, map(fits, os.listdir(directory or os.curdir)))
         if newest := max(found, key=lambda match: match[1], default=None):
             return os.path.join(directory, newest[0])

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import access
 from ..access import WRITE
-from ..errors import AccessError
+from ..errors import AccessError, is_of_the_caller, passed_over
 from .connection import (
     UNCHANGED,
     Session,
@@ -69,7 +69,7 @@ def writing(database: Any, timeout: float) -> Iterator[Session]:
         finally:
             rollback(session)  # an interrupted BEGIN may have begun one all the same
             if keys == "1":
-                with suppress(AccessError, *failures(session.connection)):
+                with passed_over(AccessError, *failures(session.connection)):
                     wait(session, lambda: session.run("PRAGMA foreign_keys = ON"))
 
 
@@ -189,6 +189,8 @@ def _writer(path: str, timeout: float) -> Iterator[Session]:
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
         except OSError as error:
+            if is_of_the_caller(error):
+                raise
             lack = access.reason(error, os.path.dirname(path), WRITE)
             raise AccessError(access.told(lack, UNCHANGED), database=path) from error
     refuse_unwritable(path)
@@ -207,7 +209,7 @@ def _sort_beside(session: Session) -> None:
     https://www.sqlite.org/pragma.html#pragma_temp_store_directory
     """
     directory = os.path.dirname(os.path.realpath(session.database))
-    with suppress(*session.failures):  # a SQLite without what is deprecated, or no directory for it
+    with passed_over(*session.failures):  # a SQLite without what is deprecated, or no directory for it
         if not session.value("PRAGMA temp_store_directory"):
             session.run("PRAGMA temp_store_directory = '{}'".format(directory.replace("'", "''")))
     if not is_place(session.value("PRAGMA temp_store_directory") or ""):
@@ -248,8 +250,9 @@ def _is_missing(path: str) -> bool:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return True
-    except (OSError, ValueError):
-        return False
+    except (OSError, ValueError) as error:
+        if is_of_the_caller(error):
+            raise
     return False
 
 
@@ -269,7 +272,7 @@ def _reading_mode(path: str) -> str:
         if os.path.lexists(path + "-shm"):  # others have it open: it can change
             return "ro"
         # What may not be read, SQLite itself will refuse.
-        with suppress(OSError), open(path, "rb") as file:
+        with passed_over(OSError), open(path, "rb") as file:
             if file.read(20)[18:] == b"\x02\x02":
                 return "ro&immutable=1"
     return "rw"
@@ -278,7 +281,9 @@ def _reading_mode(path: str) -> str:
 def _has_log(path: str) -> bool:
     try:
         return os.stat(path + "-wal").st_size > 0
-    except (OSError, ValueError):  # none, or another process has just removed it; a path that none can have
+    except (OSError, ValueError) as error:  # none, or just removed by another; a path that none can have
+        if is_of_the_caller(error):
+            raise
         return False
 
 
@@ -306,10 +311,10 @@ def _borrowed(connection: Any, timeout: float) -> Iterator[Session]:
         if kept:
             rollback(session)
         # Each on its own: what led here is what the caller must hear of.
-        with suppress(AccessError, *failures(connection)):
+        with passed_over(AccessError, *failures(connection)):
             wait(session, lambda: session.run(f"PRAGMA busy_timeout = {patience or 0}"))
         for name, value in kept.items():
-            with suppress(*failures(connection)):
+            with passed_over(*failures(connection)):
                 setattr(connection, name, value)
 
 

@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from .. import access
-from ..errors import AccessError, HistoryError
+from ..errors import AccessError, HistoryError, is_of_the_caller
 
 if TYPE_CHECKING:
     from .script import Script
@@ -168,6 +168,8 @@ def load(place: Place, name: str) -> "Script":
         else:
             data = place.joinpath(name).read_bytes()
     except (OSError, ValueError) as error:
+        if is_of_the_caller(error):
+            raise
         raise _unreadable(path, error) from error
     return parse(path, data, "up" if name.endswith(".up.sql") else "down")
 
@@ -218,6 +220,8 @@ def _listing(place: Place) -> tuple[list[str], list[str]]:
             for part in place.iterdir():
                 (names if part.is_file() else odd).append(part.name)
     except (OSError, ValueError) as error:
+        if is_of_the_caller(error):
+            raise
         raise _unreadable(str(place), error) from error
     return names, [name for name in odd if _is_meant(name, names)]
 
@@ -225,7 +229,9 @@ def _listing(place: Place) -> tuple[list[str], list[str]]:
 def _is_file(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_file()
-    except OSError:  # a link that leads to itself
+    except OSError as error:  # a link that leads to itself
+        if is_of_the_caller(error):
+            raise
         return False
 
 

@@ -19,7 +19,7 @@ from ..database.connection import (
 )
 from ..database.permissions import denial
 from ..database.settings import read_anew, schema_kept, setting, settings_kept
-from ..errors import MigrationError, StepError
+from ..errors import MigrationError, StepError, is_of_the_caller
 from ..files.script import Script, line, shortened, statement, statements
 from ..tokens import Token, alone, head, named
 from .hidden import elsewhere, others
@@ -73,9 +73,9 @@ def play(
                 if known and (reason := elsewhere(session, known, text)):
                     raise failure(script, done, reason, fate)
                 returned = run(text, done)
-            except MigrationError:
-                raise
             except failures as error:
+                if isinstance(error, MigrationError) or is_of_the_caller(error):
+                    raise
                 raise _failed(session, script, done, error, fate) from error
             if in_transaction(session) != script.transactional:
                 _mend_transaction(session, script, done, fate)
