@@ -51,14 +51,12 @@ def _answered() -> int:
             code = end.code if isinstance(end.code, int) else 0
         sys.stdout.flush()
     except OSError as error:
-        _leave(sys.stdout)
+        # Keep the interpreter from failing at it once more when it flushes it at its end:
+        # https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):  # the disk is full
             say(f"error: standard output: {(error.strerror or str(error)).lower()}")
         code = 1
-    try:
-        sys.stderr.flush()
-    except OSError:
-        _leave(sys.stderr)
     return code
 
 
@@ -89,14 +87,6 @@ def _usable(stream: TextIO | None) -> TextIO:
         return stream
     raw = io.BufferedWriter(cast(io.RawIOBase, _Patient(stream.fileno(), "w", closefd=False)))
     return io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=True)
-
-
-def _leave(stream: TextIO) -> None:
-    """Keep the interpreter from failing at a stream once more when it flushes it at its end.
-
-    https://docs.python.org/3/library/signal.html#note-on-sigpipe
-    """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 sys.exit(_run())
