@@ -198,25 +198,22 @@ READING = {
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
 def test_a_signal_stops_what_only_reads_during_a_long_statement(tmp_path: Path, migrations: Path) -> None:
     endless(migrations)
-    with ExitStack() as stack:
-        processes = []
-        for number, line in enumerate(READING):
-            database = tmp_path / str(number) / "app.db"
-            database.parent.mkdir()
-            migrate(database, migrations, target="1")
-            if line == "check":  # which plays again what is applied
-                stamp("2", database, migrations)
-            process = stack.enter_context(started(database, migrations, *line.split()))
-            processes.append((line, database, database.read_bytes(), process))
-        for (line, database, before, process), (signum, code) in zip(processes, ENDS * 2, strict=True):
+    for line, (number, code) in zip(READING, ENDS * 2, strict=True):
+        database = tmp_path / line / "app.db"
+        database.parent.mkdir()
+        migrate(database, migrations, target="1")
+        if line == "check":  # which plays again what is applied
+            stamp("2", database, migrations)
+        before = database.read_bytes()
+        with started(database, migrations, *line.split()) as process:
             # By then it has started, and all but the endless statement is long over.
-            until(lambda process=process: process.poll() is not None or seconds_of(process) > 0.7)
-            process.send_signal(signum)
+            until(lambda process=process: process.poll() is not None or seconds_of(process) > 0.6)
+            process.send_signal(number)
             output, errors = process.communicate(timeout=LONGEST)
-            told = READING[line].format(database=database)
-            assert (line, output, errors, process.returncode) == (line, "", f"{told}\n", code)
-            assert database.read_bytes() == before
-            assert [path.name for path in database.parent.iterdir()] == [database.name]
+        told = READING[line].format(database=database)
+        assert (line, output, errors, process.returncode) == (line, "", f"{told}\n", code)
+        assert database.read_bytes() == before
+        assert [path.name for path in database.parent.iterdir()] == [database.name]
 
 
 LONG_WORK = {
