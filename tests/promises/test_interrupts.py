@@ -19,6 +19,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -206,8 +207,7 @@ def test_a_signal_stops_what_only_reads_during_a_long_statement(tmp_path: Path, 
             stamp("2", database, migrations)
         before = database.read_bytes()
         with started(database, migrations, *line.split()) as process:
-            # By then it has started, and all but the endless statement is long over.
-            until(lambda process=process: process.poll() is not None or seconds_of(process) > 0.6)
+            until(partial(is_at_work, process))
             process.send_signal(number)
             output, errors = process.communicate(timeout=LONGEST)
         told = READING[line].format(database=database)
@@ -245,13 +245,25 @@ def test_a_signal_stops_long_work_of_every_kind(migrations: Path, database: Path
     assert query(database, "SELECT count(*) FROM big") == [(60000,)]
 
 
-def is_deaf(process: "subprocess.Popen[str]") -> bool:
-    """Tell whether the first signal has been served, after which a process lets none come.
+def has_mask(process: "subprocess.Popen[str]", name: str, number: int) -> bool:
+    """Tell whether a signal is in one of the masks of a process: SigBlk blocked, SigCgt handled.
 
     https://man7.org/linux/man-pages/man5/proc_pid_status.5.html
     """
-    _, _, blocked = Path(f"/proc/{process.pid}/status").read_text().partition("SigBlk:")
-    return bool(int(blocked.split()[0], 16) & 1 << (signal.SIGINT - 1))
+    _, _, mask = Path(f"/proc/{process.pid}/status").read_text().partition(f"{name}:")
+    return bool(int(mask.split()[0], 16) & 1 << (number - 1))
+
+
+def is_deaf(process: "subprocess.Popen[str]") -> bool:
+    """Tell whether the first signal has been served, after which a process lets none come."""
+    return has_mask(process, "SigBlk", signal.SIGINT)
+
+
+def is_at_work(process: "subprocess.Popen[str]") -> bool:
+    """Tell whether a process has ended, or serves signals and has done what is quick."""
+    return process.poll() is not None or (
+        has_mask(process, "SigCgt", signal.SIGTERM) and seconds_of(process) > 0.35
+    )
 
 
 @SIGNALS
