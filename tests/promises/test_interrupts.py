@@ -24,7 +24,7 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
-from support import COMMAND, LONGEST, OUTSIDE, laid, numbers, query, running, until, write
+from support import COMMAND, LONGEST, OUTSIDE, laid, numbers, query, running, unraisable, until, write
 
 from vmpilot.migrate import (
     AccessError,
@@ -565,6 +565,7 @@ def test_what_is_raised_at_any_line_comes_out_alone(
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # a file that is left open is left to the collector
+@unraisable
 @pytest.mark.parametrize("step", [307, pytest.param(7, marks=pytest.mark.full)])
 @pytest.mark.parametrize(
     "tool", ["verify", "on copy", "check", "check of a connection", "rehearse", "back up", "restore", "stamp"]
