@@ -195,6 +195,7 @@ def _line(before: Fact | None, after: Fact | None) -> str:
 # A bare column has a declared type, for which a caller's connection can have a converter: hence each `+`.
 _OBJECTS = "SELECT +type, +name, +tbl_name, +sql FROM main.sqlite_schema"
 _SHADOWS = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow'"
+_STAT = "(id INTEGER PRIMARY KEY, value BLOB)"
 _COLUMNS = """
 SELECT n.name, c.name, c.type, c."notnull", c.dflt_value, c.pk, c.hidden
 FROM n JOIN pragma_table_xinfo(n.name, 'main') c"""
@@ -213,20 +214,29 @@ _MENTIONING = f"{_OBJECTS} WHERE instr(lower(sql), ?)"
 def _objects(session: Session, only: Collection[str] | None) -> list[_Object]:
     owned = f"{_OBJECTS} WHERE tbl_name COLLATE NOCASE IN n"
     found = session.rows(_OBJECTS) if only is None else _select(session, owned, only)
-    left_out = set(tables.TABLES)
-    virtual = {
-        name: sql for kind, name, _, sql in found if kind == "table" and sql.startswith("CREATE VIRTUAL")
-    }
-    if virtual:
-        with suppress(*session.failures):  # SQLite before 3.37 cannot tell them: they are tables like others
-            left_out.update(folded(name) for (name,) in session.rows(_SHADOWS))
-        for name, sql in virtual.items():
-            left_out -= {f"{folded(name)}_{part}" for part in meaning.disowned(sql)}
+    tables_found = {name: sql for kind, name, _, sql in found if kind == "table"}
+    virtual = {name: sql for name, sql in tables_found.items() if sql.startswith("CREATE VIRTUAL")}
+    left_out = tables.TABLES.keys() | (_shadows(session, virtual, tables_found) if virtual else set())
     return [
         ("virtual table" if name in virtual else kind, name, table, sql)
         for kind, name, table, sql in found
         if not name.startswith("sqlite_") and folded(table) not in left_out
     ]
+
+
+def _shadows(session: Session, virtual: dict[str, str], tables_found: dict[str, str]) -> set[str]:
+    """Return the tables that virtual tables keep for themselves, folded; `tables_found` all there are.
+
+    FTS3 makes its _stat only for some commands: https://www.sqlite.org/fts3.html#automerge
+    """
+    shadows = set[str]()
+    with suppress(*session.failures):  # SQLite before 3.37 cannot tell those of other modules
+        shadows.update(folded(name) for (name,) in session.rows(_SHADOWS))
+    stats = {folded(name) for name, sql in tables_found.items() if sql.endswith(_STAT)}
+    for name, sql in virtual.items():
+        owned, theirs = ({f"{folded(name)}_{part}" for part in parts} for parts in meaning.shadows(sql))
+        shadows = (shadows | owned | (theirs & stats)) - (theirs - stats)
+    return shadows
 
 
 def _each(session: Session, query: str, names: Collection[str]) -> defaultdict[str, _Rows]:
