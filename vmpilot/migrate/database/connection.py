@@ -24,6 +24,7 @@ _OF_THE_APPLICATION = (
     *("no such function", "no such collation", "no such module", "no such tokenizer"),
     *("unknown function", "not supported"),
 )
+_CHANGING = ("insert", "replace", "update", "delete", "with")
 _LONGEST_PAUSE = 0.05
 LOCKED = "locked by another process"
 _WAITING = "interrupted while waiting, "
@@ -54,7 +55,8 @@ def patience(seconds: float, say: Callable[[str], None]) -> Patience:
 class Session(NamedTuple):
     """An open connection in autocommit mode; `timeout` is how many seconds to wait for a lock.
 
-    `ours` tells that the connection was opened here, so that its progress handler is free to use.
+    `ours` tells that the connection was opened here, so that its progress handler is free to use, and
+    `converts` that the application opened it, who can have registered converters for what it reads.
     """
 
     connection: Any
@@ -62,6 +64,7 @@ class Session(NamedTuple):
     database: str
     timeout: float
     ours: bool = True
+    converts: bool = False
 
     @property
     def failures(self) -> tuple[type[Exception], ...]:
@@ -102,7 +105,8 @@ class Session(NamedTuple):
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> bool:
         """Run a statement to its end, and tell whether it returned rows; these are not read.
 
-        Their texts come as bytes: what nobody reads need not be UTF-8, nor appear in an error.
+        Their texts come as bytes: what nobody reads need not be UTF-8, nor appear in an error. For what a
+        migration says, see `unread`.
         """
         texts = getattr(self.connection, "text_factory", None)
         try:
@@ -117,6 +121,39 @@ class Session(NamedTuple):
             if texts is not None:
                 self.connection.text_factory = texts
         return True
+
+
+def unread(session: Session, sql: str) -> bool:
+    """Run a statement of a migration like `Session.run`, past the converters of the application.
+
+    These go by the declared types and the names of the columns, and only the first part of a compound query
+    gives it these: https://docs.python.org/3/library/sqlite3.html#sqlite3.PARSE_DECLTYPES
+    What RETURNING gives need not be read, all is done before the first row: https://www.sqlite.org/lang_returning.html
+    """
+    verb = sql[:10].lower() if session.converts else ""
+    if verb.startswith(("select", "values", "with")) and (number := _columns_of_query(session, sql)):
+        return session.run(f"SELECT {', '.join(['NULL'] * number)} WHERE 0 UNION ALL SELECT * FROM ({sql}\n)")
+    if not verb.startswith(_CHANGING) or "returning" not in sql.lower():
+        return session.run(sql)
+    alone = not in_transaction(session)
+    if alone:  # otherwise nobody would hear that the commit at its end failed
+        session.run("BEGIN IMMEDIATE")
+    try:
+        session.cursor.execute(sql)
+        returns = session.cursor.description is not None
+        session.run("COMMIT" if alone else "SELECT 1")
+        return returns
+    finally:
+        if alone:
+            rollback(session)
+
+
+def _columns_of_query(session: Session, sql: str) -> int:
+    """Return how many columns a query has, 0 if it is none; it is not run."""
+    wrapped = f"EXPLAIN SELECT * FROM ({sql}\n) -- {time.perf_counter_ns()}"
+    with suppress(*session.failures):
+        return max((int(row[3]) for row in session.rows(wrapped) if row[1] == "ResultRow"), default=0)
+    return 0
 
 
 # --- what a module may lack

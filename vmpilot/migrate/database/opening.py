@@ -118,7 +118,7 @@ def _check_private(session: Session, path: str) -> None:
         )
     from ..tokens import plain  # not loaded by a start-up that runs no statement
 
-    if not file and (found := session.value("SELECT name FROM sqlite_master")):
+    if not file and (found := session.value("SELECT +name FROM sqlite_master")):
         told = f"connect opened a database with {plain(found)} in it, expected an empty one"
         raise AccessError(f"{path}: {told}; {UNCHANGED}", database=path)
 
@@ -290,7 +290,7 @@ def _has_log(path: str) -> bool:
 @contextmanager
 def _borrowed(connection: Any, timeout: float) -> Iterator[Session]:
     """Put a caller's connection into autocommit mode, and everything back as it was at the end."""
-    session = Session(connection, None, "the connection", timeout, False)
+    session = Session(connection, None, "the connection", timeout, ours=False, converts=True)
     with translated(session):
         usable = hasattr(connection, "cursor") and hasattr(connection, "in_transaction")
     if not usable:

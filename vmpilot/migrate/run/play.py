@@ -14,6 +14,7 @@ from ..database.connection import (
     interruptible,
     refused,
     rollback,
+    unread,
     wait,
     words,
 )
@@ -156,12 +157,12 @@ _Run = Callable[[str, int], bool]
 
 
 def _inside(session: Session) -> _Run:
-    return lambda text, done: session.run(text)
+    return lambda text, done: unread(session, text)
 
 
 def _outside(session: Session, fate: Callable[[int], str]) -> _Run:
     """Return what runs a statement outside a transaction, where it needs a lock of its own."""
-    return lambda text, done: wait(session, lambda: session.run(text), fate=fate(done))
+    return lambda text, done: wait(session, lambda: unread(session, text), fate=fate(done))
 
 
 def _read_anew(session: Session, script: Script, fate: Callable[[int], str]) -> None:

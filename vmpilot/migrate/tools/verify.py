@@ -302,7 +302,7 @@ def _by_chance(
     if not _differs(seen):
         return seen
     with interruptible(session):
-        texts = [sql for (sql,) in session.rows("SELECT sql FROM main.sqlite_schema WHERE sql IS NOT NULL")]
+        texts = [sql for (sql,) in session.rows("SELECT +sql FROM main.sqlite_schema WHERE sql IS NOT NULL")]
     words = set().union(*map(mentioned, (*texts, pair.up.text, pair.down.text if pair.down else "")))
     if not words.isdisjoint(_CLOCK):
         time.sleep(1.01 - time.time() % 1)  # to the next second
