@@ -40,6 +40,36 @@ SELF = "CREATE TABLE t (id INTEGER PRIMARY KEY, up REFERENCES t);"
 CASES: dict[str, tuple[tuple[tuple[str, str, str | None], ...], tuple[str, ...]]] = {
     "right": ((("1", T, "DROP TABLE t;"),), ("ok    1",)),
     "nothing but comments": ((("1", "-- later\n", "-- nothing\n"), ("2", "", "")), ("ok    1", "ok    2")),
+    "a write-ahead log in a transaction": (
+        (
+            ("1", f"{T}\nPRAGMA journal_mode = WAL;", "DROP TABLE t;"),
+            (
+                "2",
+                f"{NO_TRANSACTION}PRAGMA main.journal_mode = wal;",
+                f"{NO_TRANSACTION}PRAGMA journal_mode = DELETE;",
+            ),
+            ("3", "PRAGMA journal_mode('WAL');", "-- nothing\n"),
+        ),
+        (
+            "FAIL  1",
+            "up.sql:2: cannot change into wal mode from within a transaction; to run this file outside a"
+            ' transaction, begin it with "-- vmpilot: no-transaction"',
+            "ok    2",
+            f"up.{ALONE}",
+            f"down.{ALONE}",
+            "ok    3",
+        ),
+    ),
+    "where TEMP objects are kept": (
+        (
+            (
+                "1",
+                "PRAGMA temp_store = MEMORY;\nCREATE VIEW v AS SELECT 1;",
+                "PRAGMA temp_store = FILE;\nDROP VIEW v;",
+            ),
+        ),
+        ("ok    1",),
+    ),
     "an up that fails": (
         (("1", "CREATE TABEL t (a);", "DROP TABLE t;"),),
         ("FAIL  1", 'up.sql:1: near "TABEL": syntax error'),

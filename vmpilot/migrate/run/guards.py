@@ -171,7 +171,10 @@ def _objects(session: Session) -> frozenset[Object]:
 def _reaching(session: Session) -> bool:
     told = " OR ".join(f"instr(lower(sql), '{name}')" for name in TABLES)
     asked = f"WHERE type IN ('view', 'trigger') AND ({told})"
-    places = ("main.sqlite_master", "sqlite_temp_master")
+    # To look at what is not there yet would begin it, and then no file could say where it is to be kept:
+    # https://www.sqlite.org/pragma.html#pragma_temp_store
+    temporary = session.rows("SELECT 1 FROM pragma_database_list WHERE name = 'temp'")
+    places = ["main.sqlite_master", *["sqlite_temp_master"] * bool(temporary)]
     return any(session.rows(f"SELECT 1 FROM {place} {asked} LIMIT 1") for place in places)
 
 

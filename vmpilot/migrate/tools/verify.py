@@ -11,7 +11,7 @@ alone, and is left out.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from typing import Any, NamedTuple
@@ -21,13 +21,14 @@ from ..database.connection import Session, in_transaction, interruptible, is_of_
 from ..database.contents import Contents
 from ..database.names import located
 from ..database.opening import SQLITE3, Connect, alike, reading, scratch
+from ..database.settings import setting
 from ..errors import HistoryError, StepError
 from ..files import directory as directories
 from ..files.directory import Directory, History, Migration
 from ..files.script import Script
 from ..run import guards, keys
 from ..run.planning import Request, planned
-from ..run.play import play, stands_alone, transaction
+from ..run.play import journal_mode, kept_from_wal, play, stands_alone, transaction
 from ..tokens import mentioned
 from .copying import private_copy
 
@@ -118,6 +119,7 @@ def _proof(session: Session, directory: Directory, pending: History) -> Proof:
     verdicts: list[Verdict] = []
     integrity: guards.Integrity | None = None
     failed = ""
+    has_log = setting(session, "journal_mode") == "wal"
     lacking = known = _lacking(session, {}, "")
     for migration in pending:
         pair = _pair(directory, migration)
@@ -131,9 +133,10 @@ def _proof(session: Session, directory: Directory, pending: History) -> Proof:
         if "table" in pair.up.words:
             lacking = _lacking(session, lacking, pair.up.file)
     left = {} if failed else {place: by for place, by in lacking.items() if place not in known}
+    pairs = [_pair(directory, migration) for migration in pending]
     verdicts = [
-        _with_lacking(verdict, directory.script(migration.up), left)
-        for verdict, migration in zip(verdicts, pending, strict=True)
+        _with_lacking(_with(verdict, kept), pair.up, left)
+        for verdict, pair, kept in zip(verdicts, pairs, _kept_from_wal(pairs, has_log), strict=True)
     ]
     return Proof(all(verdict.ok for verdict in verdicts), tuple(verdicts))
 
@@ -148,8 +151,24 @@ def _lacking(session: Session, before: _Left, file: str) -> _Left:
 def _with_lacking(verdict: Verdict, up: Script, left: _Left) -> Verdict:
     """Add to a verdict the foreign keys that its migration left without a parent table for good."""
     of_this = () if up.unguarded else (words for file, words in left.values() if file == up.file)
-    problems = tuple(f"{up.file}: {words}" for words in of_this)
+    return _with(verdict, tuple(f"{up.file}: {words}" for words in of_this))
+
+
+def _with(verdict: Verdict, problems: tuple[str, ...]) -> Verdict:
     return verdict._replace(ok=verdict.ok and not problems, problems=verdict.problems + problems)
+
+
+def _kept_from_wal(pairs: "Iterable[_Pair]", has_log: bool) -> Iterator[tuple[str, ...]]:
+    """Yield for each migration what its transaction would keep from beginning a write-ahead log.
+
+    That is no matter for a database in memory, on which it is proved, but for every file: the run says so.
+    """
+    for pair in pairs:
+        scripts = [script for script in (pair.up, pair.down) if script]
+        errors = [error for script in scripts if not has_log and (error := kept_from_wal(script))]
+        yield tuple(str(error) for error in errors)
+        if not pair.up.transactional and (mode := journal_mode(pair.up)):
+            has_log = mode == "wal"
 
 
 class _Pair(NamedTuple):
