@@ -79,6 +79,24 @@ def traces() -> dict[str, str]:
     return {name: hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in sorted(os.listdir())}
 
 
+def test_what_is_written_into_the_schema_by_hand_is_told(migrations: Path) -> None:
+    write(
+        migrations,
+        "0001_dump",
+        "PRAGMA writable_schema = ON;\nINSERT INTO sqlite_schema (type, name, tbl_name, rootpage, sql)\n"
+        "VALUES ('table', 'docs', 'docs', 0, 'CREATE VIRTUAL TABLE docs USING fts3(a)');\n"
+        "CREATE TABLE 'docs_content' (docid INTEGER PRIMARY KEY, 'c0a');\n"
+        "CREATE TABLE 'docs_segments' (blockid INTEGER PRIMARY KEY, block BLOB);\n"
+        "CREATE TABLE 'docs_segdir' (level INTEGER,idx INTEGER,start_block INTEGER,leaves_end_block INTEGER,"
+        "end_block INTEGER,root BLOB,PRIMARY KEY(level, idx));\nPRAGMA writable_schema = OFF;",
+    )
+    write(migrations, "0002_rows", "INSERT INTO docs VALUES ('one');\nDELETE FROM docs_segments;")
+    assert steps(rehearsed()) == [
+        ("upgrade", "0001", ["+ virtual table docs"], ["docs: None -> 0"]),
+        ("upgrade", "0002", [], ["docs: 0 -> 1"]),
+    ]
+
+
 COSTS = (
     "CREATE TABLE costs (chat INTEGER);"
     "INSERT INTO costs SELECT id FROM chats; DELETE FROM chats WHERE id = 3;"

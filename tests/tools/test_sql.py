@@ -363,6 +363,16 @@ SAME = {
         "PRAGMA writable_schema = OFF;",
         "CREATE TABLE c (d);",
     ),
+    "a virtual table of a dump": (
+        "PRAGMA writable_schema=ON;\nINSERT INTO sqlite_schema (type, name, tbl_name, rootpage, sql)\n"
+        "VALUES ('table', 'r', 'r', 0, 'CREATE VIRTUAL TABLE r USING rtree(id,a,b)');\n"
+        'CREATE TABLE IF NOT EXISTS "r_rowid"(rowid INTEGER PRIMARY KEY,nodeno);\n'
+        'CREATE TABLE IF NOT EXISTS "r_node"(nodeno INTEGER PRIMARY KEY,data);\n'
+        "INSERT INTO r_node VALUES (1, zeroblob(976));\n"
+        'CREATE TABLE IF NOT EXISTS "r_parent"(nodeno INTEGER PRIMARY KEY,parentnode);\n'
+        "PRAGMA writable_schema=OFF;",
+        "INSERT INTO r VALUES (1, 2, 3);",
+    ),
     "settings that would stop the next statement": (
         "CREATE TABLE a (b);\nPRAGMA query_only = ON;",
         "PRAGMA recursive_triggers = ON;\nPRAGMA ignore_check_constraints = ON;\nPRAGMA mmap_size = 65536;",

@@ -133,8 +133,10 @@ def reach(session: Session, *scripts: str) -> frozenset[str]:
     all the words of the scripts, exist nowhere.
     """
     names = set[str]().union(*map(mentioned, scripts))
-    if names & {"sqlite_schema", "sqlite_master"}:
+    if names & {"sqlite_schema", "sqlite_master"}:  # what is written there is named in strings
         names.update(folded(table) for _, _, table, _ in session.rows(_OBJECTS))
+        written = (token for script in scripts for token in tokens(script) if token.kind == "string")
+        names.update(folded(unquoted(token.text)) for token in written)
     if "rename" in names:  # rewrites whatever mentions the old name
         for name in names & {folded(name) for _, name, _, _ in _select(session, _NAMED, names)}:
             found = session.rows(_MENTIONING, (name,))
@@ -194,6 +196,7 @@ def _line(before: Fact | None, after: Fact | None) -> str:
 
 # A bare column has a declared type, for which a caller's connection can have a converter: hence each `+`.
 _OBJECTS = "SELECT +type, +name, +tbl_name, +sql FROM main.sqlite_schema"
+_VIRTUAL = f"{_OBJECTS} WHERE type = 'table' AND rootpage = 0"
 _SHADOWS = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow'"
 _STAT = "(id INTEGER PRIMARY KEY, value BLOB)"
 _COLUMNS = """
@@ -214,9 +217,11 @@ _MENTIONING = f"{_OBJECTS} WHERE instr(lower(sql), ?)"
 def _objects(session: Session, only: Collection[str] | None) -> list[_Object]:
     owned = f"{_OBJECTS} WHERE tbl_name COLLATE NOCASE IN n"
     found = session.rows(_OBJECTS) if only is None else _select(session, owned, only)
-    tables_found = {name: sql for kind, name, _, sql in found if kind == "table"}
-    virtual = {name: sql for name, sql in tables_found.items() if sql.startswith("CREATE VIRTUAL")}
-    left_out = tables.TABLES.keys() | (_shadows(session, virtual, tables_found) if virtual else set())
+    listed = {name: sql for kind, name, _, sql in found if kind == "table"}
+    # All of them, because what they keep can be asked for without them.
+    whole = found if only is None else session.rows(_VIRTUAL)
+    virtual = {name: sql for _, name, _, sql in whole if sql and sql.startswith("CREATE VIRTUAL")}
+    left_out = tables.TABLES.keys() | (_shadows(session, virtual, listed) if virtual else set())
     return [
         ("virtual table" if name in virtual else kind, name, table, sql)
         for kind, name, table, sql in found
@@ -224,15 +229,15 @@ def _objects(session: Session, only: Collection[str] | None) -> list[_Object]:
     ]
 
 
-def _shadows(session: Session, virtual: dict[str, str], tables_found: dict[str, str]) -> set[str]:
-    """Return the tables that virtual tables keep for themselves, folded; `tables_found` all there are.
+def _shadows(session: Session, virtual: dict[str, str], listed: dict[str, str]) -> set[str]:
+    """Return the tables that virtual tables keep for themselves, folded; `listed` are those to be judged.
 
     FTS3 makes its _stat only for some commands: https://www.sqlite.org/fts3.html#automerge
     """
     shadows = set[str]()
     with suppress(*session.failures):  # SQLite before 3.37 cannot tell those of other modules
         shadows.update(folded(name) for (name,) in session.rows(_SHADOWS))
-    stats = {folded(name) for name, sql in tables_found.items() if sql.endswith(_STAT)}
+    stats = {folded(name) for name, sql in listed.items() if sql.endswith(_STAT)}
     for name, sql in virtual.items():
         owned, theirs = ({f"{folded(name)}_{part}" for part in parts} for parts in meaning.shadows(sql))
         shadows = (shadows | owned | (theirs & stats)) - (theirs - stats)

@@ -18,10 +18,11 @@ from ..files.script import Script
 from ..run.planning import Plan, Request, planned
 from ..run.status import version
 from ..run.step import perform
-from ..tokens import head, mentioned, quoted
+from ..tokens import folded, head, mentioned, quoted
 from .copying import ELSEWHERE, place_of, private_copy
 
 _WRITES = {"insert", "replace", "update", "delete"}
+_SCHEMA = {"sqlite_schema", "sqlite_master"}
 _MEMORY_PER_SECOND = 1 << 36  # bytes
 _MOVES = _WRITES | {"drop", "rename", "select", "values"}
 
@@ -169,6 +170,7 @@ def _telling(script: Script) -> str:
     told = set()
     for start, end in zip(script.starts, script.ends, strict=True):
         row = head(script.text, start, end)
-        plain = row.verb in _WRITES and row.name
+        # What is written into the schema by hand is named in the values.
+        plain = row.verb in _WRITES and row.name and folded(row.name) not in _SCHEMA
         told.add(f"{row.verb} {quoted(row.name)}" if plain else script.text[start:end])
     return ";\n".join(told)

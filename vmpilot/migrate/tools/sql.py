@@ -23,6 +23,12 @@ _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 # Settings by which a shell, or the .sqliterc of its user, can make a statement do something else.
 _MEANING = ("ignore_check_constraints", "legacy_alter_table", "recursive_triggers", "trusted_schema")
 _TEMPORARY = frozenset(("temp", "temporary"))
+# What was written into the schema by hand is read anew, and counts as a change for other connections.
+_READ_ANEW = (
+    "PRAGMA writable_schema = RESET;",
+    "CREATE VIEW main.vmpilot_read_anew AS SELECT 1;",
+    "DROP VIEW main.vmpilot_read_anew;",
+)
 _ENDINGS = ("/", "go")
 _PARAMETERS = "?:@$"
 
@@ -98,6 +104,8 @@ def _step(task: Task, settings: dict[str, str]) -> Iterator[str]:
         yield _log(Record("start", step.version, step.name, value, after), None)
         yield "COMMIT;"
     yield from (f"{text};" for text in statements(task.script))
+    if "writable_schema" in task.script.words:
+        yield from _READ_ANEW
     yield from _put_back(task.script, settings)
     if not task.script.transactional:
         yield "BEGIN IMMEDIATE;"
