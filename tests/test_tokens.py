@@ -177,7 +177,11 @@ CREATE TRIGGER g AFTER INSERT ON old BEGIN SELECT 1; END; CREATE TEMP TABLE s (a
 HEADS = (
     ("SELECT 1", Head("select")),
     ("VALUES ( 1 )", Head("values")),
-    ("WITH x AS ( SELECT 1 ) INSERT INTO t ( a ) SELECT * FROM x", Head("with")),
+    ("WITH x AS ( SELECT 1 ) INSERT INTO @t ( a ) SELECT * FROM x", Head("insert", name="t")),
+    (
+        "WITH RECURSIVE x ( a ) AS ( SELECT 1 ) , y AS NOT MATERIALIZED ( VALUES ( 2 ) ) SELECT 3",
+        Head("select"),
+    ),
     ("EXPLAIN CREATE TABLE new ( a )", Head("explain")),
     ("EXPLAIN QUERY PLAN SELECT 1", Head("explain")),
     ("ANALYZE", Head("analyze")),

@@ -1038,6 +1038,37 @@ def test_with_foreign_keys_on_a_child_without_parent_is_sqlites_own_error(
     assert query(database, "SELECT count(*) FROM child") == [(2,)]
 
 
+@pytest.mark.parametrize(
+    ("body", "names", "version"),
+    [
+        ("DELETE FROM alembic_version;", "alembic_version", [("0001",)]),
+        ("INSERT INTO alembic_version VALUES ('x');", "alembic_version", [("0001",)]),
+        ("UPDATE alembic_version SET version_num = 'x';", "alembic_version", [("0001",)]),
+        ("UPDATE migration_log SET name = 'x';", "migration_log", [("0001",)]),
+    ],
+)
+def test_outside_a_transaction_a_trigger_on_the_runners_tables_is_found_out_at_once(
+    body: str, names: str, version: list[tuple[str]], migrations: Path, database: Path
+) -> None:
+    write(
+        migrations, "0001_base", f"CREATE TABLE t (a);\nCREATE TRIGGER g AFTER INSERT ON t BEGIN {body} END;"
+    )
+    write(
+        migrations,
+        "0002_alone",
+        "-- vmpilot: no-transaction\nSELECT 1;\nINSERT INTO t VALUES (1);\nDROP TABLE t;",
+    )
+    with pytest.raises(StepError) as caught:
+        migrate(database, migrations)
+    assert str(caught.value) == (
+        f"{migrations}/0002_alone.up.sql:3: changes {names}, which only the runner may change; statements 1 to 2 "
+        f"(lines 2 to 3) have taken effect already, {database} is still at 0001, and the file will run again "
+        "from its start"
+    )
+    assert query(database, "SELECT * FROM alembic_version") == version
+    assert query(database, "SELECT name FROM sqlite_master WHERE name = 't'")
+
+
 # --- the schema, written by hand
 
 NOT_NULL = (
@@ -1136,7 +1167,7 @@ OURS = {
         "INSERT INTO t VALUES (0); DELETE FROM t;",
         "alembic_version",
     ),
-    "through WITH": (0, "WITH x AS (SELECT 1) DELETE FROM alembic_version;", "alembic_version"),
+    "through WITH": (1, "WITH x AS (SELECT 1) DELETE FROM alembic_version;", "alembic_version"),
     "behind a TEMP table": (
         2,
         "CREATE TEMP TABLE alembic_version (a);\nDROP TABLE main.alembic_version;",

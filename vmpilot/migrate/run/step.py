@@ -28,7 +28,7 @@ from ..files.script import Script, checksum, line
 from . import adoption, guards
 from .adoption import Comparison
 from .guards import Integrity
-from .ours import own_tables, refuse_changed
+from .ours import own_tables, refuse_changed, refuse_changed_outside
 from .planning import Plan, Request, Task, after, planned_again
 from .play import failure, keys_as_asked, play
 
@@ -162,15 +162,17 @@ def _played(
     own = own_tables(session, script, before, fate)
     if not script.transactional:
         _leave_transaction(session, task)
+        own = own and tables.content(session)
     report(Progress(task.step, 0, total, 0.0, False))
     play(
         session,
         script,
         tick=tick,
         fate=fate,
-        go_on=lambda done: not _is_overtaken(session, task, done),
+        go_on=lambda done: not _is_overtaken(session, task, done, own),
     )
     if not script.transactional:
+        refuse_changed_outside(session, script, total, own, fate)
         begin(session, fate(total))
         if tables.current(session) != task.value_before:
             rollback(session)
@@ -193,11 +195,12 @@ def _ticker(task: Task, started: float, report: Report) -> Callable[[int], None]
     return tick
 
 
-def _is_overtaken(session: Session, task: Task, done: int) -> bool:
+def _is_overtaken(session: Session, task: Task, done: int, own: tables.Content | None) -> bool:
     """Tell whether another process has recorded a step whose statements run outside a transaction.
 
     What comes after the step may have begun, and the file is safe to run again only before that.
     """
+    refuse_changed_outside(session, task.script, done, own, partial(_fate, session, task))
     with snapshot(session, _fate(session, task, done)):
         return tables.current(session) != task.value_before
 
