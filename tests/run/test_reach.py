@@ -213,6 +213,7 @@ LOOKS = {
     "CREATE TRIGGER t AFTER INSERT ON alone BEGIN DELETE FROM p; END;": set(),
     "UPDATE p SET title = 'id' WHERE id = 1; UPDATE c SET title = 'x'; DELETE FROM c WHERE id = 1;": set(),
     "INSERT INTO p (code) VALUES ('7'); SELECT * FROM c;": set(),
+    "WITH n AS (SELECT 1) UPDATE p SET title = 'x'; WITH n AS (SELECT 1) SELECT * FROM c;": set(),
     # a child by what it gets, all children by what their parent loses
     "INSERT INTO c (p_id) VALUES (1);": {"c"},
     "UPDATE C SET P_ID = 1;": {"c"},
@@ -225,7 +226,7 @@ LOOKS = {
     "REPLACE INTO p VALUES (1, '1', 'x');": {"c"},
     "INSERT INTO s VALUES (3, 1, 1);": {"s"},
     "DELETE FROM s WHERE 0;": {"s"},
-    "WITH n AS (SELECT 1) UPDATE p SET title = 'x';": {"c"},
+    "WITH n AS (SELECT 1) UPDATE p SET code = code;": {"c"},
     "ALTER TABLE alone ADD COLUMN p REFERENCES p;": {"alone"},
     "CREATE TABLE more (a REFERENCES p);": {"more"},
     "ALTER TABLE d RENAME COLUMN x TO z;": {"d"},
