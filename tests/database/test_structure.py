@@ -543,6 +543,10 @@ SPELLED_OTHERWISE = (
         "CREATE TRIGGER g INSERT ON ev BEGIN SELECT 1; END",
     ),
     (
+        "CREATE TRIGGER g AFTER UPDATE OF a, b ON ev BEGIN SELECT 1; END",
+        'CREATE TRIGGER g AFTER UPDATE OF "b", A ON ev BEGIN SELECT 1; END',
+    ),
+    (
         "CREATE VIEW v AS SELECT a AS n, count(*) AS m FROM ev GROUP BY n",
         'CREATE VIEW main.v AS SELECT "a" AS "n", count(*) AS \'m\' FROM main."ev" GROUP BY "n"',
     ),

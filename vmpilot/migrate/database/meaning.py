@@ -145,7 +145,9 @@ def view(found: Tokens, names: Names) -> str:
 def trigger(found: Tokens, names: Names) -> str:
     """Return what stands behind the name of a trigger means: https://www.sqlite.org/lang_createtrigger.html"""
     on = next(at for at, token in enumerate(found) if word(token) == "ON")
-    head = plain_meaning(found[:on], names)
+    of = next((at for at, token in enumerate(found[:on]) if word(token) == "OF"), on)
+    columns = sorted({name(part[0]) for part in _parted(found[of + 1 : on])})
+    head = "\0".join((plain_meaning(found[:of], names), *columns))
     if word(found[0]) not in ("BEFORE", "AFTER", "INSTEAD"):
         head = f"before\0{head}"
     rest = found[on + 2 :]
