@@ -17,7 +17,17 @@ from typing import Any
 import pytest
 from support import ROOT, change, held, query, write
 
-from vmpilot.migrate import AccessError, Progress, StepError, current, downgrade, history, migrate, stamp
+from vmpilot.migrate import (
+    AccessError,
+    Progress,
+    StepError,
+    current,
+    downgrade,
+    history,
+    migrate,
+    stamp,
+    verify,
+)
 
 PRAGMAS = [
     "busy_timeout",
@@ -661,6 +671,16 @@ def test_no_row_of_a_migration_goes_through_the_callers_converters(
         assert len(migrate(connection, migrations)) == 2
         assert not connection.in_transaction
     assert len(called) == calls
+
+    def connect(path: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(path, detect_types=types)
+        connection.create_function("seen", 1, called.append)
+        return connection
+
+    told = [
+        problem for verdict in verify(migrations, connect=connect).migrations for problem in verdict.problems
+    ]
+    assert [words for words in told if "0002_rows.up.sql" in words] == []
 
 
 # --- what is no usable connection

@@ -130,20 +130,32 @@ def unread(session: Session, sql: str) -> bool:
     gives it these: https://docs.python.org/3/library/sqlite3.html#sqlite3.PARSE_DECLTYPES
     What RETURNING gives need not be read, all is done before the first row: https://www.sqlite.org/lang_returning.html
     """
-    verb = sql[:10].lower() if session.converts else ""
+    if not session.converts:
+        return session.run(sql)
+    verb = sql[:10].lower()
     if verb.startswith(("select", "values", "with")) and (number := _columns_of_query(session, sql)):
         return session.run(f"SELECT {', '.join(['NULL'] * number)} WHERE 0 UNION ALL SELECT * FROM ({sql}\n)")
     if not verb.startswith(_CHANGING) or "returning" not in sql.lower():
         return session.run(sql)
+    return _first_row_unread(session, sql)
+
+
+def _first_row_unread(session: Session, sql: str) -> bool:
+    """Run a statement up to its first row, and tell whether it has one."""
+    texts = getattr(session.connection, "text_factory", None)
     alone = not in_transaction(session)
     if alone:  # otherwise nobody would hear that the commit at its end failed
         session.run("BEGIN IMMEDIATE")
     try:
+        if texts is not None:  # some modules fetch the first row at once
+            session.connection.text_factory = bytes
         session.cursor.execute(sql)
         returns = session.cursor.description is not None
         session.run("COMMIT" if alone else "SELECT 1")
         return returns
     finally:
+        if texts is not None:
+            session.connection.text_factory = texts
         if alone:
             rollback(session)
 

@@ -105,7 +105,8 @@ def _connected(path: str, database: str, timeout: float, connect: Connect) -> It
     if not hasattr(connection, "cursor"):
         raise TypeError(f"connect: expected an open connection, not {type(connection).__name__}")
     with closing(connection), _borrowed(connection, timeout) as session, closing(session.cursor):
-        yield session._replace(database=database, ours=hasattr(connection, "set_progress_handler"))
+        ours, converts = hasattr(connection, "set_progress_handler"), connect is not SQLITE3
+        yield session._replace(database=database, ours=ours, converts=converts)
 
 
 def _check_private(session: Session, path: str) -> None:
