@@ -518,6 +518,29 @@ def test_on_copy_finds_what_only_the_rows_show(migrations: Path, mode: str) -> N
     assert said.err == f"error: {reason}; rolled back, app.db is still at 0002\n"
 
 
+def test_on_copy_a_log_that_a_transaction_keeps_from_beginning_is_named_once(migrations: Path) -> None:
+    write(migrations, "1", "CREATE TABLE t (a);")
+    migrate("app.db", "migrations")
+    for version, up in (
+        ("2", "PRAGMA journal_mode = WAL;"),
+        ("3", "CREATE TABLE u (a);\nPRAGMA journal_mode = WAL;"),
+    ):
+        write(migrations, version, up, "DROP TABLE IF EXISTS u;")
+    words = "cannot change into wal mode from within a transaction; to run this file outside a transaction"
+    told = [
+        problem
+        for verdict in verify_on_copy("app.db", "migrations").migrations
+        for problem in verdict.problems
+    ]
+    assert [problem.partition(", begin")[0] for problem in told] == [
+        f"migrations/2.up.sql:1: {words}",
+        "migrations/3.up.sql: not tried, because 2 fails",
+        f"migrations/3.up.sql:2: {words}",
+    ]
+    change("app.db", "PRAGMA journal_mode = WAL")
+    assert verify_on_copy("app.db", "migrations").ok
+
+
 def test_on_copy_with_nothing_pending_is_no_problem(migrations: Path) -> None:
     write(migrations, "0001_a", "CREATE TABLE a (x);", "SELECT 1;")
     migrate("app.db", migrations)

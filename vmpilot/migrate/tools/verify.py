@@ -155,7 +155,8 @@ def _with_lacking(verdict: Verdict, up: Script, left: _Left) -> Verdict:
 
 
 def _with(verdict: Verdict, problems: tuple[str, ...]) -> Verdict:
-    return verdict._replace(ok=verdict.ok and not problems, problems=verdict.problems + problems)
+    new = tuple(problem for problem in problems if problem not in verdict.problems)
+    return verdict._replace(ok=verdict.ok and not problems, problems=verdict.problems + new)
 
 
 def _kept_from_wal(pairs: "Iterable[_Pair]", has_log: bool) -> Iterator[tuple[str, ...]]:
