@@ -118,8 +118,8 @@ def build(names: Sequence[str], place: str, odd: Mapping[str, str] | None = None
     history.sort(key=itemgetter(0))
     unfit: list[str] = []
     if len(history) + paired < len(present):
-        rest = present - {migration.up for migration in history} - {migration.down for migration in history}
-        unfit = sorted(name for name in rest if _is_meant(name, present))
+        fit = {name for migration in history for name in (migration.up, migration.down)}
+        unfit = sorted(name for name in present - fit if _is_meant(name, fit))
     if unfit or odd or len({migration.number for migration in history}) < len(history):
         problems = [*_misnamed(tuple(history), unfit)]
         problems += [(name, f"{kind}, expected a file") for name, kind in sorted((odd or {}).items())]
@@ -128,10 +128,10 @@ def build(names: Sequence[str], place: str, odd: Mapping[str, str] | None = None
     return tuple(history)
 
 
-def _is_meant(name: str, present: Container[str]) -> bool:
+def _is_meant(name: str, fit: Container[str]) -> bool:
     """Tell whether an entry looks as if it were meant to be a migration file that is not there."""
     meant = _meant(name)
-    return bool(meant) and (meant == name or meant not in present)
+    return bool(meant) and (meant == name or meant not in fit)
 
 
 def _meant(name: str) -> str:
