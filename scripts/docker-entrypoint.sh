@@ -8,7 +8,8 @@
 #   VMPILOT_MIGRATE=off     leave the database alone
 #
 # CMD starts only after a migration that succeeded; otherwise the migrator's exit code is the script's.
-# VMPILOT_DATABASE, VMPILOT_MIGRATIONS and VMPILOT_MIGRATE_BACKUP are read by the migrator itself.
+# VMPILOT_DATABASE, VMPILOT_MIGRATIONS, VMPILOT_MIGRATE_BACKUP (1 or 0) and VMPILOT_MIGRATE_TIMEOUT (seconds) are
+# read by the migrator itself.
 set -eu
 
 scripts=$(dirname "$(readlink -f "$0")")
@@ -36,13 +37,7 @@ trap 'stop 143' TERM
 case ${VMPILOT_MIGRATE:-on} in
     on) migrate upgrade head ;;
     off) ;;
-    follow)
-        current=$(sh "$scripts/migrate.sh" current)
-        case $current in
-            *'(unknown)') migrate downgrade head ;;
-            *) migrate upgrade head ;;
-        esac
-        ;;
+    follow) migrate upgrade head --follow ;;
     *)
         echo "error: VMPILOT_MIGRATE is '$VMPILOT_MIGRATE', expected on, off or follow; nothing was changed" >&2
         exit 2

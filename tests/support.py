@@ -3,12 +3,14 @@
 import gc
 import json
 import os
+import pwd
 import re
 import select
 import shlex
 import shutil
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import threading
@@ -149,11 +151,13 @@ def in_process(
 ) -> Said:
     """Run a command in this process; what `live` and `told` do happens in the middle of it.
 
-    With `live`, standard output is a terminal: the function is called with each piece that the command
+    With `live`, standard output is a terminal that knows escape codes: the function is called with each piece that the command
     writes there, the line about what is being done included. `told` gets what goes to standard error.
     """
     out, err = Watched(live or (lambda text: None), live is not None), Watched(told, False)
-    with redirect_stdout(out), redirect_stderr(err):
+    with redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
+        if live:
+            patch.setenv("TERM", "xterm")
         try:
             code = main([str(argument) for argument in arguments])
         except SystemExit as leaving:  # help and wrong usage
@@ -218,6 +222,27 @@ def nobody() -> Iterator[None]:
     finally:
         os.setresuid(0, 0, 0)
         os.setresgid(0, 0, 0)
+
+
+def user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
+def denied(path: str | Path, right: str, purpose: str = "", fate: str = "nothing was changed") -> str:
+    """Return the message about a right that this user does not have: to be called where it is refused.
+
+    The cure is that of an owner, who has only forgotten a mode; of root's files it is up to root.
+    """
+    found, me = os.stat(path), os.geteuid()
+    kind = "directory" if stat.S_ISDIR(found.st_mode) else "file"
+    belongs = f"it belongs to {user_name(found.st_uid)}, mode {found.st_mode & 0o7777:04o}"
+    told = f"{path}: no permission to {right} this {kind} as {user_name(me)} ({belongs}){purpose}"
+    letter = {"read": "r", "write to": "w", "search": "x"}[right]
+    cure = f"run: chmod u+{letter} {path}" if found.st_uid == me else ""
+    return "; ".join(filter(None, (told, fate, cure)))
 
 
 def filled(place: Path, mode: str = "delete", rows: int = 20, name: str = "app.db") -> None:

@@ -20,6 +20,7 @@ from support import ROOT
 from vmpilot.migrate.tokens import (
     Head,
     alone,
+    assigned,
     comments,
     folded,
     head,
@@ -176,7 +177,11 @@ CREATE TRIGGER g AFTER INSERT ON old BEGIN SELECT 1; END; CREATE TEMP TABLE s (a
 HEADS = (
     ("SELECT 1", Head("select")),
     ("VALUES ( 1 )", Head("values")),
-    ("WITH x AS ( SELECT 1 ) INSERT INTO t ( a ) SELECT * FROM x", Head("with")),
+    ("WITH x AS ( SELECT 1 ) INSERT INTO @t ( a ) SELECT * FROM x", Head("insert", name="t")),
+    (
+        "WITH RECURSIVE x ( a ) AS ( SELECT 1 ) , y AS NOT MATERIALIZED ( VALUES ( 2 ) ) SELECT 3",
+        Head("select"),
+    ),
     ("EXPLAIN CREATE TABLE new ( a )", Head("explain")),
     ("EXPLAIN QUERY PLAN SELECT 1", Head("explain")),
     ("ANALYZE", Head("analyze")),
@@ -324,6 +329,30 @@ def test_the_head_of_a_statement_costs_the_same_however_long_it_is() -> None:
 )
 def test_all_that_can_be_a_name_is_mentioned(sql: str, expected: str) -> None:
     assert mentioned(sql) == {name.replace("_", " ") for name in expected.split()}
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("UPDATE p SET title = 'x, id = 3' WHERE id = 3", "title"),
+        (
+            'update main.p AS q SET (A, [b c]) = (SELECT 1, 2 FROM x WHERE y), c = 1, "D"=2 FROM t',
+            "a b_c c d",
+        ),
+        (
+            "UPDATE p SET a = CASE WHEN b = 2 THEN 'from' END, rowid = (c, d) == (e, f) RETURNING g = 1",
+            "a rowid",
+        ),
+        ("UPDATE OR REPLACE p INDEXED BY i SET a=a+1 ORDER BY b LIMIT 1", "a"),
+        ('UPDATE "set" SET "where" = 1, x = y IN (SELECT z FROM "set")', "where x"),
+        ("UPDATE p SET", ""),
+        ("UPDATE p SET a", ""),
+        ("UPDATE p SET a = 1,", ""),
+        ("DELETE FROM p", ""),
+    ],
+)
+def test_what_an_update_sets(sql: str, expected: str) -> None:
+    assert assigned(sql) == {name.replace("_", " ") for name in expected.split()}
 
 
 def test_statements_tell_their_first_word_unless_they_only_handle_rows() -> None:

@@ -5,7 +5,11 @@ import sqlite3
 from typing import Any
 
 from .migrate import Migrations, migrate
+from .migrate.access import told
+from .migrate.database.connection import UNCHANGED
 from .migrate.database.names import located
+from .migrate.database.permissions import denial, unwritable
+from .migrate.errors import AccessError
 
 
 def connect(
@@ -16,7 +20,7 @@ def connect(
     `path` may be any name of a database that `migrate` takes, or ":memory:"; None is the default path.
     `options` are those of `sqlite3.connect`. The connection has foreign keys on
     (https://www.sqlite.org/foreignkeys.html#fk_enable) and rows as `sqlite3.Row`. Raises
-    MigrationError if the database cannot be brought to head.
+    MigrationError if the database cannot be brought to head, or not be read where it may not be written.
     """
     if path == ":memory:":
         connection: sqlite3.Connection = sqlite3.connect(path, **options)
@@ -25,9 +29,29 @@ def connect(
         file = located(path)
         migrate(file, migrations)
         connection = sqlite3.connect(file, **options)
+        _refuse_unreadable(connection, file)
     _switch_keys_on(connection)
     connection.row_factory = sqlite3.Row
     return connection
+
+
+def _refuse_unreadable(connection: sqlite3.Connection, file: str) -> None:
+    """Raise AccessError now, and not at the first query, where a database cannot be read for want of a right.
+
+    To migrate is to read one with a write-ahead log even where nothing can be written, but for a moment only:
+    for as long as an application reads, others may change it.
+    https://www.sqlite.org/wal.html#read_only_databases
+    """
+    if not (lack := unwritable(file)):
+        return
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+    except sqlite3.Error as error:
+        if not denial(file, error):
+            return
+        connection.close()
+        what = f"{lack.what}, where a database with a write-ahead log cannot be read"
+        raise AccessError(told(lack._replace(what=what), UNCHANGED), database=file) from error
 
 
 def _switch_keys_on(connection: sqlite3.Connection) -> None:

@@ -40,6 +40,16 @@ def test_looking_creates_and_changes_nothing(three: Path, line: str, tmp_path: P
         assert everything(tmp_path) == before
 
 
+@pytest.mark.parametrize("line", ["current", "history"])
+def test_who_looks_at_a_database_that_is_not_there_is_told_so(three: Path, line: str) -> None:
+    answer = in_process(line, "-d", "typo.db")
+    assert (answer.code, answer.err) == (0, "typo.db: no such file\n")
+    for form in ("--json", "--quiet"):
+        assert in_process(line, "-d", "typo.db", form).err == ""
+    in_process("upgrade")
+    assert in_process(line).err == ""
+
+
 @pytest.mark.skipif(os.path.isdir("/app/data"), reason="this is a container, with another default database")
 def test_the_default_database_is_made_by_a_run_alone(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VMPILOT_DATABASE", "")
@@ -92,7 +102,7 @@ def test_a_command_waits_for_a_lock_as_long_as_it_is_told(three: Path, database:
 
 @pytest.mark.parametrize(
     ("files", "told"),
-    [("stay", "app.db: interrupted; rolled back, app.db is at 0003"), ("go", "interrupted")],
+    [("stay", "app.db: interrupted; rolled back, app.db is at 0003"), ("go", "app.db: interrupted")],
 )
 def test_an_interrupted_downgrade_says_where_the_database_is(three: Path, files: str, told: str) -> None:
     in_process("upgrade")

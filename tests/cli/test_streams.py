@@ -1,17 +1,22 @@
 """The command as a process: terminals and pipes, readers that have gone, encodings, signals."""
 
+import fcntl
+import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support import COMMAND, ROOT, command, query, running, timeless, write
+from support import COMMAND, ROOT, change, command, held, in_process, query, running, timeless, until, write
 
 FOR_EVER = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n;"
 
@@ -37,17 +42,24 @@ class Terminal(NamedTuple):
 
 def read(descriptor: int) -> str:
     try:
-        return os.read(descriptor, 4096).decode()
+        return os.read(descriptor, 4096).decode(errors="replace")
     except OSError:  # the end of a pseudo-terminal whose other side is closed
         return ""
 
 
+def resize(terminal: int, columns: int) -> None:
+    """Give a pseudo-terminal so many columns: https://man7.org/linux/man-pages/man2/TIOCSWINSZ.2const.html"""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+
 @contextmanager
-def on_terminal(*words: str, **environment: str) -> Iterator[Terminal]:
+def on_terminal(*words: str, columns: int = 0, **environment: str) -> Iterator[Terminal]:
+    """Run the command on a pseudo-terminal; one without columns does not tell how many it has."""
     try:
         master, slave = os.openpty()
     except OSError as error:
         pytest.skip(f"no pseudo-terminal here: {error}")
+    resize(master, columns)
     try:
         with running(*COMMAND, *words, stdout=slave, **{"TERM": "xterm", **environment}) as process:
             os.close(slave)
@@ -116,6 +128,64 @@ def test_a_live_line_is_erased_before_the_next_line(three: Path) -> None:
     with on_terminal("upgrade") as terminal:
         assert timeless(terminal.rest()).endswith("0003 index: statement 1 of 1, N ms\r\x1b[K")
         assert terminal.process.wait() == 1
+
+
+NAMES = {"ascii": "n" * 60, "wide": "漢字" * 30, "combining": "e\u0301" * 60, "mixed": "a漢e\u0301" * 20}
+
+
+def width(text: str) -> int:
+    """Return the columns that a text of these characters takes."""
+    return len(text) + text.count("漢") + text.count("字") - text.count("\u0301")
+
+
+@pytest.mark.parametrize("name", ["mixed", "wide"])
+def test_a_live_line_stays_within_its_terminal_also_when_that_is_resized(migrations: Path, name: str) -> None:
+    write(migrations, f"0001_{NAMES[name]}", FOR_EVER)
+    with on_terminal("upgrade", columns=80) as terminal:
+        for columns in (80, 40, 12):
+            resize(terminal.master, columns)
+            piece = r"\r\x1b\[K([^\r]+)(?=\r)"
+            terminal.until(f"{piece}{piece}")  # the first of them can be from before
+            shown = re.findall(piece, terminal.until(f"{piece}{piece}"))[-1]
+            assert columns - 2 <= width(shown) < columns
+            if columns > 30:
+                title, rest = shown.split("…")
+                assert f"0001 {NAMES[name]}".startswith(title)
+                assert re.fullmatch(r": statement 1 of 1, \d+\.\d s", rest)
+            else:
+                assert shown == ": statemen…"
+        terminal.process.send_signal(signal.SIGTERM)
+        assert terminal.rest().endswith("\r\x1b[K")
+
+
+@pytest.mark.parametrize("kind", ["", "dumb"])
+def test_a_terminal_that_knows_no_escape_codes_gets_plain_lines(three: Path, kind: str) -> None:
+    for words in (("upgrade", "--backup"), ("downgrade", "1"), ("upgrade", "--dry-run"), ("history",)):
+        with on_terminal(*words, TERM=kind) as terminal:
+            said = terminal.rest()
+            assert terminal.process.wait() == 0
+        assert "\x1b" not in said and "\r" not in said and "statement" not in said
+        assert ("applied" if words[0] != "downgrade" else "undone") in said or "would" in said
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_history_keeps_to_the_columns_of_a_terminal_and_shortens_nothing_elsewhere(
+    migrations: Path, name: str
+) -> None:
+    write(migrations, "0001_first", "CREATE TABLE a (b);")
+    write(migrations, f"20261122093000_{NAMES[name]}", "CREATE TABLE c (d);")
+    for words in (["upgrade", "1"], ["history"], ["upgrade"], ["history"]):
+        assert in_process(*words).code == 0
+    whole = in_process("history").out.splitlines()
+    assert [line.endswith(f"  {NAMES[name]}") for line in whole] == [False, False, True]
+    for columns in (80, 0):
+        with on_terminal("history", columns=columns, NO_COLOR="1", TZ="CET-1") as terminal:
+            _, first, second = terminal.rest().splitlines()
+        assert first.endswith("  first") and second.endswith("…")
+        assert 78 <= width(second) <= 80
+        assert re.match(r"\*  20261122093000  applied  20\d\d-\d\d-\d\d \d\d:\d\d \+01:00  ", second)
+    with on_terminal("history", columns=200, NO_COLOR="1") as terminal:
+        assert terminal.rest().splitlines() == whole
 
 
 def test_json_and_quiet_print_no_progress(three: Path) -> None:
@@ -249,3 +319,133 @@ def test_a_result_for_which_there_is_no_room_is_told(migrations: Path) -> None:
     with open("/dev/full", "w") as full, running(*COMMAND, "heads", stdout=full.fileno()) as process:
         assert process.communicate()[1] == "error: standard output: no space left on device\n"
     assert process.returncode == 1
+
+
+@pytest.mark.parametrize("end", ["2>&-", "2>/dev/full", "2>&- <&-", ">&- 2>&-"])
+def test_messages_that_nobody_can_be_told_stop_nothing(three: Path, end: str) -> None:
+    if "full" in end and not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    for words, code in (("upgrade 2 --verbose", 0), ("upgrade 9", 1), ("nonsense", 2)):
+        done = subprocess.run(
+            ["sh", "-c", f"'{sys.executable}' -m vmpilot.migrate {words} {end}"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            check=False,
+        )
+        assert (words, done.returncode) == (words, code)
+    assert query(Path("app.db"), "SELECT version_num FROM alembic_version") == [("0002",)]
+
+
+def waiting_in(pipe: int) -> int:
+    """Return how many bytes of a pipe nobody has read: https://man7.org/linux/man-pages/man7/pipe.7.html"""
+    (found,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))
+    return int(found)
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="cannot make a pipe small here")
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_stream_that_takes_nothing_for_a_while_loses_nothing(migrations: Path, stream: str) -> None:
+    if stream == "stdout":
+        write(migrations, "0001_long", "".join(f"CREATE TABLE t{number} (a);\n" for number in range(900)))
+        words = ["upgrade", "--sql"]
+    else:  # one message with each of these names
+        for number in range(60):
+            (migrations / f"{number}_{'x' * 100}.sql").touch()
+        words = ["heads"]
+    expected = getattr(command(*words), stream)
+    assert len(expected) > 5000
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(writer, False)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writer}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, *COMMAND, *words], env=environment, **pipes) as process:
+        os.close(writer)
+        until(lambda: waiting_in(reader) > 4096 - 512 or process.poll() is not None)
+        with open(reader, "rb", buffering=0) as file:
+            said = b"".join(iter(lambda: file.read(500), b""))
+        other = process.stderr if stream == "stdout" else process.stdout
+        assert other and other.read() == b""
+    assert timeless(said.decode()) == timeless(expected)
+    assert process.returncode == (0 if stream == "stdout" else 1)
+
+
+def test_a_wait_is_told_on_standard_error_unless_the_answer_alone_is_wanted(three: Path) -> None:
+    in_process("upgrade")
+    waiting, failed = "app.db: locked by another process", "for 1.3 s; nothing was changed"
+    with held("app.db", "BEGIN EXCLUSIVE"):
+        processes = [
+            subprocess.Popen(
+                [sys.executable, *COMMAND, "current", "--timeout", "1.3", *options],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+            for options in ([], ["--quiet"], ["--json"])
+        ]
+        (plain, quiet, data) = [(*process.communicate(), process.returncode) for process in processes]
+    assert plain == ("", f"{waiting}; waiting for up to 1.3 s\nerror: {waiting} {failed}\n", 1)
+    assert quiet == ("", f"error: {waiting} {failed}\n", 1)
+    assert (json.loads(data[0])["error"]["message"], *data[1:]) == (f"{waiting} {failed}", "", 1)
+
+
+def test_ctrl_c_during_the_first_imports_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "first").mkdir()
+    stop = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+    (tmp_path / "first/argparse.py").write_text(stop)  # what the command line imports first
+    with running(*COMMAND, "upgrade", PYTHONPATH=f"{tmp_path / 'first'}{os.pathsep}{ROOT}") as process:
+        assert process.communicate() == ("", "")
+    assert process.returncode == -signal.SIGINT
+    assert not Path("app.db").exists()
+
+
+# --- what a log can hold
+
+ODD = {
+    "at = 'yesterday'": ("applied  yesterday             ", "yesterday", True),
+    "at = '0000-01-01'": ("applied  0000-01-01            ", "0000-01-01", True),
+    "at = '9999-12-31T23:59:59Z'": ("applied  9999-12-31 23:59 UTC", "9999-12-31T23:59:59Z", True),
+    "at = '2026-11-25T18:20:11'": ("applied  2026-11-25 ", "2026-11-25T18:20:11", True),
+    "at = ''": ("applied  ", "", True),
+    "at = char(27) || '[2J' || printf('%.*c', 90, 'x')": (
+        f"applied  \\x1b[2J{'x' * 15}…",
+        f"\x1b[2J{'x' * 90}",
+        True,
+    ),
+    "took_ms = 9e999": ("applied  20", ..., False),
+    "took_ms = -9e999": ("applied  20", ..., False),
+    "took_ms = -1": ("applied  20", ..., False),
+    "took_ms = 'long'": ("applied ", None, False),
+    "at = x'ff'": ("applied ", None, False),
+}
+
+
+def no_constant(name: str) -> None:
+    raise AssertionError(f"{name} is no JSON")
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_times_in_a_log_are_shown_as_they_are_or_not_at_all(
+    three: Path, monkeypatch: pytest.MonkeyPatch, odd: str
+) -> None:
+    in_process("upgrade", "--backup")
+    in_process("downgrade", "2")
+    change("app.db", f"UPDATE migration_log SET {odd}")
+    shown, at, has_time = ODD[odd]
+    for zone in ("UTC0", "UTC+25", "garbage", "CET-1"):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        answer = in_process("history")
+        lines = [line for line in answer.out.splitlines() if " 0001 " in line]
+        assert (answer.code, answer.err, len(lines)) == (0, "", 1)
+        assert shown.rstrip() in lines[0] or (zone == "CET-1" and "2026" in shown)
+        data = json.loads(in_process("history", "--json").out, parse_constant=no_constant)
+        entry = data["migrations"][0]
+        assert at is ... or entry["applied_at"] == at
+        assert (entry["took_ms"] is not None) == has_time
+        assert in_process("check").err == ""
+        listed = in_process("restore")
+        assert (listed.code, listed.err, listed.out.count("app.db.0003.")) == (0, "", 1)
+    monkeypatch.undo()
+    time.tzset()

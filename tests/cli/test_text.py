@@ -244,7 +244,7 @@ def test_names_from_files_and_databases_are_shown_as_printable_text(
     for command in ("history", "check", "upgrade", "current"):
         answer = in_process(command, *words)
         assert all(line.isprintable() for line in (answer.out + answer.err).split("\n"))
-    assert "0002     one\\n\\x1btwo" in in_process("history", *words).out
+    assert "one\\n\\x1btwo\n" in in_process("history", *words).out
 
 
 @pytest.mark.parametrize(

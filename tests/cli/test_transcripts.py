@@ -29,10 +29,11 @@ from vmpilot.migrate.cli.commands import main
 TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
 README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
 PLACEHOLDERS = {
+    r"(?:\b\d+\.\d m?s|\b\d+ ms|N ms)  +": "N ms  ",
     r"\d+\.\d m?s\b|\d+ ms\b": "N ms",
     r"\d+ bytes\b": "N bytes",
     r"\b20\d{6}T\d{6}\.\d{3}Z\b": "TIME",
-    r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d": "YYYY-MM-DD HH:MM:SS",
+    r"20\d\d-\d\d-\d\d \d\d:\d\d UTC": "YYYY-MM-DD HH:MM UTC",
 }
 
 # What stands between the README's console blocks, before the first one below a heading: the migration that its

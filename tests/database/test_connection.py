@@ -17,7 +17,17 @@ from typing import Any
 import pytest
 from support import ROOT, change, held, query, write
 
-from vmpilot.migrate import AccessError, Progress, StepError, current, downgrade, history, migrate, stamp
+from vmpilot.migrate import (
+    AccessError,
+    Progress,
+    StepError,
+    current,
+    downgrade,
+    history,
+    migrate,
+    stamp,
+    verify,
+)
 
 PRAGMAS = [
     "busy_timeout",
@@ -624,6 +634,53 @@ def test_a_text_that_nobody_reads_need_not_be_utf_8(
     write(migrations, "0002_rows", kind + statement)
     with closing(sqlite3.connect(database)) as connection:
         assert len(migrate(connection, migrations)) == 2
+
+
+@pytest.mark.parametrize("kind", ["", "-- vmpilot: no-transaction\n"])
+@pytest.mark.parametrize(
+    ("statement", "calls"),
+    [
+        ("SELECT * FROM t;", 0),
+        ("SELECT a, a, seen(a) FROM t ORDER BY a;", 3),
+        ("SELECT count(*) AS 'n [secret]' FROM t LIMIT 1;", 0),
+        ("SELECT seen(a) FROM t UNION ALL SELECT seen(1)", 4),
+        ("WITH w AS (SELECT a FROM t WHERE seen(a) IS NULL) SELECT * FROM w -- the end", 3),
+        ("VALUES (seen(1), 2), (3, 4);", 1),
+        ("INSERT INTO t SELECT * FROM t WHERE seen(a) IS NULL RETURNING *;", 3),
+        ("WITH w AS (SELECT seen(1)) INSERT INTO t SELECT * FROM w RETURNING a AS 'a [secret]'", 1),
+        ("UPDATE t SET a = 'returning' WHERE seen(a) IS NULL;", 3),
+        ("UPDATE t SET a = a RETURNING seen(a), a;", 3),
+        ("REPLACE INTO t VALUES (1) RETURNING a;", 0),
+        ("DELETE FROM t RETURNING a;", 0),
+        ("EXPLAIN SELECT a FROM t;", 0),
+    ],
+)
+def test_no_row_of_a_migration_goes_through_the_callers_converters(
+    statement: str, calls: int, kind: str, migrations: Path, database: Path
+) -> None:
+    def never(value: bytes) -> None:
+        raise ValueError(value)
+
+    write(migrations, "0001_base", "CREATE TABLE t (a SECRET);\nINSERT INTO t VALUES ('x'), ('y'), ('z');")
+    write(migrations, "0002_rows", kind + statement)
+    sqlite3.register_converter("secret", never)  # a name that no other test declares
+    called: list[object] = []
+    types = sqlite3.PARSE_DECLTYPES | sqlite3.PARSE_COLNAMES
+    with closing(sqlite3.connect(database, detect_types=types)) as connection:
+        connection.create_function("seen", 1, called.append)
+        assert len(migrate(connection, migrations)) == 2
+        assert not connection.in_transaction
+    assert len(called) == calls
+
+    def connect(path: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(path, detect_types=types)
+        connection.create_function("seen", 1, called.append)
+        return connection
+
+    told = [
+        problem for verdict in verify(migrations, connect=connect).migrations for problem in verdict.problems
+    ]
+    assert [words for words in told if "0002_rows.up.sql" in words] == []
 
 
 # --- what is no usable connection

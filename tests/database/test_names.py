@@ -12,6 +12,7 @@ from vmpilot.db import connect
 from vmpilot.migrate import AccessError, current, migrate
 
 EXPECTED = "expected a path, sqlite:///PATH, sqlite+DRIVER:///PATH or file:PATH"
+HOMELESS, THERE = "is no home directory here,", "is a directory of that name"
 MEMORY = "in memory, it ends with its connection; pass an open connection, or name a file"
 
 
@@ -40,18 +41,26 @@ def here(migrations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("file:app.db", "app.db"),
         ("file:a%20b%3F.db?mode=rwc#end", "a b?.db"),
         ("file:sub/../app.db", "sub/../app.db"),
+        ("~app.db", "~app.db"),
+        ("'a.db", "'a.db"),
+        ("./'a.db'", "'a.db'"),
+        ("file:%27a.db%27", "'a.db'"),
+        ("sqlite:///file:app.db", "file:app.db"),
+        ("tenant=5.db", "tenant=5.db"),
+        ("./:memory:", ":memory:"),
+        ("-app.db", "-app.db"),
     ],
 )
 def test_a_name_leads_to_one_file_everywhere(name: str, path: str) -> None:
     os.mkdir("sub")
     assert len(migrate(name, "migrations")) == 1
     assert current(f"./{path}", "migrations").version == "0001"
-    assert in_process("current", "-d", name, "--migrations", "migrations").out == "0001 (head)\n"
+    assert in_process("current", f"--database={name}", "--migrations", "migrations").out == "0001 (head)\n"
     with closing(connect(name, "migrations")) as connection:
         connection.execute("INSERT INTO t VALUES (1)")
         connection.commit()
     assert query(Path.cwd() / path, "SELECT * FROM t") == [(1,)]
-    said = in_process("downgrade", "base", "-d", name, "--migrations", "migrations").out
+    said = in_process("downgrade", "base", f"-d{name}", "--migrations", "migrations").out
     assert said.startswith(("backed up to ./", f"backed up to {path}."))
     assert all(".bak" in left or left == os.path.basename(path) for left in os.listdir() if ".db" in left)
 
@@ -67,21 +76,53 @@ def test_an_absolute_path_has_a_slash_of_its_own(tmp_path: Path) -> None:
     ("name", "reason"),
     [
         (":memory:", MEMORY),
+        (":MEMORY:", MEMORY),
+        ("file::memory:", MEMORY),
+        ("file::memory:?cache=shared", MEMORY),
+        ("file:///:memory:", MEMORY),
+        ("sqlite:///file::memory:?uri=true", MEMORY),
+        ("sqlite:///app.db?mode=Memory", MEMORY),
+        ("file:x.db?mode=memory&mode=rwc", MEMORY),
         ("sqlite://", MEMORY),
         ("sqlite:", MEMORY),
         ("sqlite:///:memory:", MEMORY),
         ("file:x.db?mode=memory", MEMORY),
+        (
+            "file:x.db?mode=%6demory",
+            "the option mode of its name is not understood here, expected ro, rw or rwc",
+        ),
         ("sqlite:app.db", f"sqlite: names are not understood here, {EXPECTED}"),
         ("sqlite://app.db", f"sqlite: names are not understood here, {EXPECTED}"),
         ("jdbc:sqlite:app.db", f"jdbc: names are not understood here, {EXPECTED}"),
         ("postgres://me:secret@host/app", f"postgres: names are not understood here, {EXPECTED}"),
+        ("mysql+pymysql://me:secret@host/app", f"mysql+pymysql: names are not understood here, {EXPECTED}"),
+        ("libsql://app?authToken=secret", f"libsql: names are not understood here, {EXPECTED}"),
+        ("http://me:secret@host", f"http: names are not understood here, {EXPECTED}"),
+        ("S3://bucket/app.db", f"s3: names are not understood here, {EXPECTED}"),
+        ("duckdb:app.db", f"duckdb: names are not understood here, {EXPECTED}"),
+        ("C:\\app.db", f"c: names are not understood here, {EXPECTED}"),
+        ("mysql:host=h;password=secret", f"lists of settings are not understood here, {EXPECTED}"),
+        ("Data Source=app.db;Version=3", f"lists of settings are not understood here, {EXPECTED}"),
         ("secret@1://app", f"such a: names are not understood here, {EXPECTED}"),
         ("file://host/app.db", f"file: names of other machines are not understood here, {EXPECTED}"),
         ("file:app.db?immutable=1", "the option immutable of its name is not understood here"),
         ("sqlite:///app.db?key=secret", "the option key of its name is not understood here"),
         ("sqlite:///app.db?$ecret=1", "the option behind the ? of its name is not understood here"),
         ("app.db\r", "its name holds a carriage return"),
+        ("app.db\n", "its name begins or ends with a line feed"),
+        ("file:app%0d.db", "its name holds a carriage return"),
+        ("file:app.db%0a", "its name begins or ends with a line feed"),
+        ("\tapp.db", "its name begins or ends with a blank"),
         ("app\0.db", "its name holds a NUL"),
+        ("file:app%00.db", "its name holds a NUL"),
+        ("app.db ", "its name begins or ends with a blank"),
+        (" app.db", "its name begins or ends with a blank"),
+        ("sqlite:///app.db\u00a0", "its name begins or ends with a blank"),
+        ("\ufeffapp.db", "its name begins or ends with a blank"),
+        ('"app.db"', "its name stands in quotes, take them off"),
+        ("'postgres://me:secret@host/app'", "its name stands in quotes, take them off"),
+        ("sqlite:///'app.db'", "its name stands in quotes, take them off"),
+        ("~nobody-has-this-name/app.db", f"~nobody-has-this-name {HOMELESS} ./~nobody-has-this-name {THERE}"),
     ],
 )
 def test_a_name_that_is_none_is_refused_and_not_shown(
@@ -93,10 +134,49 @@ def test_a_name_that_is_none_is_refused_and_not_shown(
             act(name, "migrations")
         assert str(caught.value) == message
         assert caught.value.database is None
-    assert in_process("-d", name, "--migrations", "migrations") == (1, "", f"error: {message}\n")
+    assert in_process(f"--database={name}", "--migrations", "migrations") == (1, "", f"error: {message}\n")
     if "\0" not in name:
         monkeypatch.setenv("VMPILOT_DATABASE", name)
         assert in_process("current", "--migrations", "migrations") == (1, "", f"error: {message}\n")
+    assert os.listdir() == ["migrations"]
+
+
+@pytest.mark.parametrize("name", ["app.db/", "sqlite:///app.db/", "file:app.db/"])
+def test_a_name_with_a_slash_at_its_end_is_that_of_a_directory(name: str) -> None:
+    with pytest.raises(AccessError) as caught:
+        migrate(name, "migrations")
+    assert str(caught.value) == "app.db/: is a directory, expected a database file; nothing was changed"
+    assert os.listdir() == ["migrations"]
+
+
+def test_a_tilde_before_a_slash_is_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    os.makedirs("home/.vmpilot")
+    monkeypatch.setenv("HOME", os.path.abspath("home"))
+    for name in ("~/app.db", Path("~/app.db")):
+        migrate(name, "migrations")
+        assert sorted(os.listdir("home")) == [".vmpilot", "app.db"]
+    with closing(connect("~/app.db", "migrations")) as connection:
+        assert connection.execute("SELECT count(*) FROM t").fetchone()[0] == 0
+    monkeypatch.setenv("VMPILOT_DATABASE", "~/app.db")
+    assert in_process("current", "--migrations", "migrations").out == "0001 (head)\n"
+    with pytest.raises(AccessError) as caught:
+        migrate("~", "migrations")
+    home = os.path.abspath("home")
+    assert str(caught.value) == f"{home}: is a directory, expected a database file; nothing was changed"
+    # Other programs take it for the name of a directory in an address.
+    with pytest.raises(AccessError) as caught:
+        migrate("sqlite:///~/app.db", "migrations")
+    assert str(caught.value) == "./~/app.db: no such directory: ./~; nothing was changed"
+    assert sorted(os.listdir()) == ["home", "migrations"]
+
+
+def test_who_has_no_home_has_none_to_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])  # a user without an entry
+    for name in ("~", "~/app.db"):
+        with pytest.raises(AccessError) as caught:
+            migrate(name, "migrations")
+        assert str(caught.value) == f"the database: ~ {HOMELESS} ./~ {THERE}; nothing was changed"
     assert os.listdir() == ["migrations"]
 
 
@@ -118,6 +198,14 @@ def test_a_database_in_memory_is_the_one_that_was_migrated() -> None:
     with closing(connect(":memory:", "migrations")) as connection:
         assert connection.execute("SELECT count(*) FROM t").fetchone()[0] == 0
         assert connection.execute("PRAGMA foreign_keys").fetchone()[0] == 1
+
+
+@pytest.mark.parametrize("name", ["sqlite://", "file::memory:", ":Memory:", "sqlite:///:memory:"])
+def test_no_other_name_of_memory_is_taken_for_a_file(name: str) -> None:
+    with pytest.raises(AccessError) as caught:
+        connect(name, "migrations")
+    assert str(caught.value) == f"the database: {MEMORY}; nothing was changed"
+    assert os.listdir() == ["migrations"]
 
 
 def test_what_sqlite3_can_be_told_is_passed_on() -> None:

@@ -142,14 +142,15 @@ def test_what_sqlite_virtual_tables_and_the_migrator_keep_is_left_out() -> None:
         assert rows.counts(session, before) == {"f": 0, "r": 0, "t": 1}
 
 
-def test_before_sqlite_3_37_shadow_tables_are_tables() -> None:
+def test_shadow_tables_are_known_without_what_sqlite_3_37_brought() -> None:
     def refuse(action: int, name: str | None, *_: str | None) -> int:
         return sqlite3.SQLITE_DENY if name == "table_list" else sqlite3.SQLITE_OK
 
-    with built("CREATE VIRTUAL TABLE f USING rtree(id, a, b)") as session:
+    modules = ("rtree(id, a, b)", "fts5(a)", "fts4(a)", "fts3(a)")
+    made = [f"CREATE VIRTUAL TABLE v{at} USING {module}" for at, module in enumerate(modules)]
+    with built(*made) as session:
         session.connection.set_authorizer(refuse)
-        found = {fact.table for fact in schema.snapshot(session)}
-    assert found == {"f", "f_node", "f_parent", "f_rowid"}
+        assert {fact.table for fact in schema.snapshot(session)} == {"v0", "v1", "v2", "v3"}
 
 
 def test_what_cannot_be_compiled_or_read_is_still_described(database: Path) -> None:
@@ -543,6 +544,10 @@ SPELLED_OTHERWISE = (
         "CREATE TRIGGER g INSERT ON ev BEGIN SELECT 1; END",
     ),
     (
+        "CREATE TRIGGER g AFTER UPDATE OF a, b ON ev BEGIN SELECT 1; END",
+        'CREATE TRIGGER g AFTER UPDATE OF "b", A ON ev BEGIN SELECT 1; END',
+    ),
+    (
         "CREATE VIEW v AS SELECT a AS n, count(*) AS m FROM ev GROUP BY n",
         'CREATE VIEW main.v AS SELECT "a" AS "n", count(*) AS \'m\' FROM main."ev" GROUP BY "n"',
     ),
@@ -571,6 +576,22 @@ SPELLED_OTHERWISE = (
     (
         "CREATE TABLE t (a, b, PRIMARY KEY (a, b) ON CONFLICT REPLACE)",
         'CREATE TABLE t (a, b, PRIMARY KEY ("a", b COLLATE BINARY) ON CONFLICT REPLACE)',
+    ),
+    (
+        "CREATE TABLE t (a DEFAULT (1 + 2), b CHECK ((a > 0) AND (b IS (TRUE))), c AS ((a) * 2))",
+        "CREATE TABLE t (a DEFAULT ((1) + (2)), b CHECK (a > 0 AND b IS TRUE), c AS (a * (2)))",
+    ),
+    (
+        "CREATE INDEX i ON ev (lower((c))) WHERE (a > 1) AND (b NOT NULL)",
+        "CREATE INDEX i ON ev ((lower(c))) WHERE a > 1 AND b IS NOT NULL",
+    ),
+    (
+        "CREATE VIEW v AS SELECT a FROM ev WHERE ((a = 1) OR (b = (2))) GROUP BY (a)",
+        "CREATE VIEW v AS SELECT a FROM ev WHERE a = 1 OR b = 2 GROUP BY a",
+    ),
+    (
+        "CREATE TRIGGER g INSERT ON ev WHEN (new.a > 1) OR (new.b) BEGIN UPDATE ev SET a = (1) WHERE (b = 2); END",
+        "CREATE TRIGGER g INSERT ON ev WHEN new.a > 1 OR new.b BEGIN UPDATE ev SET a = 1 WHERE b = 2; END",
     ),
 )
 SPELLED_ALIKE = (
@@ -607,6 +628,19 @@ SPELLED_ALIKE = (
     ('CREATE VIEW v AS SELECT "zz" FROM ev', "CREATE VIEW v AS SELECT 'ZZ' FROM ev"),
     ("CREATE TABLE t (id INTEGER PRIMARY KEY DESC NOT NULL)", "CREATE TABLE t (id INTEGER PRIMARY KEY DESC)"),
     ("CREATE TABLE t (id INT PRIMARY KEY NOT NULL)", "CREATE TABLE t (id INT PRIMARY KEY)"),
+    ("CREATE TABLE t (a, b CHECK ((a OR b) AND a))", "CREATE TABLE t (a, b CHECK (a OR b AND a))"),
+    ("CREATE TABLE t (a, b CHECK (a IS (TRUE)))", "CREATE TABLE t (a, b CHECK (a IS (1)))"),
+    (
+        "CREATE TABLE t (a COLLATE NOCASE CHECK ((a) = 'x'))",
+        "CREATE TABLE t (a COLLATE NOCASE CHECK (+a = 'x'))",
+    ),
+    ("CREATE TABLE t (a DEFAULT (2 * (1 + 2)))", "CREATE TABLE t (a DEFAULT (2 * 1 + 2))"),
+    ("CREATE INDEX i ON ev (a) WHERE a = (b = 1)", "CREATE INDEX i ON ev (a) WHERE a = b = 1"),
+    ("CREATE VIEW v AS SELECT (a + 1) FROM ev", "CREATE VIEW v AS SELECT a + 1 FROM ev"),
+    (
+        "CREATE VIEW v AS SELECT * FROM ev, (ev AS x LEFT JOIN p)",
+        "CREATE VIEW v AS SELECT * FROM ev, ev AS x LEFT JOIN p",
+    ),
 )
 
 
@@ -659,27 +693,51 @@ def test_a_trigger_on_a_name_in_the_quotes_of_a_string_survives_renames(legacy: 
     same(made, (*made, f"PRAGMA legacy_alter_table = {legacy}", *detour))
 
 
+SUFFIXES = (
+    *("config", "content", "data", "docsize", "idx", "node", "other"),
+    *("parent", "rowid", "segdir", "segments", "stat"),
+)
+FTS = {"config", "data", "idx", "node", "other", "parent", "rowid"}
+FTS5 = {"node", "other", "parent", "rowid", "segdir", "segments", "stat"}
+
+
 @pytest.mark.parametrize(
     ("virtual", "theirs"),
     [
-        ("fts5(a)", {"docs_other"}),
-        ("fts5(a, content='docs_content')", {"docs_content", "docs_other"}),
-        ('fts5(a, content = "docs_content")', {"docs_content", "docs_other"}),
-        ("fts5(content, body)", {"docs_other"}),
-        ("fts5(a, content='', columnsize=0)", {"docs_content", "docs_docsize", "docs_other"}),
-        ("fts4(a)", {"docs_other"}),
-        ('fts4(a, content="docs_content")', {"docs_content", "docs_other"}),
-        ("fts4(a, matchinfo=fts3)", {"docs_docsize", "docs_other"}),
-        ("fts3(a)", {"docs_docsize", "docs_other"}),
-        ("rtree(id, a, b)", {"docs_content", "docs_docsize", "docs_other"}),
+        ("fts5(a)", FTS5),
+        ("fts5(a, content='docs_content')", {"content", *FTS5}),
+        ('fts5(a, content = "docs_content")', {"content", *FTS5}),
+        ("fts5(content, body)", FTS5),
+        ("fts5(a, content='', columnsize=0)", {"content", "docsize", *FTS5}),
+        ("fts4(a)", FTS),
+        ('fts4(a, content="docs_content")', {"content", *FTS}),
+        ("fts4(a, matchinfo=fts3)", {"docsize", *FTS}),
+        ("fts3(a)", {"docsize", "stat", *FTS}),
+        ("fts3(a, content)", {"docsize", "stat", *FTS}),
+        ("fts3(a, content=docs_other)", {"docsize", "stat", *FTS}),
+        ("rtree(id, a, b)", {*SUFFIXES} - {"node", "parent", "rowid"}),
+        ("rtree_i32(id, a, b, +c)", {*SUFFIXES} - {"node", "parent", "rowid"}),
     ],
 )
-def test_a_table_is_left_out_only_if_the_virtual_table_owns_it(virtual: str, theirs: set[str]) -> None:
+@pytest.mark.parametrize("asked", [sqlite3.SQLITE_OK, sqlite3.SQLITE_DENY])
+def test_a_table_is_left_out_only_if_the_virtual_table_owns_it(
+    virtual: str, theirs: set[str], asked: int
+) -> None:
     with built(f"CREATE VIRTUAL TABLE docs USING {virtual}") as session:
-        for name in ("docs_content", "docs_docsize", "docs_other"):
-            session.run(f"CREATE TABLE IF NOT EXISTS {name} (id INTEGER PRIMARY KEY, a)")
+        for suffix in SUFFIXES:
+            session.run(f"CREATE TABLE IF NOT EXISTS docs_{suffix} (id INTEGER PRIMARY KEY, a)")
+        session.connection.set_authorizer(lambda _, name, *__: asked if name == "table_list" else 0)
         found = {fact.table for fact in schema.snapshot(session)}
-    assert found == {"docs", *theirs}
+    assert found == {"docs", *(f"docs_{suffix}" for suffix in theirs)}
+
+
+@pytest.mark.parametrize("later", [(), ("ALTER TABLE docs RENAME TO renamed",)])
+def test_what_a_virtual_table_makes_later_is_its_own(later: tuple[str, ...]) -> None:
+    made = ("CREATE VIRTUAL TABLE docs USING fts3(a)", "INSERT INTO docs (docs) VALUES ('automerge=4')")
+    with built(*made, *later) as session:
+        name = "renamed" if later else "docs"
+        assert session.rows("SELECT 1 FROM sqlite_schema WHERE name = ?", (f"{name}_stat",))
+        assert {fact.table for fact in schema.snapshot(session)} == {name}
 
 
 # --- any table, written in any way

@@ -523,7 +523,7 @@ def test_a_log_without_a_version_table_is_at_base(database: Path) -> None:
 
 def test_what_sqlite_keeps_for_itself_makes_no_database_of_another_age(database: Path) -> None:
     change(database, "ANALYZE")
-    assert tables(database) == {"sqlite_stat1"}
+    assert tables(database) - {"sqlite_stat4"} == {"sqlite_stat1"}
     migrate(database, "migrations", target="1")
     assert log(database, "action, version") == [("upgrade", "0001")]
 

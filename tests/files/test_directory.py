@@ -7,6 +7,7 @@ import importlib.resources
 import itertools
 import os
 import random
+import re
 import shutil
 import socket
 import sys
@@ -15,9 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
-from support import nobody, write
+from support import denied, nobody, write
 
 from vmpilot.migrate.errors import AccessError, HistoryError
 from vmpilot.migrate.files.directory import Migration, Place, build, discover, load, located, number_after
@@ -95,7 +96,12 @@ OTHERS = (
         ".hidden.SQL",
         "0001_x.upsql",
         "0001_x.sqlite",
-        "0001_x.up.sql ",
+        "0001_x.up.sql.orig",
+        "0001_x.up.sql.gz",
+        "notes.sql.txt",
+        "0001_x.txt",
+        ".0001_x.up.sql.part",
+        ".0001_x.up.sql.icloud.swp",
         "__pycache__",
     ),
 )
@@ -130,16 +136,17 @@ PROPOSALS = [
     ("0001_x.up.sql.up.up.sql", "0001_x.up.sql"),
     ("0001_download.up..sql", "0001_download.up.sql"),
     # numbers
-    ("x.up.sql", "0001_x.up.sql"),
-    ("up.sql", "0001.up.sql"),
-    ("_x.up.sql", "0001_x.up.sql"),
-    ("V1__x.sql", "0001_v1_x.up.sql"),
-    ("-1_x.up.sql", "0001_1_x.up.sql"),
+    ("x.up.sql", "0008_x.up.sql"),
+    ("up.sql", "0008.up.sql"),
+    ("_x.up.sql", "0008_x.up.sql"),
+    ("V1__x.sql", "0008_v1_x.up.sql"),
+    ("-1_x.up.sql", "0008_1_x.up.sql"),
     ("1.5_x.up.sql", "0001_5_x.up.sql"),
     ("1e3_x.up.sql", "0001_e3_x.up.sql"),
-    ("٣_x.up.sql", "0001_x.up.sql"),
-    ("²_x.up.sql", "0001_x.up.sql"),
-    (" 0001_x.up.sql", "0001_0001_x.up.sql"),
+    ("٣_x.up.sql", "0008_x.up.sql"),
+    ("²_x.up.sql", "0008_x.up.sql"),
+    (" 0001_x.up.sql", "0001_x.up.sql"),
+    ("0001_x.up.sql ", "0001_x.up.sql"),
     ("1" * 33 + "_x.up.sql", "1" * 32 + "_1_x.up.sql"),
     ("1" * 33 + ".up.sql", "1" * 32 + "_1.up.sql"),
     # between number and name
@@ -149,9 +156,16 @@ PROPOSALS = [
     ("0001_.up.sql", "0001.up.sql"),
     ("0001-.down.sql", "0001.down.sql"),
     # others
-    ("schema.SQL", "0001_schema.up.sql"),
+    ("schema.SQL", "0008_schema.up.sql"),
     ("0001_fix: it.up..sql", "0001_fix_it.up.sql"),
     ("0001_É.UP.sql", "0001.up.sql"),
+    ("0001_x.up.sql.txt", "0001_x.up.sql"),
+    ("0001_x.down.sql.TXT", "0001_x.down.sql"),
+    ("3_x.UP.sql.txt", "0003_x.up.sql"),
+    # a number that another one has
+    ("0007_x.UP.sql", "0008_x.up.sql"),
+    ("7_GOOD.UP.sql", "0008_good.up.sql"),
+    ("0007_good.sql", "0008_good.up.sql"),
 ]
 
 
@@ -160,6 +174,30 @@ def test_a_name_that_nearly_matches_is_refused(name: str, proposal: str) -> None
     good = ["0007_good.up.sql", "0007_good.down.sql"]
     assert refusals([name, *good]) == [f"m/{name}: expected a name like {proposal}"]
     assert build([*good, proposal.replace(".down.", ".up.")], "m")  # the proposal is a name that fits
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("0003_x.up.sql.part", "0003_x.up.sql"),
+        ("0003_x.down.sql.crdownload", "0003_x.down.sql"),
+        ("0003_x.up.sql.download", "0003_x.up.sql"),
+        ("0003_x.up.sql.Partial", "0003_x.up.sql"),
+        (".0003_x.up.sql.icloud", "0003_x.up.sql"),
+        (".0007_x.up.sql.icloud", "0008_x.up.sql"),
+        ("0007_good.down.sql.part", "0007_good.down.sql"),
+    ],
+)
+def test_a_download_that_has_not_ended_is_no_file_to_skip(name: str, meant: str) -> None:
+    with pytest.raises(HistoryError) as caught:
+        build([name, "0007_good.up.sql"], "m")
+    assert str(caught.value) == f"m/{name}: a download that has not ended, expected {meant}"
+    assert caught.value.file == f"m/{name}"
+
+
+@pytest.mark.parametrize("ending", [".txt", ".part", ".crdownload"])
+def test_a_copy_beside_the_file_itself_is_left_alone(ending: str) -> None:
+    assert len(build(["0007_good.up.sql", f"0007_good.up.sql{ending}"], "m")) == 1
 
 
 FREE = "the next free number is"
@@ -195,7 +233,7 @@ FREE = "the next free number is"
             ["0.up.sql", "00.up.sql", "000.up.sql"],
             [
                 f"00.up.sql: has the number of 0.up.sql; {FREE} 0001",
-                f"000.up.sql: has the number of 00.up.sql; {FREE} 0001",
+                f"000.up.sql: has the number of 00.up.sql; {FREE} 0002",
             ],
         ),
         # All offenders are named at once
@@ -209,10 +247,30 @@ FREE = "the next free number is"
                 "0003_x.UP.sql",
             ],
             [
-                f"2_b.up.sql: has the number of 0002_a.up.sql; {FREE} 0003",
+                f"2_b.up.sql: has the number of 0002_a.up.sql; {FREE} 0010",
                 "0003_x.UP.sql: expected a name like 0003_x.up.sql",
                 "0009_gone.down.sql: expected 0009_gone.up.sql beside it",
-                "b.sql: expected a name like 0001_b.up.sql",
+                "b.sql: expected a name like 0011_b.up.sql",
+            ],
+        ),
+        # Two halves of a pair stay together, and no two files are told the same name
+        (
+            ["0003-Add_X.up.sql", "0003-Add_X.DOWN.sql", "3_y.UP.sql", "3_y.DOWN.sql", "y.sql", "Y.SQL"],
+            [
+                "0003-Add_X.DOWN.sql: expected a name like 0003-Add_X.down.sql",
+                "3_y.DOWN.sql: expected a name like 0004_y.down.sql",
+                "3_y.UP.sql: expected a name like 0004_y.up.sql",
+                "Y.SQL: expected a name like 0005_y.up.sql",
+                "y.sql: expected a name like 0006_y.up.sql",
+            ],
+        ),
+        (
+            ["0009_gone.down.sql", "0009_other.UP.sql", "9_gone.UP.sql", "9_gone.sql"],
+            [
+                "0009_gone.down.sql: expected 0009_gone.up.sql beside it",
+                "0009_other.UP.sql: expected a name like 0010_other.up.sql",
+                "9_gone.UP.sql: expected a name like 0009_gone.up.sql",
+                "9_gone.sql: expected a name like 0011_gone.up.sql",
             ],
         ),
     ],
@@ -220,6 +278,53 @@ FREE = "the next free number is"
 def test_names_are_refused_all_at_once_whatever_their_order(names: list[str], expected: list[str]) -> None:
     for shuffled in itertools.permutations(names):
         assert refusals(list(shuffled)) == [f"m/{told}" for told in expected]
+
+
+numbers = st.sampled_from(["", "1", "0001", "3", "07"])
+words = st.sampled_from(["", "_x", "-X", " y", "_x_y"])
+endings = st.sampled_from(
+    [
+        ".sql",
+        ".UP.sql",
+        "_up.sql",
+        ".DOWN.sql",
+        ".down..sql",
+        ".up.sql.txt",
+        ".down.sql.part",
+        ".up.sql",
+        ".SQL ",
+    ]
+)
+
+
+@given(st.sets(st.tuples(numbers, words, endings).map("".join), max_size=8))
+@example({"3_x.DOWN.sql", "3.up.sql", "3_x.up.sql"})
+def test_who_renames_all_files_as_told_has_a_history(names: set[str]) -> None:
+    lone = re.compile(r"m/(?:.*): expected (.*) beside it")
+    told = re.compile(r"m/(.*): (?:a download that has not ended, expected|expected a name like) (.*)")
+    double = re.compile(rf"m/(.*): has the number of .*; {FREE} ([0-9]+)")
+    try:
+        build([*names], "m")
+        return
+    except HistoryError as error:
+        problems = re.split("; (?=m/)", str(error))
+    new: list[str] = []
+    halves: dict[str, str] = {}
+    for problem in problems:
+        if match := told.fullmatch(problem):
+            names.remove(match[1])
+            new.append(match[2])
+        elif match := double.fullmatch(problem):
+            names -= {name for name in names if name.startswith(match[1])}  # what was copied from it goes too
+            new.append(f"{match[2]}_renumbered.up.sql")
+            halves[match[1].replace(".up.", ".down.")] = f"{match[2]}_renumbered.down.sql"
+    new = [halves.get(name, name) for name in new]  # the down of what gets another number goes with it
+    assert len({*new}) == len(new)
+    assert names & {*new} == set()
+    names |= {*new}
+    names |= {name.replace(".down.", ".up.") for name in names if name.endswith(".down.sql")}
+    names |= {match[1] for problem in problems if (match := lone.fullmatch(problem))}
+    build([*names], "m")
 
 
 # Any history, and one corruption
@@ -320,6 +425,13 @@ def refused(place: Place, name: str = "") -> str:
     return str(caught.value)
 
 
+def closed(place: Place, name: str = "") -> str:
+    """Return the message about a directory, or a file in it, that may not be read."""
+    with pytest.raises(AccessError) as caught:
+        load(place, name) if name else discover(place)
+    return str(caught.value)
+
+
 @pytest.fixture
 def here(migrations: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand beside the directory of migrations, which holds one."""
@@ -376,6 +488,8 @@ def test_an_entry_that_is_no_file_is_refused(
 
 
 def test_a_directory_is_refused_for_the_names_in_it(here: Path) -> None:
+    for direction in ("up", "down"):
+        (here / f"0001_one.{direction}.sql").rename(here / f"0007_good.{direction}.sql")
     for name, refusal in PROPOSALS:
         Path(f"migrations/{name}").touch()
         assert refused("migrations") == f"migrations/{name}: expected a name like {refusal}"
@@ -399,6 +513,12 @@ def test_what_is_no_file_is_named_in_order() -> None:
     assert str(caught.value) == (
         "m/0002.up.sql: a special file, expected a file; m/0003.up.sql: a directory, expected a file"
     )
+
+
+def test_what_is_no_file_may_be_all_there_is() -> None:
+    with pytest.raises(HistoryError) as caught:
+        build([], "m", {"0001.up.sql": "a directory"})
+    assert str(caught.value) == "m/0001.up.sql: a directory, expected a file"
 
 
 def test_a_link_to_nothing_that_is_no_migration_is_left_alone(here: Path) -> None:
@@ -437,13 +557,15 @@ def test_what_may_not_be_read_is_refused(here: Path) -> None:
     (here / "0001_one.up.sql").chmod(0)
     with nobody():
         assert discover("migrations") == ONE
-        message = refused("migrations", "0001_one.up.sql")
-    assert message == "migrations/0001_one.up.sql: permission denied"
+        assert closed("migrations", "0001_one.up.sql") == denied("migrations/0001_one.up.sql", "read")
+    here.chmod(0o444)
+    with nobody():
+        assert closed("migrations", "0001_one.up.sql") == denied("migrations", "search")
     here.chmod(0)
     with nobody():
-        message = refused("migrations")
+        message, expected = closed("migrations"), denied("migrations", "read")
     here.chmod(0o755)
-    assert message == "migrations: permission denied"
+    assert message == expected
 
 
 def test_a_file_that_went_away_is_refused(here: Path) -> None:
@@ -532,6 +654,9 @@ def test_a_place_is_a_path_or_a_traversable_or_the_bundled_one(package: Path) ->
     assert located("migrations") == located(Path("migrations")) == "migrations"
     assert located(zipped := zipfile.Path(package)) is zipped
     assert discover(located(None))[0].up == "0001_initial_schema.up.sql"
+    with pytest.raises(HistoryError) as empty:
+        located("")
+    assert str(empty.value) == "the path of the migrations is empty; nothing was changed"
     for wrong in (5, b"migrations", ["migrations"]):
         with pytest.raises(TypeError) as caught:
             located(wrong)  # type: ignore[arg-type]

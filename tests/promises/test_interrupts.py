@@ -6,26 +6,47 @@ on a caller's connection with a progress handler, with StepError.
 
 import contextlib
 import gc
+import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
-from contextlib import AbstractContextManager, closing, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 import pytest
-from support import COMMAND, LONGEST, OUTSIDE, laid, numbers, query, running, until, write
+from support import COMMAND, LONGEST, OUTSIDE, laid, numbers, query, running, unraisable, until, write
 
-from vmpilot.migrate import AccessError, Progress, StepError, current, migrate
+from vmpilot.migrate import (
+    AccessError,
+    Progress,
+    StepError,
+    check,
+    current,
+    migrate,
+    restore,
+    stamp,
+    verify,
+)
+from vmpilot.migrate.files import directory as directories
+from vmpilot.migrate.run.planning import Request
+from vmpilot.migrate.tools.backup import take
+from vmpilot.migrate.tools.dry_run import rehearse
+from vmpilot.migrate.tools.verify import verify_on_copy
 
 ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 LONG = ENDLESS.replace("FROM n)", "FROM n WHERE i < 30000000)")
-SIGNALS = pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+ENDS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+SIGNALS = pytest.mark.parametrize(("number", "code"), ENDS)
 
 
 def endless(migrations: Path, kind: str = "", statement: str = ENDLESS) -> None:
@@ -113,29 +134,136 @@ def test_a_signal_stops_a_long_statement_outside_a_transaction(
     assert [step.version for step in migrate(database, migrations)] == ["0002"]
 
 
-@SIGNALS
-def test_a_signal_stops_waiting_for_a_lock(migrations: Path, database: Path, number: int, code: int) -> None:
-    write(migrations, "0001_t", "CREATE TABLE t (a);")
-    with closing(sqlite3.connect(database, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with started(database, migrations, "--verbose", "--timeout", "600") as process:
+WAITING = {  # by what another process has begun: who only reads waits for one that lets nobody read
+    "IMMEDIATE": ("upgrade", "stamp 1", "restore kept.bak"),
+    "EXCLUSIVE": (
+        *("upgrade --backup", "upgrade --dry-run", "downgrade base --sql", "upgrade --follow"),
+        *("current", "history", "check", "verify --on-copy", "restore kept.bak"),
+    ),
+}
+
+
+@pytest.mark.parametrize("begun", WAITING)
+def test_a_signal_stops_waiting_for_a_lock(migrations: Path, database: Path, begun: str) -> None:
+    write(migrations, "0001_t", "CREATE TABLE t (a);", "DROP TABLE t;")
+    migrate(database, migrations)
+    shutil.copy(database, database.with_name("kept.bak"))
+    write(migrations, "0002_u", "CREATE TABLE u (a);", "DROP TABLE u;")
+    said = f"{database}: locked by another process; waiting for up to 600 s\n"
+    told = f"error: {database}: interrupted while waiting, locked by another process; nothing was changed\n"
+    with closing(sqlite3.connect(database, isolation_level=None)) as other, ExitStack() as stack:
+        other.execute(f"BEGIN {begun}")
+        processes = []
+        for line in WAITING[begun]:
+            words = line.replace("kept", str(database.with_name("kept"))).split()
+            process = stack.enter_context(started(database, migrations, *words, "--timeout", "600"))
+            processes.append((line, process))
+        for (line, process), (number, code) in zip(processes, itertools.cycle(ENDS), strict=False):
             assert process.stderr is not None
-            assert process.stderr.readline() == f"database: {database}\n"
-            assert process.stderr.readline() == f"migrations: {migrations}\n"
+            assert (line, process.stderr.readline()) == (line, said)
+            process.send_signal(number)
+            assert (line, *process.communicate(timeout=LONGEST)) == (line, "", told)
+            assert (line, process.returncode) == (line, code)
+    is_whole(database, [("t",)])
+
+
+def test_a_signal_stops_a_commit_that_a_reader_keeps_waiting(migrations: Path, database: Path) -> None:
+    write(migrations, "0001_t", "CREATE TABLE t (a);")
+    migrate(database, migrations)
+    write(migrations, "0002_u", "CREATE TABLE u (a);")
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM t").fetchall()
+        other.execute("SELECT * FROM alembic_version").fetchall()
+        with started(database, migrations, "--timeout", "600") as process:
+            assert process.stderr is not None
+            assert process.stderr.readline() == (
+                f"{database}: COMMIT kept waiting by a reader; waiting for up to 600 s\n"
+            )
+            process.send_signal(signal.SIGTERM)
+            output, errors = process.communicate(timeout=LONGEST)
+    told = "interrupted while waiting, COMMIT kept waiting by a reader"
+    assert (output, errors) == ("", f"error: {database}: {told}; rolled back, {database} is at 0001\n")
+    assert process.returncode == 143
+    is_whole(database, [("t",)])
+
+
+READING = {
+    "verify": "error: interrupted; nothing was changed",
+    "verify --on-copy": "error: {database}: interrupted; nothing was changed",
+    "upgrade --dry-run": "error: {database}: interrupted; nothing was changed",
+    "check": "error: {database}: interrupted; nothing was changed",
+}
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+def test_a_signal_stops_what_only_reads_during_a_long_statement(tmp_path: Path, migrations: Path) -> None:
+    endless(migrations)
+    for line, (number, code) in zip(READING, ENDS * 2, strict=True):
+        database = tmp_path / line / "app.db"
+        database.parent.mkdir()
+        migrate(database, migrations, target="1")
+        if line == "check":  # which plays again what is applied
+            stamp("2", database, migrations)
+        before = database.read_bytes()
+        with started(database, migrations, *line.split()) as process:
+            until(partial(is_at_work, process))
             process.send_signal(number)
             output, errors = process.communicate(timeout=LONGEST)
-    assert (output, errors) == ("", f"error: {database}: interrupted; rolled back, {database} is at base\n")
-    assert process.returncode == code
-    is_whole(database, [])
+        told = READING[line].format(database=database)
+        assert (line, output, errors, process.returncode) == (line, "", f"{told}\n", code)
+        assert database.read_bytes() == before
+        assert [path.name for path in database.parent.iterdir()] == [database.name]
 
 
-def is_deaf(process: "subprocess.Popen[str]") -> bool:
-    """Tell whether the first signal has been served, after which a process lets none come.
+LONG_WORK = {
+    "index": "CREATE INDEX i ON big (b, a DESC, c);",
+    "vacuum": f"{OUTSIDE}VACUUM;",
+    "copy": "CREATE TABLE v AS SELECT x.a, y.b FROM big x, big y;",
+    "delete": "DELETE FROM big WHERE a IN (SELECT x.a + y.a + z.a FROM big x, big y, big z WHERE z.a < 0);",
+    "check": "PRAGMA integrity_check; SELECT count(*) FROM big x, big y;",
+}
+
+
+@pytest.mark.parametrize("kind", LONG_WORK)
+def test_a_signal_stops_long_work_of_every_kind(migrations: Path, database: Path, kind: str) -> None:
+    """It comes at any moment of it: whenever that is, what is left is whole."""
+    rows = numbers(60000, "i, hex(randomblob(20)), i % 7")
+    write(migrations, "0001_big", f"CREATE TABLE big (a, b, c);\nINSERT INTO big {rows};")
+    migrate(database, migrations)
+    write(migrations, "0002_work", LONG_WORK[kind])
+    with started(database, migrations) as process:
+        until(lambda: process.poll() is not None or is_written(database))
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=LONGEST)
+    if process.returncode:  # it can have been faster
+        assert (process.returncode, errors.startswith(f"error: {database}: interrupted; ")) == (143, True)
+        assert current(database, migrations).version == "0001"
+    else:
+        assert (errors, current(database, migrations).version) == ("", "0002")
+    assert query(database, "PRAGMA integrity_check") == [("ok",)]
+    assert query(database, "SELECT count(*) FROM big") == [(60000,)]
+
+
+def has_mask(process: "subprocess.Popen[str]", name: str, number: int) -> bool:
+    """Tell whether a signal is in one of the masks of a process: SigBlk blocked, SigCgt handled.
 
     https://man7.org/linux/man-pages/man5/proc_pid_status.5.html
     """
-    _, _, blocked = Path(f"/proc/{process.pid}/status").read_text().partition("SigBlk:")
-    return bool(int(blocked.split()[0], 16) & 1 << (signal.SIGINT - 1))
+    _, _, mask = Path(f"/proc/{process.pid}/status").read_text().partition(f"{name}:")
+    return bool(int(mask.split()[0], 16) & 1 << (number - 1))
+
+
+def is_deaf(process: "subprocess.Popen[str]") -> bool:
+    """Tell whether the first signal has been served, after which a process lets none come."""
+    return has_mask(process, "SigBlk", signal.SIGINT)
+
+
+def is_at_work(process: "subprocess.Popen[str]") -> bool:
+    """Tell whether a process has ended, or serves signals and has done what is quick."""
+    return process.poll() is not None or (
+        has_mask(process, "SigCgt", signal.SIGTERM) and seconds_of(process) > 0.35
+    )
 
 
 @SIGNALS
@@ -188,7 +316,7 @@ def test_a_signal_stops_the_comparison_of_an_adopted_database(migrations: Path, 
 # --- the library
 
 LIBRARY = """
-import json, signal, sys
+import json, signal, sqlite3, sys
 from vmpilot.migrate import migrate
 
 class Stopped(BaseException):
@@ -220,6 +348,11 @@ assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == be
         (signal.SIGTERM, "SystemExit(4)", ["SystemExit", "4"]),
         (signal.SIGTERM, "Stopped('now')", ["Stopped", "now"]),
         (signal.SIGTERM, "RuntimeError('enough')", ["RuntimeError", "enough"]),
+        # Of the classes that the system and SQLite raise too.
+        (signal.SIGTERM, "TimeoutError('late')", ["TimeoutError", "late"]),
+        (signal.SIGTERM, "OSError(5, 'mine')", ["OSError", "[Errno 5] mine"]),
+        (signal.SIGTERM, "sqlite3.OperationalError('mine')", ["OperationalError", "mine"]),
+        (signal.SIGTERM, "MemoryError('mine')", ["MemoryError", "mine"]),
     ],
 )
 def test_what_a_signal_raises_comes_out_of_the_library(
@@ -240,7 +373,19 @@ class Enough(Exception):
     pass
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), Enough("enough")])
+RAISED = [
+    *(
+        KeyboardInterrupt(),
+        SystemExit(3),
+        Enough("enough"),
+        TimeoutError("late"),
+        BrokenPipeError(32, "pipe"),
+    ),
+    *(sqlite3.OperationalError("database is locked"), MemoryError(), ImportError("mine"), StepError("mine")),
+]
+
+
+@pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
 def test_what_progress_raises_during_a_long_statement_comes_out(
     migrations: Path, database: Path, error: BaseException
 ) -> None:
@@ -255,6 +400,51 @@ def test_what_progress_raises_during_a_long_statement_comes_out(
     assert caught.value is error
     is_whole(database, [("t",)])
     assert current(database, migrations).version == "0001"
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["path", "connection"])
+@pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
+def test_what_progress_raises_at_any_call_comes_out(
+    tmp_path: Path, migrations: Path, error: BaseException, own: bool
+) -> None:
+    """With what was done before it, and nothing of what was not: whatever reports, it is the same."""
+    write(migrations, "0001_t", "CREATE TABLE t (a);", "DROP TABLE t;")
+    write(migrations, "0002_u", f"{OUTSIDE}CREATE TABLE IF NOT EXISTS u (a);", "DROP TABLE IF EXISTS u;")
+    last, done = 0, False
+    while not done:
+        last, calls, committed = last + 1, 0, ""
+        database = tmp_path / f"{last}.db"
+
+        def report(progress: Progress, last: int = last) -> None:
+            nonlocal calls, committed
+            calls += 1
+            committed = progress.step.after if progress.done else committed
+            if calls == last:
+                raise error
+
+        with closing(sqlite3.connect(database)) as connection:
+            try:
+                migrate(database if own else connection, migrations, progress=report)
+                done = True
+            except type(error) as caught:
+                assert caught is error
+                assert getattr(error, "steps", ()) == ()
+            assert not connection.in_transaction
+        assert (current(database, migrations).version or "") == committed
+    assert (last, committed) == (5, "0002")
+
+
+def test_what_is_no_error_of_a_callback_is_still_one_of_ours(migrations: Path, database: Path) -> None:
+    """A callback, and a signal handler, that are there and raise nothing."""
+    before = signal.signal(signal.SIGALRM, lambda number, frame: None)
+    try:
+        write(migrations, "0001_t", "CREATE TABEL t (a);")
+        with pytest.raises(StepError):
+            migrate(database, migrations, progress=lambda progress: None)
+        with pytest.raises(AccessError):
+            migrate(migrations, migrations, progress=lambda progress: None)
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_an_interrupt_during_the_guards_comes_out_and_nothing_is_committed(
@@ -285,13 +475,53 @@ class Stopped(BaseException):
     pass
 
 
+def is_raised_at(last: int, error: type[BaseException], act: Callable[[], object]) -> bool:
+    """Do something with a signal at the n-th line of it, whose handler raises; it must come out.
+
+    Tells whether there are so many lines.
+    """
+    passed = 0
+
+    def ring(number: int, frame: object) -> None:
+        raise error
+
+    def at_line(frame: FrameType, event: str, argument: object) -> object:
+        nonlocal passed
+        passed += event == "line"
+        if passed == last and event == "line":
+            signal.raise_signal(signal.SIGALRM)
+        return at_line
+
+    def at_call(frame: FrameType, event: str, argument: object) -> object:
+        file = frame.f_code.co_filename
+        return at_line if "/vmpilot/" in file or file == contextlib.__file__ else None
+
+    outcome = ""
+    tracing, handler = sys.gettrace(), signal.signal(signal.SIGALRM, ring)
+    sys.settrace(at_call)
+    try:
+        act()
+    except BaseException as caught:
+        outcome = type(caught).__name__
+    finally:
+        sys.settrace(tracing)
+        signal.signal(signal.SIGALRM, handler)
+    assert (last, outcome) == (last, error.__name__ if passed >= last else "")
+    return bool(outcome)
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # a file that is left open is left to the collector
 @pytest.mark.parametrize(
-    ("error", "step"),
+    ("error", "step", "own"),
     [
-        (Stopped, 29),
-        pytest.param(Stopped, 1, marks=pytest.mark.full),
-        pytest.param(Enough, 1, marks=pytest.mark.full),
+        (Stopped, 29, True),
+        (TimeoutError, 31, False),
+        (TimeoutError, 61, True),
+        *(
+            pytest.param(error, 1, own, marks=pytest.mark.full)
+            for error in (Stopped, Enough, TimeoutError)
+            for own in (True, False)
+        ),
     ],
 )
 @pytest.mark.parametrize("kind", ["", OUTSIDE], ids=["inside", "outside"])
@@ -302,6 +532,7 @@ def test_what_is_raised_at_any_line_comes_out_alone(
     kind: str,
     error: type[BaseException],
     step: int,
+    own: bool,
 ) -> None:
     """What a signal handler raises is raised between two lines, wherever a run has come to."""
     write(migrations, "0001_t", "CREATE TABLE t (a PRIMARY KEY);")
@@ -312,33 +543,16 @@ def test_what_is_raised_at_any_line_comes_out_alone(
     write(migrations, "0002_u", up)
     unheard: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", unheard.append)
-    last, passed, database = 1, 0, tmp_path / "app.db"
-
-    def at_line(frame: FrameType, event: str, argument: object) -> object:
-        nonlocal passed
-        passed += event == "line"
-        if passed == last and event == "line":
-            raise error
-        return at_line
-
-    def at_call(frame: FrameType, event: str, argument: object) -> object:
-        file = frame.f_code.co_filename
-        return at_line if "/vmpilot/" in file or file == contextlib.__file__ else None
-
+    last, database = 1, tmp_path / "app.db"
     migrate(tmp_path / "first.db", migrations)  # so that all is imported
     reached = set()
-    tracing = sys.gettrace()
-    outcome = "stopped"
+    outcome = True
     while outcome:
-        passed, outcome = 0, ""
-        sys.settrace(at_call)
-        try:
-            migrate(database, migrations)
-        except error:
-            outcome = "stopped"
-        finally:
-            sys.settrace(tracing)
-        assert (last, outcome) == (last, "stopped" if passed >= last else "")
+        connection = sqlite3.connect(database)
+        named = database if own else connection
+        outcome = is_raised_at(last, error, lambda named=named: migrate(named, migrations))
+        assert not connection.in_transaction
+        connection.close()
         assert (last, unheard) == (last, [])
         reached.add(current(database, migrations).version)
         with closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as connection:
@@ -348,6 +562,51 @@ def test_what_is_raised_at_any_line_comes_out_alone(
         last += step
     gc.collect()  # now, and not while another test runs, in which a file left open is an error
     assert reached == {None, "0001", "0002"}
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # a file that is left open is left to the collector
+@unraisable
+@pytest.mark.parametrize("step", [307, pytest.param(7, marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "tool", ["verify", "on copy", "check", "check of a connection", "rehearse", "back up", "restore", "stamp"]
+)
+def test_an_alarm_at_any_line_comes_out_of_every_tool(
+    tmp_path: Path, migrations: Path, monkeypatch: pytest.MonkeyPatch, tool: str, step: int
+) -> None:
+    """TimeoutError is an OSError, and much of what the system refuses is passed over or explained."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    write(migrations, "0001_t", "CREATE TABLE t (a PRIMARY KEY);\nCREATE INDEX i ON t (a);", "DROP TABLE t;")
+    database, kept, head = (tmp_path / name for name in ("app.db", "kept.db", "head.db"))
+    migrate(database, migrations)
+    shutil.copy(database, kept)
+    write(
+        migrations,
+        "0002_u",
+        "CREATE TABLE u (a REFERENCES t);\nINSERT INTO u VALUES (NULL);",
+        "DROP TABLE u;",
+    )
+    migrate(head, migrations)
+    request = Request("upgrade", directories.listed(str(migrations)), "head")
+    with closing(sqlite3.connect(head)) as connection:
+        connection.create_function("own", 1, lambda value: value)
+        act: Callable[[], object] = {
+            "verify": lambda: verify(migrations),
+            "on copy": lambda: verify_on_copy(database, migrations),
+            "check": lambda: check(head, migrations),
+            "check of a connection": lambda: check(connection, migrations),
+            "rehearse": lambda: rehearse(request, str(database), timeout=9.0, report=lambda progress: None),
+            "back up": lambda: take(database, "0001", timeout=9.0),
+            "restore": lambda: restore(kept, database, migrations),
+            "stamp": lambda: stamp("1", database, migrations),
+        }[tool]
+        act()  # so that all is imported
+        last = 1
+        while is_raised_at(last, TimeoutError, act):
+            last += step
+    gc.collect()  # now, and not while another test runs, in which a file left open is an error
+    assert last > step
+    assert query(database, "PRAGMA integrity_check") == [("ok",)]
+    assert current(database, migrations).version == "0001"
 
 
 # --- a caller's connection

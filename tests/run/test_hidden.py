@@ -142,9 +142,43 @@ def test_a_name_that_only_an_attached_database_has_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("statement", "own"),
+    [
+        ("ANALYZE", "ANALYZE main"),
+        ("PRAGMA optimize", "PRAGMA main.optimize"),
+        ("pragma journal_mode = 'truncate'", "PRAGMA main.journal_mode"),
+        ("REINDEX", ""),
+    ],
+)
+def test_what_would_change_all_databases_is_refused_where_there_are_others(
+    statement: str, own: str, migrations: Path, connection: sqlite3.Connection
+) -> None:
+    write(migrations, "0002_step", f"CREATE TABLE first (a);\n{statement};")
+    connection.executescript(ATTACHED)
+    what = own.replace("main.", "").removesuffix(" main") or statement
+    advice = f"; to mean the database's own, write {own}" if own else ""
+    reason = f"{what} would also change the attached `the other`, and a migration has one database"
+    refused(connection, migrations, reason + advice)
+    connection.execute('DETACH "the other"')
+    assert len(migrate(connection, migrations)) == 1
+
+
+@pytest.mark.parametrize(
+    "statement", ["ANALYZE 'the other'", 'ANALYZE "THE OTHER".u', "REINDEX [the other].u"]
+)
+def test_an_attached_database_is_refused_as_a_whole(
+    statement: str, migrations: Path, connection: sqlite3.Connection
+) -> None:
+    connection.executescript(ATTACHED)
+    write(migrations, "0002_step", f"CREATE TABLE first (a);\n{statement};")
+    refused(connection, migrations, "`the other` is an attached database, a migration has one database")
+
+
+@pytest.mark.parametrize(
     "step",
     [
         "UPDATE u SET a = 1;",
+        "ANALYZE main;\nANALYZE u;\nREINDEX main.u;\nPRAGMA main.optimize;\nPRAGMA journal_mode;",
         "CREATE TABLE legacy (q);\nINSERT INTO legacy VALUES (1);\nDROP TABLE legacy;",
         "CREATE TEMP TABLE legacy (q);\nINSERT INTO legacy VALUES (1);",
         "INSERT INTO u SELECT 'legacy', a AS legacy FROM u;",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support import change, nobody, pasteable, query, running, write
+from support import change, denied, nobody, pasteable, query, running, write
 
 import vmpilot.migrate
 from vmpilot.migrate import (
@@ -24,6 +24,7 @@ from vmpilot.migrate import (
     Progress,
     StepError,
     VersionError,
+    check,
     current,
     downgrade,
     history,
@@ -281,15 +282,113 @@ def test_a_version_that_nothing_knows(value: str, fate: str) -> None:
     assert history("app.db", "migrations")[-1][:3] == (value, "", "unknown")
 
 
-def test_an_applied_migration_whose_files_were_renamed(migrations: Path) -> None:
+def test_an_unknown_revision_that_is_declared_as_told_is_known(migrations: Path) -> None:
+    change("app.db", "UPDATE alembic_version SET version_num = '57dc007f6d46'")
+    with pytest.raises(VersionError) as caught:
+        upgrade()
+    remedy = str(caught.value).partition("same effect: ")[2]
+    up = migrations / "0002_two.up.sql"
+    up.write_text(f"{remedy}\n{up.read_text()}")
+    assert migrate("app.db", "migrations") == ()
+    assert current("app.db", "migrations").at_head
+
+
+def renumbered(migrations: Path, before: str, after: str) -> None:
+    for direction in ("up", "down"):
+        (migrations / f"{before}.{direction}.sql").rename(migrations / f"{after}.{direction}.sql")
+
+
+GONE = "app.db is at 0002, but this code knows only base to"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (
+            "0002_two",
+            "0005_two",
+            f"{GONE} 0005; nothing was changed; rename the files of 0005_two back to 0002_two",
+        ),
+        (
+            *("0001_one", "0005_one"),
+            "migrations/0005_one.up.sql: applied as 0001_one; nothing was changed; "
+            "rename its files back to 0001_one.up.sql and 0001_one.down.sql",
+        ),
+        (
+            "0002_two",
+            "0000_two",
+            f"{GONE} 0001; nothing was changed; rename the files of 0000_two back to 0002_two",
+        ),
+        (
+            *("0001_one", "0000_one"),
+            "migrations/0000_one.up.sql: applied as 0001_one; nothing was changed; "
+            "rename its files back to 0001_one.up.sql and 0001_one.down.sql",
+        ),
+    ],
+)
+def test_an_applied_migration_whose_files_were_renumbered(
+    before: str, after: str, message: str, migrations: Path
+) -> None:
+    upgrade()
+    renumbered(migrations, before, after)
+    refused(upgrade, VersionError if before == "0002_two" else HistoryError, message)
+    assert message in [problem.message for problem in check("app.db", "migrations").problems]
+    renumbered(migrations, after, before)  # as told
+    assert migrate("app.db", "migrations") == ()
+    assert current("app.db", "migrations").at_head
+
+
+def test_the_same_statements_once_more_are_another_migration(migrations: Path) -> None:
+    again = "INSERT OR IGNORE INTO one VALUES (2);"
+    write(migrations, "0003_more", again, "")
+    write(migrations, "0004_four", "", "")
+    upgrade()
+    remove(migrations, "0003_more")
+    write(migrations, "0005_more_again", again, "")
+    assert [step.version for step in migrate("app.db", "migrations")] == ["0005"]
+
+
+def test_an_applied_migration_whose_files_are_gone(migrations: Path) -> None:
     upgrade()
     remove(migrations, "0002_two")
-    write(migrations, "0005_two", "CREATE TABLE two (a);", "DROP TABLE two;")
-    message = (
-        "app.db is at 0002, but this code knows only base to 0005; nothing was changed; "
-        "put the files of 0002_two back"
-    )
+    write(migrations, "0005_five", "CREATE TABLE five (a);", "DROP TABLE five;")
+    message = f"{GONE} 0005; nothing was changed; put the files of 0002_two back"
     refused(upgrade, VersionError, message, kind="version", version="0002")
+
+
+LEFT = (
+    "app.db is at 0004, but this code knows only base to 0002; it was upgraded by newer code; nothing was changed; "
+    "its log keeps no way back; to record 0002 and leave the rest as it is, "
+    "run: python3 -m vmpilot.migrate stamp 0002"
+)
+
+
+@pytest.mark.parametrize("down", [None, "-- VMPilot: irreversible the rows are gone"])
+@pytest.mark.parametrize("bad", ["0003_x", "0004_x"])
+def test_newer_code_that_left_no_way_back(bad: str, down: str | None, migrations: Path) -> None:
+    for stem in ("0003_x", "0004_x"):
+        write(migrations, stem, "", "")
+    path = migrations / f"{bad}.down.sql"
+    if down:
+        path.write_text(down)
+    else:
+        path.unlink()
+    upgrade()
+    path.touch()
+    remove(migrations, "0003_x", "0004_x")
+    refused(upgrade, VersionError, LEFT, version="0004")
+    with pytest.raises(VersionError):
+        downgrade("app.db", "migrations", target="head", backup=False)
+    stamp("0002", "app.db", "migrations")
+    assert migrate("app.db", "migrations") == ()
+    assert current("app.db", "migrations").at_head
+
+
+def test_a_stamp_by_newer_code_left_no_way_back(migrations: Path) -> None:
+    write(migrations, "0004_x", "", "")
+    stamp("head", "app.db", "migrations")
+    remove(migrations, "0004_x")
+    refused(upgrade, VersionError, LEFT, version="0004")
 
 
 @pytest.mark.parametrize("more", [False, True], ids=["nothing to do", "something to do"])
@@ -709,7 +808,7 @@ def test_a_read_only_file_with_something_pending(
         os.chmod(folder, 0o555)  # a log beside the file would be left there
         try:
             with nobody():
-                unsound(upgrade, READ_ONLY)
+                refused(upgrade, AccessError, denied("app.db", "write to"))
                 assert migrate("app.db", "migrations", target="1") == ()
                 assert current("app.db", "migrations").pending == 1
         finally:

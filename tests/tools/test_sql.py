@@ -363,6 +363,16 @@ SAME = {
         "PRAGMA writable_schema = OFF;",
         "CREATE TABLE c (d);",
     ),
+    "a virtual table of a dump": (
+        "PRAGMA writable_schema=ON;\nINSERT INTO sqlite_schema (type, name, tbl_name, rootpage, sql)\n"
+        "VALUES ('table', 'r', 'r', 0, 'CREATE VIRTUAL TABLE r USING rtree(id,a,b)');\n"
+        'CREATE TABLE IF NOT EXISTS "r_rowid"(rowid INTEGER PRIMARY KEY,nodeno);\n'
+        'CREATE TABLE IF NOT EXISTS "r_node"(nodeno INTEGER PRIMARY KEY,data);\n'
+        "INSERT INTO r_node VALUES (1, zeroblob(976));\n"
+        'CREATE TABLE IF NOT EXISTS "r_parent"(nodeno INTEGER PRIMARY KEY,parentnode);\n'
+        "PRAGMA writable_schema=OFF;",
+        "INSERT INTO r VALUES (1, 2, 3);",
+    ),
     "settings that would stop the next statement": (
         "CREATE TABLE a (b);\nPRAGMA query_only = ON;",
         "PRAGMA recursive_triggers = ON;\nPRAGMA ignore_check_constraints = ON;\nPRAGMA mmap_size = 65536;",
@@ -375,6 +385,14 @@ SAME = {
     "a write-ahead log that ends": (
         "-- vmpilot: no-transaction\nPRAGMA journal_mode = WAL;",
         "-- vmpilot: no-transaction\nPRAGMA journal_mode = TRUNCATE;\nCREATE TABLE IF NOT EXISTS a (b);",
+    ),
+    "a write-ahead log that there is": (
+        "-- vmpilot: no-transaction\nPRAGMA journal_mode = WAL;",
+        "CREATE TABLE a (b);\nPRAGMA journal_mode = WAL;",
+    ),
+    "where TEMP objects are kept": (
+        "PRAGMA temp_store = MEMORY;\nCREATE VIEW v AS SELECT 1;",
+        "PRAGMA temp_store = FILE;\nCREATE TABLE a (b);",
     ),
     "a line of a megabyte": (
         "CREATE TABLE a (b);\nINSERT INTO a VALUES ('" + 100_000 * "it''s ; -- " + "');",
@@ -419,6 +437,31 @@ def test_what_the_shell_would_read_otherwise_is_refused(migrations: Path, text: 
     said = f"migrations/0002_odd.up.sql:{number}: --sql cannot say this to the sqlite3 shell: {reason}"
     assert in_process("upgrade", "--sql") == (1, "", f"error: {said}\n")
     assert not Path("app.db").exists()
+
+
+def test_what_a_transaction_keeps_from_having_effect_is_refused_as_by_the_run(migrations: Path) -> None:
+    write(migrations, "0001_first", "CREATE TABLE first (a);")
+    write(migrations, "0002_log", "CREATE TABLE second (a);\nPRAGMA main.journal_mode('WAL');")
+    said = "migrations/0002_log.up.sql:2: cannot change into wal mode from within a transaction"
+    how = 'to run this file outside a transaction, begin it with "-- vmpilot: no-transaction"'
+    assert in_process("upgrade", "--sql") == (1, "", f"error: {said}; {how}\n")
+    assert in_process("upgrade").err == f"error: {said}; rolled back, app.db is still at 0001; {how}\n"
+
+
+@played
+@pytest.mark.parametrize("target", ["1", "2", "head"])
+def test_a_script_notes_the_same_of_tables_without_a_version(
+    migrations: Path, play: Player, target: str
+) -> None:
+    for name in ("0001_one", "0002_two", "0003_three"):
+        write(migrations, name, f"CREATE TABLE IF NOT EXISTS {name[5:]} (a);")
+    for path in ("played.db", "app.db"):
+        change(path, "CREATE TABLE one (a)")
+    for goal in (target, "head"):
+        script = script_of("upgrade", goal)
+        assert in_process("upgrade", goal).code == 0
+        assert play(Path("played.db"), script)
+        assert contents(Path("played.db")) == contents(Path("app.db"))
 
 
 PARTS = (

@@ -40,6 +40,36 @@ SELF = "CREATE TABLE t (id INTEGER PRIMARY KEY, up REFERENCES t);"
 CASES: dict[str, tuple[tuple[tuple[str, str, str | None], ...], tuple[str, ...]]] = {
     "right": ((("1", T, "DROP TABLE t;"),), ("ok    1",)),
     "nothing but comments": ((("1", "-- later\n", "-- nothing\n"), ("2", "", "")), ("ok    1", "ok    2")),
+    "a write-ahead log in a transaction": (
+        (
+            ("1", f"{T}\nPRAGMA journal_mode = WAL;", "DROP TABLE t;"),
+            (
+                "2",
+                f"{NO_TRANSACTION}PRAGMA main.journal_mode = wal;",
+                f"{NO_TRANSACTION}PRAGMA journal_mode = DELETE;",
+            ),
+            ("3", "PRAGMA journal_mode('WAL');", "-- nothing\n"),
+        ),
+        (
+            "FAIL  1",
+            "up.sql:2: cannot change into wal mode from within a transaction; to run this file outside a"
+            ' transaction, begin it with "-- vmpilot: no-transaction"',
+            "ok    2",
+            f"up.{ALONE}",
+            f"down.{ALONE}",
+            "ok    3",
+        ),
+    ),
+    "where TEMP objects are kept": (
+        (
+            (
+                "1",
+                "PRAGMA temp_store = MEMORY;\nCREATE VIEW v AS SELECT 1;",
+                "PRAGMA temp_store = FILE;\nDROP VIEW v;",
+            ),
+        ),
+        ("ok    1",),
+    ),
     "an up that fails": (
         (("1", "CREATE TABEL t (a);", "DROP TABLE t;"),),
         ("FAIL  1", 'up.sql:1: near "TABEL": syntax error'),
@@ -486,6 +516,29 @@ def test_on_copy_finds_what_only_the_rows_show(migrations: Path, mode: str) -> N
     )
     said = in_process("upgrade", "-d", "app.db", "--migrations", "migrations")
     assert said.err == f"error: {reason}; rolled back, app.db is still at 0002\n"
+
+
+def test_on_copy_a_log_that_a_transaction_keeps_from_beginning_is_named_once(migrations: Path) -> None:
+    write(migrations, "1", "CREATE TABLE t (a);")
+    migrate("app.db", "migrations")
+    for version, up in (
+        ("2", "PRAGMA journal_mode = WAL;"),
+        ("3", "CREATE TABLE u (a);\nPRAGMA journal_mode = WAL;"),
+    ):
+        write(migrations, version, up, "DROP TABLE IF EXISTS u;")
+    words = "cannot change into wal mode from within a transaction; to run this file outside a transaction"
+    told = [
+        problem
+        for verdict in verify_on_copy("app.db", "migrations").migrations
+        for problem in verdict.problems
+    ]
+    assert [problem.partition(", begin")[0] for problem in told] == [
+        f"migrations/2.up.sql:1: {words}",
+        "migrations/3.up.sql: not tried, because 2 fails",
+        f"migrations/3.up.sql:2: {words}",
+    ]
+    change("app.db", "PRAGMA journal_mode = WAL")
+    assert verify_on_copy("app.db", "migrations").ok
 
 
 def test_on_copy_with_nothing_pending_is_no_problem(migrations: Path) -> None:

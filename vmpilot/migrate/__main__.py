@@ -3,12 +3,19 @@
 Signals, streams and the exit code; everything else is in cli.
 """
 
-import os
 import signal
-import sys
-from types import FrameType
 
-from .cli.commands import Terminated, main
+# Until there is something to stop, Ctrl-C ends this at once and without a traceback, as SIGTERM does.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import io  # noqa: E402
+import os  # noqa: E402
+import sys  # noqa: E402
+from types import FrameType  # noqa: E402
+from typing import TextIO, cast  # noqa: E402
+
+from .cli.commands import Terminated, main  # noqa: E402
+from .cli.text import say  # noqa: E402
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -34,10 +41,9 @@ def _run() -> int:
 
 
 def _answered() -> int:
-    if sys.stdout is None:  # a process that starts with it closed; what is printed goes nowhere
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    sys.stdout, sys.stderr = _usable(sys.stdout), _usable(sys.stderr)
     # The locale may be unable to say what a script or a path holds.
-    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+    cast(io.TextIOWrapper, sys.stdout).reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
         try:
             code = main(sys.argv[1:])
@@ -45,13 +51,42 @@ def _answered() -> int:
             code = end.code if isinstance(end.code, int) else 0
         sys.stdout.flush()
     except OSError as error:
-        # The reader has gone, or the disk is full; keep the interpreter from failing at it once more when
-        # it flushes: https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        # Keep the interpreter from failing at it once more when it flushes it at its end:
+        # https://docs.python.org/3/library/signal.html#note-on-sigpipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError) and sys.stderr:
-            print(f"error: standard output: {(error.strerror or str(error)).lower()}", file=sys.stderr)
-        return 1
+        if not isinstance(error, BrokenPipeError):  # the disk is full
+            say(f"error: standard output: {(error.strerror or str(error)).lower()}")
+        code = 1
     return code
+
+
+class _Patient(io.FileIO):
+    """A file that waits for room where it would otherwise take nothing: what it leads to is non-blocking.
+
+    To make it blocking would make it so for all who share it:
+    https://man7.org/linux/man-pages/man2/fcntl.2.html
+    """
+
+    def write(self, data: "bytes | memoryview") -> int:  # type: ignore[override]
+        """Write what there is room for, but something, and return how much."""
+        from select import select
+
+        while (written := cast("int | None", super().write(data))) is None:
+            select((), (self,), ())
+        return written
+
+
+def _usable(stream: TextIO | None) -> TextIO:
+    """Return a stream that takes all that is written: one that is closed takes it nowhere."""
+    if stream is None:  # as a process finds it that starts with it closed
+        return open(os.devnull, "w")
+    try:
+        if os.get_blocking(stream.fileno()):
+            return stream
+    except OSError:  # no file of the system
+        return stream
+    raw = io.BufferedWriter(cast(io.RawIOBase, _Patient(stream.fileno(), "w", closefd=False)))
+    return io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=True)
 
 
 sys.exit(_run())

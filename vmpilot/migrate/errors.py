@@ -7,9 +7,13 @@ characters: what it quotes can come from a database or a file name, and must not
 line of a log.
 """
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 _LONGEST = 8000
+
+_T = TypeVar("_T")
 
 
 def printable(text: str) -> str:
@@ -87,3 +91,44 @@ class AccessError(MigrationError):
     """The database or a file cannot be opened, locked, read or written: fix the system."""
 
     kind = "access"
+
+
+# --- what is raised by others, and is no failure of a file or a database
+
+
+def called(callback: Callable[..., _T], *values: Any) -> _T:
+    """Call a function of the caller; this frame tells later who raised an error."""
+    return callback(*values)
+
+
+def is_of_the_caller(error: BaseException) -> bool:
+    """Tell whether a callback or a signal handler of the caller raised an error.
+
+    Its class tells nothing: the TimeoutError of an alarm is an OSError, as that of a network disk is. A
+    handler runs between any two lines of ours: https://docs.python.org/3/library/signal.html#execution-of-python-signal-handlers
+    """
+    import signal
+
+    handlers = map(signal.getsignal, signal.valid_signals())
+    codes = {called.__code__, *map(_code, handlers)}
+    trace = error.__traceback__
+    while trace and trace.tb_frame.f_code not in codes:
+        trace = trace.tb_next
+    return trace is not None
+
+
+def _code(handler: Any) -> Any:
+    """Return the code of a function, a partial one or an object that can be called; None if it has none."""
+    function = getattr(handler, "func", handler)
+    found = getattr(function, "__code__", None)
+    return found or getattr(vars(type(function)).get("__call__"), "__code__", None)
+
+
+@contextmanager
+def passed_over(*kinds: type[BaseException]) -> Iterator[None]:
+    """Suppress errors of these kinds, but for what the caller raised."""
+    try:
+        yield
+    except kinds as error:
+        if is_of_the_caller(error):
+            raise

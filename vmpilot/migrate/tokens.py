@@ -140,6 +140,25 @@ def mentioned(sql: str) -> set[str]:
     return {folded(unquoted(text)) for text in set().union(*pairs) if text}
 
 
+def assigned(sql: str) -> set[str]:
+    """Return the columns that an UPDATE sets, folded; none if that is not understood."""
+    found, depth, naming = set[str](), 0, False
+    for token in tokens(sql):
+        word = token.text.lower() if token.kind == "word" else ""
+        depth += (token.text == "(") - (token.text == ")")
+        if not found and not naming:
+            naming = word == "set" and not depth
+        elif not depth and word in _BEHIND_SET:
+            return found if not naming else set()
+        elif token.text == "=" and not depth:
+            naming = False
+        elif token.text == "," and not depth:
+            naming = True
+        elif naming and token.kind in _NAMES:
+            found.add(folded(unquoted(token.text)))
+    return found if not naming else set()
+
+
 def named(sql: str, reason: str) -> Token | None:
     """Return the token of a statement that SQLite's words about its failure name; None if it is not certain.
 
@@ -183,9 +202,10 @@ def unusual(sql: str) -> Iterator[Token]:
 class Head(NamedTuple):
     """What a statement does, as far as its first tokens tell; names without quotes, "" where there is none.
 
-    `verb` is its first word in lower case, `kind` what is created, altered or dropped: table, virtual table,
-    view, index or trigger. `name` is that object, the table whose rows are written, or the pragma; `table`
-    what an index or a trigger is on, `renamed` the new name of a table, `value` what a pragma is set to.
+    `verb` is its first word in lower case, behind WITH that of the statement itself; `kind` is what is
+    created, altered or dropped: table, virtual table, view, index or trigger. `name` is that object, the
+    table whose rows are written, or the pragma; `table` what an index or a trigger is on, `renamed` the new
+    name of a table, `value` what a pragma is set to.
     """
 
     verb: str
@@ -200,6 +220,7 @@ class Head(NamedTuple):
 
 _NAMES = ("word", "string", "double", "name")
 _KINDS = ("table", "view", "index", "trigger")
+_BEHIND_SET = ("where", "from", "returning", "order", "limit")
 _END = Token("", "", -1)
 
 
@@ -213,9 +234,21 @@ def head(sql: str, start: int = 0, end: int | None = None) -> Head:
     rest = tokens(sql, start, end)
     first = next(rest, _END)
     verb = first.text.lower() if first.kind == "word" else ""
+    if verb == "with" and (at := _behind_with(rest)) >= 0:
+        return head(sql, at, end)
     if verb in ("create", "alter", "drop"):
         return _object(verb, rest)
     return _pragma(rest) if verb == "pragma" else Head(verb)
+
+
+def _behind_with(rest: Iterator[Token]) -> int:
+    """Return where the statement behind common table expressions begins, -1 if that is not certain."""
+    depth = 0
+    for token in rest:
+        depth += (token.text == "(") - (token.text == ")")
+        if not depth and _is(token, "insert", "replace", "update", "delete", "select", "values"):
+            return token.start
+    return -1
 
 
 def _object(verb: str, rest: Iterator[Token]) -> Head:

@@ -9,13 +9,13 @@ from argparse import Namespace
 from contextlib import suppress
 from typing import Any
 
-from ..database.connection import UNCHANGED
+from ..database.connection import UNCHANGED, patience, waited_for
 from ..database.names import located
 from ..database.opening import SQLITE3, Connect
 from ..errors import AccessError, MigrationError
 from ..files import directory as directories
 from ..files.directory import Directory
-from ..files.plan import BASE
+from ..files.plan import BASE, Progress
 from ..run import commands
 from ..run.planning import Request
 from . import text
@@ -30,38 +30,66 @@ class Terminated(KeyboardInterrupt):
 def main(arguments: list[str]) -> int:
     """Run one command and return the exit code; usage errors leave as SystemExit with code 2."""
     options = parse(arguments)
+    options.timeout = patience(options.timeout, text.say_of_a_wait(options.form))
     try:
         reply = _COMMANDS[options.command](options)
     except MigrationError as error:
         reply = text.failure(error)
     except KeyboardInterrupt as interrupt:
         text.end_live_line(options.form)
-        text.say(f"error: {_interrupted(options)}")
+        text.say(f"error: {_interrupted(options, waited_for(interrupt))}")
         return 143 if isinstance(interrupt, Terminated) else 130
     return text.show(reply, options.form)
 
 
-def _interrupted(options: Namespace) -> str:
-    """Return what became of the database when a signal ended the run."""
+_WITHOUT_DATABASE = ("heads", "create", "verify")
+_MOVING = ("upgrade", "downgrade")
+_READING = ("current", "history", "heads", "check", "verify")
+
+
+def _interrupted(options: Namespace, waited: str) -> str:
+    """Return what a signal ended, `waited` included if it was a wait, and what became of the database."""
     said = "interrupted"
     with suppress(MigrationError):
+        alone = options.command in _WITHOUT_DATABASE and not getattr(options, "on_copy", False)
+        said = waited or (said if alone else f"{located(options.database)}: interrupted")
+    return "; ".join(filter(None, (said, _fate(options, waited))))
+
+
+def _fate(options: Namespace, waited: str) -> str:
+    """Return what became of the database, or of new files; nothing where that cannot be seen."""
+    if options.command == "create":
+        return "the files may have been written"
+    rehearsed = getattr(options, "dry_run", False) or getattr(options, "sql", False)
+    moving = options.command in _MOVING and not rehearsed
+    if options.command in _READING or rehearsed or (waited and not moving):
+        return UNCHANGED
+    doing = getattr(options, "doing", "")  # see _move
+    unchanged = moving and (not doing or (doing == "begun" and waited))
+    try:
         where, unfinished = commands.left(_directory(options), located(options.database))
-        at = f"{where.database} is at {where.version or BASE}"
-        said = f"{where.database}: interrupted; rolled back, {at}"
-        if options.command not in ("upgrade", "downgrade"):
-            said = f"{where.database}: interrupted; nothing was changed"
-        elif unfinished:
-            said = f"{where.database}: interrupted; {at}, and {unfinished} will run again from its start"
-    return said
+    except MigrationError:
+        return UNCHANGED if unchanged else ""
+    at = f"{where.database} is at {where.version or BASE}"
+    if not moving:  # all of it is done or nothing, and where the database is tells which
+        return at
+    if unfinished:
+        return f"{at}, and {unfinished} will run again from its start"
+    if unchanged:
+        return UNCHANGED
+    return at if waited and doing == "done" else f"rolled back, {at}"
 
 
 def _upgrade(options: Namespace) -> Reply:
-    options.backup |= os.environ.get("VMPILOT_MIGRATE_BACKUP", "0") not in ("", "0")
+    if options.follow and _is_ahead(options):
+        options.command, options.backup = "downgrade", True
     return _move(options)
 
 
-def _downgrade(options: Namespace) -> Reply:
-    return _move(options)
+def _is_ahead(options: Namespace) -> bool:
+    """Tell whether a newer release has left a version that these files do not know."""
+    where = commands.current(_directory(options), located(options.database), timeout=options.timeout)
+    return not where.known
 
 
 def _move(options: Namespace) -> Reply:
@@ -79,8 +107,14 @@ def _move(options: Namespace) -> Reply:
     def prelude(version: str) -> None:
         if options.backup:
             kept.extend(_back_up(database, version, options))
+        options.doing = "begun"
 
-    report = text.step_reporter(options.form)
+    show = text.step_reporter(options.form)
+
+    def report(progress: Progress) -> None:
+        options.doing = "done" if progress.done else "step"
+        show(progress)
+
     try:
         result = commands.run(request, database, timeout=options.timeout, report=report, prelude=prelude)
     except MigrationError as error:
@@ -112,13 +146,16 @@ def _current(options: Namespace) -> Reply:
     directory, database = _directory(options), located(options.database)
     _say_what_is_used(options, database, directory.place)
     where = commands.current(directory, database, timeout=options.timeout)
+    _say_if_missing(options, database)
     return text.current(where)._replace(code=int(options.check_heads and not where.at_head))
 
 
 def _history(options: Namespace) -> Reply:
     directory, database = _directory(options), located(options.database)
     _say_what_is_used(options, database, directory.place)
-    return text.history(*commands.history(directory, database, timeout=options.timeout))
+    found = commands.history(directory, database, timeout=options.timeout)
+    _say_if_missing(options, database)
+    return text.history(*found)
 
 
 def _heads(options: Namespace) -> Reply:
@@ -173,7 +210,7 @@ def _restore(options: Namespace) -> Reply:
 
 _COMMANDS = {
     "upgrade": _upgrade,
-    "downgrade": _downgrade,
+    "downgrade": _move,
     "current": _current,
     "history": _history,
     "heads": _heads,
@@ -190,7 +227,8 @@ def _directory(options: Namespace) -> Directory:
 
 
 def _place(options: Namespace) -> directories.Place:
-    return directories.located(options.migrations or os.environ.get("VMPILOT_MIGRATIONS") or None)
+    named = options.migrations
+    return directories.located((os.environ.get("VMPILOT_MIGRATIONS") or None) if named is None else named)
 
 
 def _connect(options: Namespace) -> Connect:
@@ -221,3 +259,9 @@ def _say_what_is_used(options: Namespace, database: str, place: directories.Plac
     if options.verbose:
         text.say(f"database: {database}")
         text.say(f"migrations: {place}")
+
+
+def _say_if_missing(options: Namespace, database: str) -> None:
+    """Say that there is no such database, which reads as an empty one: its name may be mistyped."""
+    if options.form == "text" and not os.path.exists(database):
+        text.say(f"{database}: no such file")

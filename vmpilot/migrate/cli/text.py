@@ -61,9 +61,10 @@ def _print(lines: Iterable[str]) -> None:
 
 
 def say(line: str) -> None:
-    """Print a message of one line, which is no result: where standard error is closed, nowhere."""
+    """Print a message of one line, which is no result: where standard error is closed or full, nowhere."""
     if sys.stderr:
-        print(printable(line), file=sys.stderr, flush=True)
+        with suppress(OSError):  # what could not be said is no reason to stop; the exit code tells
+            print(printable(line), file=sys.stderr, flush=True)
 
 
 def _said(lines: Iterable[str]) -> list[str]:
@@ -289,7 +290,7 @@ def live_reporter(form: str) -> Callable[[Progress], None]:
     def report(progress: Progress) -> None:
         if not progress.done:
             at = f"statement {min(progress.statement + 1, progress.statements)} of {progress.statements}"
-            print(f"{_ERASE}{_title(progress.step)}: {at}, {_clock(progress.elapsed)}", end="", flush=True)
+            _show_live(_title(progress.step), f": {at}, {_clock(progress.elapsed)}")
 
     return report if _is_live(form) else lambda progress: None
 
@@ -298,26 +299,69 @@ def pages_reporter(form: str) -> Callable[[int, int], None]:
     """Return what shows on a terminal how much of a backup is done."""
 
     def report(done: int, total: int) -> None:
-        print(f"{_ERASE}backup: {100 * done // max(total, 1)} %", end="", flush=True)
+        _show_live("backup", f": {100 * done // max(total, 1)} %")
 
     return report if _is_live(form) else lambda done, total: None
+
+
+def say_of_a_wait(form: str) -> Callable[[str], None]:
+    """Return what says that a lock is waited for, in place of the live line; only where lines are wanted."""
+
+    def say_so(line: str) -> None:
+        end_live_line(form)
+        say(printable(line))
+
+    return say_so if form == "text" else lambda line: None
 
 
 def end_live_line(form: str) -> None:
     """Erase the live line, if there can be one."""
     if _is_live(form):
-        print(_ERASE, end="", flush=True)
+        _print_piece(_ERASE)
 
 
 _ERASE = "\r\x1b[K"
 
 
+def _show_live(name: str, rest: str) -> None:
+    """Show a live line that stays one: the name is what is shortened.
+
+    The last column stays empty, because some terminals go to the next line as soon as it is filled.
+    """
+    room = _room() - 1
+    rest = shortened(rest, room)
+    _print_piece(f"{_ERASE}{shortened(name, room - len(rest))}{rest}")
+
+
+def _print_piece(piece: str) -> None:
+    with suppress(OSError):  # a terminal that has gone is no reason to stop half-way
+        print(piece, end="", flush=True)
+
+
 def _is_live(form: str) -> bool:
-    return form == "text" and _is_terminal()
+    return form == "text" and _knows_escapes()
 
 
 def _is_terminal() -> bool:
     return bool(sys.stdout and sys.stdout.isatty())
+
+
+def _knows_escapes() -> bool:
+    """Tell whether standard output is a terminal that is more than paper: one that says what it is.
+
+    https://man7.org/linux/man-pages/man7/term.7.html
+    """
+    return _is_terminal() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+def _room() -> int:
+    """Return how many columns the terminal has at this moment, 80 if it does not tell."""
+    with suppress(OSError, ValueError):
+        return os.get_terminal_size(sys.stdout.fileno()).columns or _COLUMNS
+    return _COLUMNS
+
+
+_COLUMNS = 80
 
 
 def _clock(seconds: float) -> str:
@@ -351,34 +395,86 @@ _COLOURS = {"applied": "32", "pending": "33", "edited": "31", "other": "31", "la
 
 
 def _table(entries: Iterable[Entry], version: str | None) -> list[str]:
-    rows = [("", "version", "name", "state", "applied at", "took")]
+    rows = [("", "version", "state", "applied at", "took".ljust(len("1 min 2 s")), "name")]
     for entry in entries:
         mark = "*" if entry.version == version else ""
         took = "" if entry.took_ms is None else duration(entry.took_ms)
-        named = printable(entry.version), printable(entry.name)
-        rows.append((mark, *named, entry.state, _local(entry.applied_at), took))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        told = entry.state, _local(entry.applied_at), took
+        rows.append((mark, printable(entry.version), *told, printable(entry.name)))
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)][:-1]
+    room = max(_room() - sum(widths) - 2 * len(widths), _SHORTEST_NAME) if _is_terminal() else sys.maxsize
+    lines = [
+        "  ".join((*map(_padded, row, widths), shortened(row[-1], room))).rstrip()  # a name may be empty
+        for row in rows
+    ]
     if not _is_coloured():
-        return [line.rstrip() for line in lines]
+        return lines
     return [
-        f"\x1b[{_COLOURS[row[3]]}m{line.rstrip()}\x1b[0m" if row[3] in _COLOURS else line.rstrip()
+        f"\x1b[{_COLOURS[row[2]]}m{line}\x1b[0m" if row[2] in _COLOURS else line
         for row, line in zip(rows, lines, strict=True)
     ]
 
 
+_SHORTEST_NAME = 8
+
+
 def _is_coloured() -> bool:
     """Tell whether standard output shows colours: https://no-color.org"""
-    return _is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return _knows_escapes() and not os.environ.get("NO_COLOR")
 
 
 def _local(moment: str | None) -> str:
-    """Return a UTC time in the reader's zone."""
+    """Return a UTC time in the reader's zone, which is told; what is no time, as it is.
+
+    In UTC where the zone is none, or where it would lead out of the years that there are.
+    """
     if not moment:
         return ""
-    from datetime import datetime
+    from datetime import UTC, datetime
 
     try:
-        return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    except (ValueError, OverflowError):  # whatever else a database holds there
-        return printable(moment)
+        at = datetime.fromisoformat(moment)
+    except ValueError:
+        return shortened(printable(moment), _LONGEST_TIME)
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    with suppress(ValueError, OverflowError):
+        at = at.astimezone()
+    told = at.isoformat(" ", "minutes")
+    return f"{told[:16]} {told[16:].replace('+00:00', 'UTC')}"
+
+
+_LONGEST_TIME = len("2026-11-25 18:20 +01:00")
+
+
+# --- columns of a terminal
+
+
+def shortened(text: str, columns: int) -> str:
+    """Return as much of a text as a terminal shows in so many columns, with … where the rest was."""
+    if _width(text) <= columns:
+        return text
+    kept = ""
+    for character in text:
+        if _width(kept + character) >= columns:
+            break
+        kept += character
+    return f"{kept}…" if columns > 0 else ""
+
+
+def _padded(text: str, columns: int) -> str:
+    return text + " " * (columns - _width(text))
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes at most.
+
+    Two for what is wide in East Asia (https://www.unicode.org/reports/tr11/), none for what is put on top
+    of the character before; of that, a variation selector can make it wider.
+    """
+    if text.isascii():
+        return len(text)
+    from unicodedata import category, east_asian_width
+
+    wide = sum(east_asian_width(character) in "WF" for character in text)
+    on_top = sum(category(character) in ("Mn", "Me") and character != "\ufe0f" for character in text)
+    return len(text) + wide - on_top

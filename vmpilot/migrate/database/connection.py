@@ -4,6 +4,8 @@ What modules with sqlite3's interface do differently (libsql, turso, sqlcipher, 
 where they are opened, in `opening`, and nowhere else. What is done to a database is decided elsewhere.
 """
 
+import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -11,16 +13,22 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from ..errors import AccessError, MigrationError
+from ..access import told
+from ..errors import AccessError, MigrationError, is_of_the_caller, passed_over
+from .permissions import denial
 
 UNCHANGED = "nothing was changed"
-_BUSY, _PROTOCOL, _LOCKED_SHAREDCACHE = 5, 15, 262
+_BUSY, _PROTOCOL, _LOCKED_SHAREDCACHE, _NO_PLACE = 5, 15, 262, 6410
 # What only the application's own connection has, or what a module with sqlite3's interface cannot do.
 _OF_THE_APPLICATION = (
     *("no such function", "no such collation", "no such module", "no such tokenizer"),
     *("unknown function", "not supported"),
 )
+_CHANGING = ("insert", "replace", "update", "delete", "with")
 _LONGEST_PAUSE = 0.05
+LOCKED = "locked by another process"
+_WAITING = "interrupted while waiting, "
+_SILENT = 1.0  # seconds of a wait that are not worth a word
 _INSTRUCTIONS_PER_TICK = 50_000
 _CHUNK = 256
 _MOST_INSTRUCTIONS = 1_000_000
@@ -29,11 +37,28 @@ Row = tuple[Any, ...]
 _T = TypeVar("_T")
 
 
+class Patience(float):
+    """How many seconds to wait for a lock, for a caller who wants to be told of a wait that lasts.
+
+    A number like any other `timeout`; `say` is called with a line once a wait has lasted a second.
+    """
+
+    say: Callable[[str], None]
+
+
+def patience(seconds: float, say: Callable[[str], None]) -> Patience:
+    """Return a timeout that tells."""
+    made = Patience(seconds)
+    made.say = say
+    return made
+
+
 class Session(NamedTuple):
     """An open connection in autocommit mode; `timeout` is how many seconds to wait for a lock.
 
-    `ours` tells that the connection was opened here, so that its progress handler is free to use;
-    `handlers` are those that are set, the last one is in force: Python cannot read it.
+    `ours` tells that the connection was opened here, so that its progress handler is free to use, and
+    `converts` that the application opened it, who can have registered converters for what it reads.
+    `handlers` are the progress handlers that are set, the last one is in force: Python cannot read it.
     """
 
     connection: Any
@@ -41,6 +66,7 @@ class Session(NamedTuple):
     database: str
     timeout: float
     ours: bool = True
+    converts: bool = False
     handlers: "list[Callable[[], int]] | None" = None
 
     @property
@@ -50,7 +76,9 @@ class Session(NamedTuple):
         Nothing else: what a signal handler or a callback of the caller raises is passed on as it is.
         """
         own = getattr(self.connection, "Error", None)
-        return (sqlite3.Error, sqlite3.Warning, MemoryError, OverflowError, own) if own else (Exception,)
+        if not own:
+            return (Exception,)
+        return (sqlite3.Error, sqlite3.Warning, MemoryError, OverflowError, UnicodeDecodeError, own)
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """Return all rows of a statement, as tuples.
@@ -75,7 +103,8 @@ class Session(NamedTuple):
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> bool:
         """Run a statement to its end, and tell whether it returned rows; these are not read.
 
-        Their texts come as bytes: what nobody reads need not be UTF-8, nor appear in an error.
+        Their texts come as bytes: what nobody reads need not be UTF-8, nor appear in an error. For what a
+        migration says, see `unread`.
         """
         texts = getattr(self.connection, "text_factory", None)
         try:
@@ -90,6 +119,51 @@ class Session(NamedTuple):
             if texts is not None:
                 self.connection.text_factory = texts
         return True
+
+
+def unread(session: Session, sql: str) -> bool:
+    """Run a statement of a migration like `Session.run`, past the converters of the application.
+
+    These go by the declared types and the names of the columns, and only the first part of a compound query
+    gives it these: https://docs.python.org/3/library/sqlite3.html#sqlite3.PARSE_DECLTYPES
+    What RETURNING gives need not be read, all is done before the first row: https://www.sqlite.org/lang_returning.html
+    """
+    if not session.converts:
+        return session.run(sql)
+    verb = sql[:10].lower()
+    if verb.startswith(("select", "values", "with")) and (number := _columns_of_query(session, sql)):
+        return session.run(f"SELECT {', '.join(['NULL'] * number)} WHERE 0 UNION ALL SELECT * FROM ({sql}\n)")
+    if not verb.startswith(_CHANGING) or "returning" not in sql.lower():
+        return session.run(sql)
+    return _first_row_unread(session, sql)
+
+
+def _first_row_unread(session: Session, sql: str) -> bool:
+    """Run a statement up to its first row, and tell whether it has one."""
+    texts = getattr(session.connection, "text_factory", None)
+    alone = not in_transaction(session)
+    if alone:  # otherwise nobody would hear that the commit at its end failed
+        session.run("BEGIN IMMEDIATE")
+    try:
+        if texts is not None:  # some modules fetch the first row at once
+            session.connection.text_factory = bytes
+        session.cursor.execute(sql)
+        returns = session.cursor.description is not None
+        session.run("COMMIT" if alone else "SELECT 1")
+        return returns
+    finally:
+        if texts is not None:
+            session.connection.text_factory = texts
+        if alone:
+            rollback(session)
+
+
+def _columns_of_query(session: Session, sql: str) -> int:
+    """Return how many columns a query has, 0 if it is none; it is not run."""
+    wrapped = f"EXPLAIN SELECT * FROM ({sql}\n) -- {time.perf_counter_ns()}"
+    with suppress(*session.failures):
+        return max((int(row[3]) for row in session.rows(wrapped) if row[1] == "ResultRow"), default=0)
+    return 0
 
 
 # --- what a module may lack
@@ -149,6 +223,8 @@ def refusal(session: Session, sql: str) -> str:
                 session.cursor.fetchall()
         session.run("SELECT 1")  # until the next query libsql keeps what it explained open, and tables locked
     except session.failures as error:
+        if is_of_the_caller(error):
+            raise
         return words(error)
     return ""
 
@@ -182,28 +258,54 @@ def is_sqlite3(connection: Any) -> bool:
 def wait(
     session: Session,
     action: Callable[[], _T],
-    reason: str = "locked by another process",
+    reason: str = LOCKED,
     fate: str = UNCHANGED,
 ) -> _T:
     """Do `action`, again and again while another connection holds a lock that it needs; return its value.
 
     The pauses are ours, not SQLite's, because a signal is served between them. Raises AccessError
-    with `reason` and `fate` when the timeout, counted from the first refusal, is over.
+    with `reason` and `fate` when the timeout, counted from the first refusal, is over. What a signal
+    raises meanwhile comes out with a note that says what was waited for.
     """
-    deadline, pause = 0.0, 0.001
+    deadline, pause, told = 0.0, 0.001, False
     while True:
         try:
             return action()
         except Exception as error:
-            if not is_busy(error):
+            if not is_busy(error) or is_of_the_caller(error):
                 raise
             now = time.monotonic()
             deadline = deadline or now + session.timeout
             if now >= deadline:
                 message = f"{session.database}: {reason} for {session.timeout:g} s; {fate}"
                 raise AccessError(message, database=session.database) from error
-        time.sleep(min(pause, deadline - now))
+        try:
+            told = told or is_told(session, reason, session.timeout - (deadline - now))
+            time.sleep(min(pause, deadline - now))
+        except BaseException as stop:
+            note(stop, session, reason)
+            raise
         pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def is_told(session: Session, reason: str, waited: float) -> bool:
+    """Tell whoever wants to know of a wait that has lasted a second; return whether that was so."""
+    if waited < _SILENT:
+        return False
+    if isinstance(session.timeout, Patience):
+        session.timeout.say(f"{session.database}: {reason}; waiting for up to {session.timeout:g} s")
+    return True
+
+
+def note(stop: BaseException, session: Session, reason: str) -> None:
+    """Add to what a signal raised what was waited for: https://peps.python.org/pep-0678/"""
+    stop.add_note(f"{session.database}: {_WAITING}{reason}")
+
+
+def waited_for(stop: BaseException) -> str:
+    """Return of what a signal raised what was waited for then, with the database; nothing if nothing was."""
+    notes = [note for note in getattr(stop, "__notes__", ()) if _WAITING in note]
+    return notes[-1] if notes else ""
 
 
 def is_busy(error: Exception) -> bool:
@@ -234,8 +336,15 @@ def is_lacking(error: Exception) -> bool:
 
 def is_wreck(error: BaseException | None) -> bool:
     """Tell whether SQLite refused a file because it is no database any more."""
+    if isinstance(error, UnicodeDecodeError):  # a damaged schema, in which not even the text is whole
+        return True
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def is_undecodable(error: Exception) -> bool:
+    """Tell whether a text that SQLite returned is not UTF-8; Python has no code for that."""
+    return "Could not decode to UTF-8" in str(error)
 
 
 def is_full(error: BaseException | None) -> bool:
@@ -301,7 +410,7 @@ def undone(session: Session, still: str) -> Iterator[None]:
 def rollback(session: Session) -> None:
     """End the open transaction, if the error that led here has not ended it already."""
     # What led here is what the user must hear of; closing the connection rolls back as well.
-    with suppress(*failures(session.connection)):
+    with passed_over(*failures(session.connection)):
         if in_transaction(session):
             session.run("ROLLBACK")
 
@@ -318,7 +427,8 @@ def in_transaction(session: Session) -> bool:
 def translated(session: Session, fate: str = UNCHANGED) -> Iterator[None]:
     """Turn an error of the database module or the system into an AccessError that tells the fate.
 
-    An error of ours passes, and knows from then on which database it is about.
+    An error of ours passes, and knows from then on which database it is about. One of the caller's passes
+    as it is.
     """
     try:
         yield
@@ -326,12 +436,45 @@ def translated(session: Session, fate: str = UNCHANGED) -> Iterator[None]:
         error.database = error.database or session.database
         raise
     except failures(session.connection) as error:
-        told = f"{session.database}: {words(error)}; {fate}"
-        raise AccessError(told, database=session.database) from error
+        if is_of_the_caller(error):
+            raise
+        raise refused(session.database, error, fate) from error
+
+
+def refused(database: str, error: Exception, fate: str) -> AccessError:
+    """Return the AccessError of what a module or the system refused: which right is missing, if one is."""
+    lack = denial(database, error)
+    message = told(lack, fate) if lack else f"{database}: {words(error)}; {fate}"
+    if _is_damage(error) and (backup := _newest_backup(database)):
+        message += f"; to put its newest backup back, restore {backup}"
+    return AccessError(message, database=database)
+
+
+def _is_damage(error: Exception) -> bool:
+    """Tell whether SQLite or Python found bytes in a database that make no sense."""
+    return is_wreck(error) or is_undecodable(error)
+
+
+def _newest_backup(database: str) -> str:
+    """Return the newest backup beside a database; not what a restore kept, which may be damaged as well."""
+    directory, file = os.path.split(database)
+    fits = re.compile(rf"{re.escape(file)}\.(?!before-restore)[^/]+\.(20[0-9]{{6}}T[0-9.]+Z)\.bak").fullmatch
+    with passed_over(OSError, ValueError):
+        found = filter(None, map(fits, os.listdir(directory or os.curdir)))
+        if newest := max(found, key=lambda match: match[1], default=None):
+            return os.path.join(directory, newest[0])
+    return ""
 
 
 def words(error: Exception) -> str:
-    """Return what a module says of an error; without words is only that memory has run out."""
+    """Return what a module says of an error; without words is only that memory has run out.
+
+    What SQLite says can quote bytes that are no UTF-8; then Python has an error of its own, which holds them.
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8: {error.object.decode(errors='backslashreplace')}"
+    if getattr(error, "sqlite_errorcode", 0) == _NO_PLACE:
+        return f"{error}: SQLite has no directory for temporary files, expected one in SQLITE_TMPDIR"
     return str(error) or "out of memory"
 
 
@@ -341,7 +484,8 @@ def failures(connection: Any) -> tuple[type[Exception], ...]:
     Out of file descriptors, even an import fails.
     """
     own = getattr(connection, "Error", None)
-    return (sqlite3.Error, OSError, ImportError, MemoryError, own) if own else (Exception,)
+    known = (sqlite3.Error, OSError, ImportError, MemoryError, UnicodeDecodeError)
+    return (*known, own) if own else (Exception,)
 
 
 def nothing() -> None:

@@ -1,6 +1,6 @@
 """What a piece of a schema means, whatever its spelling: equal texts for equal meanings.
 
-Pure: tokens in, text out. Letter case, quotes, blanks, comments, defaults that are written out and outer
+Pure: tokens in, text out. Letter case, quotes, blanks, comments, defaults that are written out and needless
 parentheses are gone; what is left differs only where SQLite does something else.
 """
 
@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from ..tokens import Token, folded, tokens, unquoted
+from .parentheses import loosened, loosened_statements
 
 Tokens = Sequence[Token]
 Names = Collection[str]
@@ -18,6 +19,15 @@ _OPERATORS = {"==": "=", "<>": "!="}
 _CONSTANTS = ("NULL", "CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP")
 # Behind these stands a name, even in the quotes of a string.
 _BEFORE_NAMES = {"INTO", "UPDATE", "JOIN", "FROM", "AS", "TABLE", "COLLATE", "REFERENCES"}
+_FTS = frozenset(("content", "docsize", "segdir", "segments", "stat"))
+_RTREE = frozenset(("node", "parent", "rowid"))
+# What the modules of SQLite itself call their shadows.
+_SHADOWS = {
+    "fts3": _FTS,
+    "fts4": _FTS,
+    "fts5": frozenset(("config", "content", "data", "docsize", "idx")),
+    **dict.fromkeys(("rtree", "rtree_i32", "geopoly"), _RTREE),
+}
 # What stands behind an operand and is no alias of it.
 _NO_ALIASES = {
     *("and", "as", "asc", "between", "by", "case", "collate", "cross", "desc", "else", "end", "escape"),
@@ -60,8 +70,8 @@ def plain_meaning(found: Tokens, names: Names) -> str:
 
 
 def expression(found: Tokens, names: Names) -> str:
-    """Return what an expression means, without the parentheses around it; TRUE is 1 and FALSE is 0."""
-    return plain_meaning(_boolean(_bare(found), names), names)
+    """Return what an expression means, without the parentheses that say nothing; TRUE is 1 and FALSE is 0."""
+    return plain_meaning(_boolean(loosened(_bare(found)), names), names)
 
 
 def default(text: str) -> str:
@@ -129,13 +139,15 @@ def view(found: Tokens, names: Names) -> str:
             kept.pop()
         else:
             kept.append(token)
-    return plain_meaning(kept, names)
+    return plain_meaning(loosened_statements(kept), names)
 
 
 def trigger(found: Tokens, names: Names) -> str:
     """Return what stands behind the name of a trigger means: https://www.sqlite.org/lang_createtrigger.html"""
     on = next(at for at, token in enumerate(found) if word(token) == "ON")
-    head = plain_meaning(found[:on], names)
+    of = next((at for at, token in enumerate(found[:on]) if word(token) == "OF"), on)
+    columns = sorted({name(part[0]) for part in _parted(found[of + 1 : on])})
+    head = "\0".join((plain_meaning(found[:of], names), *columns))
     if word(found[0]) not in ("BEFORE", "AFTER", "INSTEAD"):
         head = f"before\0{head}"
     rest = found[on + 2 :]
@@ -145,7 +157,7 @@ def trigger(found: Tokens, names: Names) -> str:
     if word(rest[0]) == "WHEN":
         begin = next(at for at, token in enumerate(rest) if word(token) == "BEGIN")
         condition, rest = expression(rest[1:begin], names), rest[begin:]
-    return "\3".join((head, name(found[on + 1]), condition, plain_meaning(rest, names)))
+    return "\3".join((head, name(found[on + 1]), condition, plain_meaning(loosened_statements(rest), names)))
 
 
 def virtual(found: Tokens) -> str:
@@ -164,10 +176,11 @@ def virtual(found: Tokens) -> str:
     return "\2".join(parts)
 
 
-def disowned(sql: str) -> set[str]:
-    """Return what SQLite would call a shadow of this virtual table by its name, but the table does not own.
+def shadows(sql: str) -> tuple[frozenset[str], set[str]]:
+    """Return what SQLite would call a shadow of a virtual table by its name: what it owns, and what not.
 
-    Only the module knows what it keeps: https://www.sqlite.org/fts5.html#external_content_tables and
+    Nothing of a module that is not SQLite's own. Only the module knows what it keeps:
+    https://www.sqlite.org/fts5.html#external_content_tables, https://www.sqlite.org/rtree.html and
     https://www.sqlite.org/fts3.html#_shadow_tables_
     """
     found = list(tokens(sql))
@@ -182,10 +195,11 @@ def disowned(sql: str) -> set[str]:
     if module == "fts5":
         makes_content = "content" not in options or options.get("contentless_unindexed", "0") != "0"
         theirs.update(["content"] * (not makes_content), ["docsize"] * (options.get("columnsize") == "0"))
-    if module in ("fts3", "fts4"):
-        makes_sizes = module == "fts4" and "matchinfo" not in options
-        theirs.update(["content"] * ("content" in options), ["docsize"] * (not makes_sizes))
-    return theirs
+    elif module == "fts4":
+        theirs.update(["content"] * ("content" in options), ["docsize"] * ("matchinfo" in options))
+    elif module == "fts3":
+        theirs.update(("docsize", "stat"))
+    return _SHADOWS.get(module, frozenset()) - theirs, theirs
 
 
 def aliases(found: Tokens, names: Names) -> set[str]:

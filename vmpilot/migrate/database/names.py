@@ -10,6 +10,7 @@ from ..errors import AccessError
 from .connection import UNCHANGED
 
 _EXPECTED = "expected a path, sqlite:///PATH, sqlite+DRIVER:///PATH or file:PATH"
+_IN_MEMORY = "in memory, it ends with its connection; pass an open connection, or name a file"
 # What is said of a connection behind a "?", and means nothing for the file:
 # https://docs.sqlalchemy.org/en/20/dialects/sqlite.html and https://www.sqlite.org/uri.html
 _OF_A_CONNECTION = frozenset(
@@ -27,14 +28,30 @@ _OF_A_CONNECTION = frozenset(
     )
 )
 # Before a ":", these are no part of a path: nobody names a file like that.
-_SCHEMES = ("file", "jdbc", "sqlite", "sqlite3")
+_OURS = ("file", "jdbc", "sqlite", "sqlite3")
+_OTHERS = (
+    "http",
+    "https",
+    "libsql",
+    "mariadb",
+    "mssql",
+    "mysql",
+    "oracle",
+    "pgsql",
+    "postgres",
+    "postgresql",
+)
+_SCHEMES = frozenset((*_OURS, *_OTHERS, "duckdb", "s3", "sqlserver", "ws", "wss"))
+# What stands in a list of settings as other drivers take it, which can hold a password.
+_SETTINGS = ("data source=", "datasource=", "password=", "pwd=")
 
 
 def located(database: Any) -> Any:
     """Return the path that a caller means by None or a name; anything else, a connection, as it is.
 
     None is $VMPILOT_DATABASE, else `/app/data/vmpilot.db` where `/app/data` exists (a container),
-    else `~/.vmpilot/vmpilot.db`. Raises AccessError for a name that is not that of a file.
+    else `~/.vmpilot/vmpilot.db`. `~/` in a path is the home directory. Raises AccessError for a name that
+    is not that of a file, or that only a slip could make one.
     """
     if database is None:
         name = os.environ.get("VMPILOT_DATABASE")
@@ -59,37 +76,76 @@ def default() -> str:
 
 
 def _path(name: str) -> str:
-    if "\r" in name or "\0" in name:
-        character = "carriage return" if "\r" in name else "NUL"
-        raise _refused(f"its name holds a {character}")
+    _check(name)
     scheme, colon, rest = name.partition(":")
     scheme = scheme.lower()
-    if name == ":memory:":
-        raise _refused("in memory, it ends with its connection; pass an open connection, or name a file")
-    if not colon or not (scheme.partition("+")[0] in _SCHEMES or rest.startswith("//")):
-        path = name
+    kind = scheme.partition("+")[0]
+    if not colon or not (kind in _SCHEMES or rest.startswith(("//", "\\"))):
+        path = _home(name)
     elif scheme == "file":
         path = _file(rest)
-    elif scheme.partition("+")[0] == "sqlite" and rest.startswith("///"):
+    elif kind == "sqlite" and rest.startswith("///"):
         path = _address(rest[3:])
     elif scheme == "sqlite" and rest in ("", "//"):
-        raise _refused("in memory, it ends with its connection; pass an open connection, or name a file")
+        raise _refused(_IN_MEMORY)
     else:
         known = scheme if scheme.replace("+", "").isalnum() else "such a"
         raise _refused(f"{known}: names are not understood here, {_EXPECTED}")
     if not path:
         raise AccessError(f"the path of the database is empty; {UNCHANGED}")
+    if path.lstrip("/").lower() == ":memory:":
+        raise _refused(_IN_MEMORY)
+    if path != name:
+        path = _plain(path)
+        _check(path)
+    if path.endswith("/"):
+        raise AccessError(f"{path}: is a directory, expected a database file; {UNCHANGED}", database=path)
     return path
+
+
+def _check(name: str) -> None:
+    """Raise AccessError for what a file of settings leaves around a name, and for what else is no name.
+
+    A file in quotes can be named all the same: `./"app.db"`.
+    """
+    if "\r" in name or "\0" in name:
+        odd = "carriage return" if "\r" in name else "NUL"
+        raise _refused(f"its name holds a {odd}")
+    if name != name.strip().strip("\ufeff"):
+        odd = "line feed" if name.endswith("\n") else "blank"
+        raise _refused(f"its name begins or ends with a {odd}")
+    if len(name) > 1 and name[0] == name[-1] and name[0] in "\"'`":
+        raise _refused("its name stands in quotes, take them off")
+    if any(word in name.lower() for word in _SETTINGS):
+        raise _refused(f"lists of settings are not understood here, {_EXPECTED}")
+
+
+def _plain(path: str) -> str:
+    """Return a path so that it means the same when it is read as a name once more, here or by SQLite."""
+    is_other = path[0] in "~\"'` " or path.partition(":")[0].lower().partition("+")[0] in _SCHEMES
+    return f"./{path}" if is_other else path
+
+
+def _home(path: str) -> str:
+    """Return a path with the home directory for `~` or `~user` before a slash, as a shell does.
+
+    An environment file and `--database=~/app.db` do not reach one.
+    """
+    if path != "~" and not (path.startswith("~") and "/" in path):
+        return path
+    if (found := os.path.expanduser(path)) == path:
+        user = path.partition("/")[0]
+        raise _refused(f"{user} is no home directory here, ./{user} is a directory of that name")
+    return found
 
 
 def _address(rest: str) -> str:
     """Return the path in what stands behind `sqlite:///`."""
     path, _, options = rest.partition("?")
     settings = _settings(options)
-    if path == ":memory:":
-        raise _refused("in memory, it ends with its connection; pass an open connection, or name a file")
     if path.startswith("file:") and settings.get("uri", "").lower() in ("true", "1"):
         return _file(path.removeprefix("file:"))
+    _check(path)
     return path
 
 
@@ -109,13 +165,16 @@ def _file(rest: str) -> str:
 
 def _settings(options: str) -> dict[str, str]:
     """Return the options behind a "?"; raise AccessError unless each only concerns a connection."""
-    pairs = (option.partition("=") for option in options.split("&") if option)
+    pairs = [option.partition("=") for option in options.split("&") if option]
     found = {name: value for name, _, value in pairs}
     if odd := found.keys() - _OF_A_CONNECTION:
         shown = [name for name in sorted(odd) if name.isidentifier() and len(name) < 40]
         raise _refused(f"the option {', '.join(shown) or 'behind the ?'} of its name is not understood here")
-    if found.get("mode") == "memory":
-        raise _refused("in memory, it ends with its connection; pass an open connection, or name a file")
+    modes = {value.lower() for name, _, value in pairs if name == "mode"}
+    if "memory" in modes:
+        raise _refused(_IN_MEMORY)
+    if modes - {"ro", "rw", "rwc"}:
+        raise _refused("the option mode of its name is not understood here, expected ro, rw or rwc")
     return found
 
 

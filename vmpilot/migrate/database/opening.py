@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
-from ..errors import AccessError
+from .. import access
+from ..access import WRITE
+from ..errors import AccessError, is_of_the_caller, passed_over
 from .connection import (
     UNCHANGED,
     Session,
@@ -20,11 +22,13 @@ from .connection import (
     interruptible,
     is_held_up,
     is_sqlite3,
+    refused,
     rollback,
     translated,
     wait,
 )
 from .names import default
+from .permissions import denial, has_temporary_place, is_place, unwritable
 from .settings import setting
 
 Connect = Callable[[str], Any]
@@ -67,7 +71,7 @@ def writing(database: Any, timeout: float) -> Iterator[Session]:
         finally:
             rollback(session)  # an interrupted BEGIN may have begun one all the same
             if keys == "1":
-                with suppress(AccessError, *failures(session.connection)):
+                with passed_over(AccessError, *failures(session.connection)):
                     wait(session, lambda: session.run("PRAGMA foreign_keys = ON"))
 
 
@@ -86,8 +90,11 @@ def scratch(
     """
     with _connected(path, database, timeout, connect) as session, interruptible(session):
         _check_private(session, path)
-        session.run("PRAGMA foreign_keys = OFF")
-        yield session
+        with translated(session):
+            session.run("PRAGMA foreign_keys = OFF")
+            if not has_temporary_place():
+                session.run("PRAGMA temp_store = MEMORY")
+            yield session
 
 
 @contextmanager
@@ -96,12 +103,12 @@ def _connected(path: str, database: str, timeout: float, connect: Connect) -> It
     try:
         connection = connect(path)
     except sqlite3.Error as error:
-        raise AccessError(f"{database}: {error}; {UNCHANGED}", database=database) from error
+        raise refused(database, error, UNCHANGED) from error
     if not hasattr(connection, "cursor"):
         raise TypeError(f"connect: expected an open connection, not {type(connection).__name__}")
     with closing(connection), _borrowed(connection, timeout) as session, closing(session.cursor):
-        ours = hasattr(connection, "set_progress_handler")
-        yield session._replace(database=database, ours=ours, handlers=[])
+        ours, converts = hasattr(connection, "set_progress_handler"), connect is not SQLITE3
+        yield session._replace(database=database, ours=ours, converts=converts, handlers=[])
 
 
 def _check_private(session: Session, path: str) -> None:
@@ -114,7 +121,7 @@ def _check_private(session: Session, path: str) -> None:
         )
     from ..tokens import plain  # not loaded by a start-up that runs no statement
 
-    if not file and (found := session.value("SELECT name FROM sqlite_master")):
+    if not file and (found := session.value("SELECT +name FROM sqlite_master")):
         told = f"connect opened a database with {plain(found)} in it, expected an empty one"
         raise AccessError(f"{path}: {told}; {UNCHANGED}", database=path)
 
@@ -159,13 +166,17 @@ def _connect(path: str, mode: str) -> sqlite3.Connection:
     try:
         return sqlite3.connect(name, uri=True, timeout=0, isolation_level=None)
     except (sqlite3.Error, ValueError) as error:
-        parent = os.path.dirname(path) or "."
-        reason = str(error)
-        if os.path.isdir(path):
-            reason = "is a directory, expected a database file"
-        elif not os.path.isdir(parent):
-            reason = f"no such directory: {parent}"
-        raise AccessError(f"{path}: {reason}; {UNCHANGED}", database=path) from error
+        if not denial(path, error) and (odd := _misplaced(path)):
+            raise AccessError(f"{path}: {odd}; {UNCHANGED}", database=path) from error
+        raise refused(path, error, UNCHANGED) from error
+
+
+def _misplaced(path: str) -> str:
+    """Return why no database can be where a path leads, nothing if one can."""
+    parent = os.path.dirname(path) or "."
+    if os.path.isdir(path):
+        return "is a directory, expected a database file"
+    return "" if os.path.isdir(parent) else f"no such directory: {parent}"
 
 
 @contextmanager
@@ -179,8 +190,12 @@ def _closed(connection: sqlite3.Connection) -> Iterator[tuple[sqlite3.Connection
 def _writer(path: str, timeout: float) -> Iterator[Session]:
     if _is_default(path):
         _make_private(path)
+    refuse_unwritable(path)
     with _closed(_connect(path, "rwc")) as (connection, cursor):
-        yield Session(connection, cursor, path, timeout, handlers=[])
+        session = Session(connection, cursor, path, timeout, handlers=[])
+        if not has_temporary_place():
+            _sort_beside(session)
+        yield session
 
 
 def _make_private(path: str) -> None:
@@ -194,9 +209,40 @@ def _make_private(path: str) -> None:
     try:
         os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
     except OSError as error:
-        raise AccessError(f"{path}: {error.strerror}; {UNCHANGED}", database=path) from error
+        if is_of_the_caller(error):
+            raise
+        lack = access.reason(error, os.path.dirname(path), WRITE)
+        raise AccessError(access.told(lack, UNCHANGED), database=path) from error
     with suppress(OSError):  # it is there; or SQLite will tell what is wrong
         os.mknod(path, stat.S_IFREG | 0o600)
+
+
+def _sort_beside(session: Session) -> None:
+    """Have SQLite put temporary files beside the database, or in memory where it cannot be told a directory.
+
+    A sort, a VACUUM and a long statement need them. The directory counts for all connections of the process,
+    which have none either; so it is set once, and never changed while others may look at it:
+    https://www.sqlite.org/pragma.html#pragma_temp_store_directory
+    """
+    directory = os.path.dirname(os.path.realpath(session.database))
+    with passed_over(*session.failures):  # a SQLite without what is deprecated, or no directory for it
+        if not session.value("PRAGMA temp_store_directory"):
+            session.run("PRAGMA temp_store_directory = '{}'".format(directory.replace("'", "''")))
+    if not is_place(session.value("PRAGMA temp_store_directory") or ""):
+        session.run("PRAGMA temp_store = MEMORY")
+
+
+def refuse_unwritable(database: Any) -> None:
+    """Raise AccessError for a path that this process may not write to, before anything is done.
+
+    A caller's connection is left to SQLite: it may have been opened by one who may.
+    """
+    if not isinstance(database, str):
+        return
+    if (odd := _misplaced(database)) and not access.lacking(database) and not _is_default(database):
+        raise AccessError(f"{database}: {odd}; {UNCHANGED}", database=database)
+    if lack := unwritable(database):
+        raise AccessError(access.told(lack, UNCHANGED), database=database)
 
 
 def _is_default(path: str) -> bool:
@@ -220,8 +266,9 @@ def _is_missing(path: str) -> bool:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return True
-    except (OSError, ValueError):
-        return False
+    except (OSError, ValueError) as error:
+        if is_of_the_caller(error):
+            raise
     return False
 
 
@@ -237,31 +284,29 @@ def _reading_mode(path: str) -> str:
     if _has_log(path):
         return "ro"
     directory = os.path.dirname(path) or "."
-    if os.path.isfile(path) and not (_is_writable(directory) and _is_writable(path)):
+    if os.path.isfile(path) and not (access.may(directory, WRITE) and access.may(path, WRITE)):
         if os.path.lexists(path + "-shm"):  # others have it open: it can change
             return "ro"
         # What may not be read, SQLite itself will refuse.
-        with suppress(OSError), open(path, "rb") as file:
+        with passed_over(OSError), open(path, "rb") as file:
             if file.read(20)[18:] == b"\x02\x02":
                 return "ro&immutable=1"
     return "rw"
 
 
-def _is_writable(path: str) -> bool:
-    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
-
-
 def _has_log(path: str) -> bool:
     try:
         return os.stat(path + "-wal").st_size > 0
-    except (OSError, ValueError):  # none, or another process has just removed it; a path that none can have
+    except (OSError, ValueError) as error:  # none, or just removed by another; a path that none can have
+        if is_of_the_caller(error):
+            raise
         return False
 
 
 @contextmanager
 def _borrowed(connection: Any, timeout: float) -> Iterator[Session]:
     """Put a caller's connection into autocommit mode, and everything back as it was at the end."""
-    session = Session(connection, None, "the connection", timeout, False)
+    session = Session(connection, None, "the connection", timeout, ours=False, converts=True)
     with translated(session):
         usable = hasattr(connection, "cursor") and hasattr(connection, "in_transaction")
     if not usable:
@@ -282,10 +327,10 @@ def _borrowed(connection: Any, timeout: float) -> Iterator[Session]:
         if kept:
             rollback(session)
         # Each on its own: what led here is what the caller must hear of.
-        with suppress(AccessError, *failures(connection)):
+        with passed_over(AccessError, *failures(connection)):
             wait(session, lambda: session.run(f"PRAGMA busy_timeout = {patience or 0}"))
         for name, value in kept.items():
-            with suppress(*failures(connection)):
+            with passed_over(*failures(connection)):
                 setattr(connection, name, value)
 
 

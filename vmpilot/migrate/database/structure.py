@@ -134,8 +134,10 @@ def reach(session: Session, *scripts: str) -> frozenset[str]:
     all the words of the scripts, exist nowhere.
     """
     names = set[str]().union(*map(mentioned, scripts))
-    if names & {"sqlite_schema", "sqlite_master"}:
+    if names & {"sqlite_schema", "sqlite_master"}:  # what is written there is named in strings
         names.update(folded(table) for _, _, table, _ in session.rows(_OBJECTS))
+        written = (token for script in scripts for token in tokens(script) if token.kind == "string")
+        names.update(folded(unquoted(token.text)) for token in written)
     if "rename" in names:  # rewrites whatever mentions the old name
         for name in names & {folded(name) for _, name, _, _ in _select(session, _NAMED, names)}:
             found = session.rows(_MENTIONING, (name,))
@@ -195,8 +197,11 @@ def _line(before: Fact | None, after: Fact | None) -> str:
 
 # A bare column has a declared type, for which a caller's connection can have a converter: hence each `+`.
 _OBJECTS = "SELECT +type, +name, +tbl_name, +sql FROM main.sqlite_schema"
+_VIEWS = "SELECT +type, +name, +sql FROM main.sqlite_schema WHERE type = 'view'"
+_VIRTUAL = f"{_OBJECTS} WHERE type = 'table' AND rootpage = 0"
 # To tell the columns of views, which nobody asked for, SQLite compiles them all.
 _SHADOWS = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow'"
+_STAT = "(id INTEGER PRIMARY KEY, value BLOB)"
 _COLUMNS = """
 SELECT n.name, c.name, c.type, c."notnull", c.dflt_value, c.pk, c.hidden
 FROM n JOIN pragma_table_xinfo(n.name, 'main') c"""
@@ -215,15 +220,11 @@ _MENTIONING = f"{_OBJECTS} WHERE instr(lower(sql), ?)"
 def _objects(session: Session, only: Collection[str] | None) -> list[_Object]:
     owned = f"{_OBJECTS} WHERE tbl_name COLLATE NOCASE IN n"
     found = session.rows(_OBJECTS) if only is None else _select(session, owned, only)
-    left_out = set(tables.TABLES)
-    virtual = {
-        name: sql for kind, name, _, sql in found if kind == "table" and sql.startswith("CREATE VIRTUAL")
-    }
-    if virtual and not overgrown((kind, name, sql) for kind, name, _, sql in found if kind == "view"):
-        with suppress(*session.failures):  # SQLite before 3.37 cannot tell them: they are tables like others
-            left_out.update(folded(name) for (name,) in session.rows(_SHADOWS))
-        for name, sql in virtual.items():
-            left_out -= {f"{folded(name)}_{part}" for part in meaning.disowned(sql)}
+    listed = {name: sql for kind, name, _, sql in found if kind == "table"}
+    # All of them, because what they keep can be asked for without them.
+    whole = found if only is None else session.rows(_VIRTUAL)
+    virtual = {name: sql for _, name, _, sql in whole if sql and sql.startswith("CREATE VIRTUAL")}
+    left_out = tables.TABLES.keys() | (_shadows(session, virtual, listed) if virtual else set())
     return [
         ("virtual table" if name in virtual else kind, name, table, _first(sql) if ";" in sql else sql)
         for kind, name, table, sql in found
@@ -236,6 +237,22 @@ def _first(sql: str) -> str:
     for start, end, _ in statements(sql):
         return sql[start:end] if end >= 0 else sql
     return sql
+
+
+def _shadows(session: Session, virtual: dict[str, str], listed: dict[str, str]) -> set[str]:
+    """Return the tables that virtual tables keep for themselves, folded; `listed` are those to be judged.
+
+    FTS3 makes its _stat only for some commands: https://www.sqlite.org/fts3.html#automerge
+    """
+    shadows = set[str]()
+    if not overgrown(session.rows(_VIEWS)):
+        with suppress(*session.failures):  # SQLite before 3.37 cannot tell those of other modules
+            shadows.update(folded(name) for (name,) in session.rows(_SHADOWS))
+    stats = {folded(name) for name, sql in listed.items() if sql.endswith(_STAT)}
+    for name, sql in virtual.items():
+        owned, theirs = ({f"{folded(name)}_{part}" for part in parts} for parts in meaning.shadows(sql))
+        shadows = (shadows | owned | (theirs & stats)) - (theirs - stats)
+    return shadows
 
 
 def _each(session: Session, query: str, names: Collection[str]) -> defaultdict[str, _Rows]:

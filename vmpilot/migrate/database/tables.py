@@ -5,12 +5,12 @@ Every function works inside the caller's transaction.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from ..errors import AccessError, MigrationError, VersionError
-from .connection import UNCHANGED, Session, changes, wait
+from .connection import UNCHANGED, Row, Session, changes, is_undecodable, wait
 
 # Alembic's own text, to the byte: https://alembic.sqlalchemy.org/en/latest/api/runtime.html
 _VERSION_TABLE = (
@@ -64,13 +64,20 @@ _PARTS = {
 }
 
 
+# A kept script is not read for this: the words of the directive that makes it irreversible tell enough.
+_UNDOABLE = (
+    "typeof(down_sql) = 'text' AND"
+    " (instr(lower(down_sql), 'vmpilot:') = 0 OR instr(lower(down_sql), 'irreversible') = 0)"
+)
+
+
 class Record(NamedTuple):
     """One row of migration_log.
 
     `action` is upgrade, downgrade, stamp, accept (a stamp accepted an edit of this version), start (a
     no-transaction file began) or adopt (there were tables but no version). `from_version` and
     `to_version` are the values of alembic_version before and after, empty at base. `at` is UTC in
-    ISO 8601.
+    ISO 8601. `undoable` tells whether a down script was kept that does not refuse to be run.
     """
 
     action: str
@@ -81,6 +88,7 @@ class Record(NamedTuple):
     checksum: str = ""
     at: str = ""
     took_ms: float = 0.0
+    undoable: bool = False
 
 
 class Recorded(NamedTuple):
@@ -128,7 +136,7 @@ def settled(session: Session, migrations: Iterable[tuple[str, str]]) -> str | No
     except MigrationError:
         raise
     except Exception as error:
-        if "no such" in str(error):  # a column is missing
+        if "no such" in str(error) or is_undecodable(error):  # a column is missing, or a text makes no sense
             return None
         raise
     wanted = "/".join(f"{version}_{name}" for version, name in migrations)
@@ -145,16 +153,24 @@ def salvage(session: Session) -> Recorded:
 
 def current(session: Session) -> str:
     """Return the value in alembic_version, empty at base."""
-    values = [value for (value,) in session.rows("SELECT +version_num FROM main.alembic_version")]
+    try:
+        values = [value for (value,) in session.rows("SELECT +version_num FROM main.alembic_version")]
+    except session.failures as error:
+        if not is_undecodable(error):
+            raise
+        raise _odd(session, "a text that is not UTF-8") from error
     if not values:
         return ""
     if len(values) == 1 and isinstance(values[0], str) and values[0]:
         return values[0]
     found = f"{len(values)} rows" if len(values) > 1 else f"a value of type {type(values[0]).__name__}"
     shown = ", ".join(repr(value) for value in values[:5])
-    raise VersionError(
-        f"{session.database}: alembic_version holds {found} ({shown}), expected one text; {UNCHANGED}"
-    )
+    raise _odd(session, f"{found} ({shown})")
+
+
+def _odd(session: Session, found: str) -> VersionError:
+    """Return the error of a version that makes no sense."""
+    return VersionError(f"{session.database}: alembic_version holds {found}, expected one text; {UNCHANGED}")
 
 
 def missing(session: Session) -> list[str]:
@@ -299,13 +315,29 @@ def _oddity(kind: str, name: str, table: str, sql: str | None) -> str:
 
 def _log(session: Session) -> tuple[Record, ...]:
     """Return the log; a row that was not written here makes no sense and is passed over."""
-    columns = ", ".join(f"+{name}" for name in Record._fields)
-    rows = session.rows(f"SELECT {columns} FROM main.migration_log ORDER BY id")
+    columns = ", ".join(f"+{name}" for name in Record._fields[:-1])
+    sql = f"SELECT {columns}, {_UNDOABLE} FROM main.migration_log"
+    try:
+        rows = session.rows(f"{sql} ORDER BY id")
+    except session.failures as error:
+        if not is_undecodable(error):
+            raise
+        rows = list(_legible(session, sql))
     return tuple(Record(*row) for row in rows if _is_ours(*row))
 
 
+def _legible(session: Session, sql: str) -> Iterator[Row]:
+    """Yield the rows of the log whose texts are UTF-8."""
+    for (number,) in session.rows("SELECT id FROM main.migration_log ORDER BY id"):
+        try:
+            yield from session.rows(f"{sql} WHERE id = ?", (number,))
+        except session.failures as error:
+            if not is_undecodable(error):
+                raise
+
+
 def _is_ours(action: object, version: object, *values: object) -> bool:
-    *texts, took = values
+    *texts, took, _ = values
     if (
         not isinstance(version, str)
         or not isinstance(took, int | float)

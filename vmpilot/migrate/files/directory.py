@@ -5,19 +5,23 @@ Reads names and bytes and nothing else: no database and no SQL may enter here.
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
-from itertools import pairwise
+from itertools import count, pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ..errors import AccessError, HistoryError
+from .. import access
+from ..errors import AccessError, HistoryError, is_of_the_caller
 
 if TYPE_CHECKING:
     from .script import Script
 
 # A name is printed and written to the log: no control characters, and nothing that is not UTF-8.
 _UP = re.compile(r"([0-9]{1,32})(?:[_-]([^\x00-\x1f\x7f\ud800-\udfff]+)(?<!\.up)(?<!\.down))?\.up\.sql")
+# What stands behind a name while its download has not ended, and what editors put there.
+_DOWNLOADS = (".crdownload", ".download", ".icloud", ".part", ".partial")
+_ADDED = (*_DOWNLOADS, ".txt")
 _EXHAUSTED = {"EMFILE", "ENFILE", "ENOMEM", "EIO"}
 
 
@@ -86,7 +90,8 @@ def listed_even_if_empty(place: Place) -> Directory:
 def discover(place: Place) -> History:
     """Return the migrations in a directory, oldest first; reads names only.
 
-    Raises HistoryError for every name that breaks a rule, all of them at once.
+    Raises HistoryError for every name that breaks a rule, all of them at once, and AccessError for a
+    directory that may not be read.
     """
     names, odd = _listing(place)
     return build(names, str(place), {name: _kind(place, name) for name in odd})
@@ -111,27 +116,34 @@ def build(names: Sequence[str], place: str, odd: Mapping[str, str] | None = None
                 down = ""
             history.append(Migration(int(digits), digits, name, up, down))
     history.sort(key=itemgetter(0))
-    problems = _doubles(history)
+    unfit: list[str] = []
     if len(history) + paired < len(present):
-        rest = present - {migration.up for migration in history} - {migration.down for migration in history}
-        problems += [(name, _misnamed(name)) for name in sorted(rest) if _is_meant(name)]
-    problems += [(name, f"{kind}, expected a file") for name, kind in sorted((odd or {}).items())]
-    if problems:
+        fit = {name for migration in history for name in (migration.up, migration.down)}
+        unfit = sorted(name for name in present - fit if _is_meant(name, fit))
+    if unfit or odd or len({migration.number for migration in history}) < len(history):
+        problems = [*_misnamed(tuple(history), unfit)]
+        problems += [(name, f"{kind}, expected a file") for name, kind in sorted((odd or {}).items())]
         told = "; ".join(f"{shown(place, name)}: {what}" for name, what in problems)
         raise HistoryError(told, file=shown(place, problems[0][0]))
     return tuple(history)
 
 
-def _is_meant(name: str) -> bool:
-    """Tell whether an entry looks as if it were meant to be a migration file."""
-    return name.lower().endswith(".sql") and not name.startswith(".")
+def _is_meant(name: str, fit: Container[str]) -> bool:
+    """Tell whether an entry looks as if it were meant to be a migration file that is not there."""
+    meant = _meant(name)
+    return bool(meant) and (meant == name or meant not in fit)
 
 
-def _misnamed(name: str) -> str:
-    stem = name.removesuffix(".down.sql")
-    if stem != name and _UP.fullmatch(f"{stem}.up.sql"):
-        return f"expected {stem}.up.sql beside it"
-    return f"expected a name like {_proposal(name)}"
+def _meant(name: str) -> str:
+    """Return the name that an entry was meant to have as a migration file, empty for any other entry.
+
+    A hidden one is none, but for what stands for a file that is still in iCloud: `.0001_x.up.sql.icloud`.
+    """
+    name = name.rstrip()
+    stem, ending = os.path.splitext(name)
+    if ending.lower() in _ADDED and stem.lstrip(".")[:1].isdigit() and stem.lower().endswith(".sql"):
+        name = stem.removeprefix(".") if ending.lower() == ".icloud" else stem
+    return name if name.lower().endswith(".sql") and not name.startswith(".") else ""
 
 
 def number_after(history: History) -> str:
@@ -144,7 +156,7 @@ def number_after(history: History) -> str:
 def load(place: Place, name: str) -> "Script":
     """Read and check one file of a migration.
 
-    Raises HistoryError if it cannot be read or breaks a rule.
+    Raises HistoryError if it is not there or breaks a rule, AccessError if it may not be read.
     """
     from .script import parse  # not loaded by a start-up that opens no file
 
@@ -156,6 +168,8 @@ def load(place: Place, name: str) -> "Script":
         else:
             data = place.joinpath(name).read_bytes()
     except (OSError, ValueError) as error:
+        if is_of_the_caller(error):
+            raise
         raise _unreadable(path, error) from error
     return parse(path, data, "up" if name.endswith(".up.sql") else "down")
 
@@ -165,6 +179,8 @@ def located(migrations: "str | os.PathLike[str] | Entry | None") -> Place:
     if migrations is None:
         return _bundled()
     if isinstance(migrations, str | os.PathLike):
+        if not os.fspath(migrations):
+            raise HistoryError("the path of the migrations is empty; nothing was changed")
         return os.fspath(migrations)
     if hasattr(migrations, "iterdir"):
         return migrations
@@ -204,14 +220,18 @@ def _listing(place: Place) -> tuple[list[str], list[str]]:
             for part in place.iterdir():
                 (names if part.is_file() else odd).append(part.name)
     except (OSError, ValueError) as error:
+        if is_of_the_caller(error):
+            raise
         raise _unreadable(str(place), error) from error
-    return names, [name for name in odd if _is_meant(name)]
+    return names, [name for name in odd if _is_meant(name, names)]
 
 
 def _is_file(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_file()
-    except OSError:  # a link that leads to itself
+    except OSError as error:  # a link that leads to itself
+        if is_of_the_caller(error):
+            raise
         return False
 
 
@@ -227,6 +247,8 @@ def _kind(place: Place, name: str) -> str:
 def _unreadable(path: str, error: OSError | ValueError) -> HistoryError | AccessError:
     import errno
 
+    if isinstance(error, OSError) and access.is_denial(error):
+        return AccessError(access.told(access.reason(error, path, access.READ), "nothing was changed"))
     number = getattr(error, "errno", None) or (errno.ENOENT if isinstance(error, FileNotFoundError) else 0)
     if errno.errorcode.get(number) in _EXHAUSTED:
         return AccessError(f"{path}: {os.strerror(number)}; nothing was changed")
@@ -237,27 +259,81 @@ def _unreadable(path: str, error: OSError | ValueError) -> HistoryError | Access
     return HistoryError(f"{path}: {reason}", file=path)
 
 
-def _doubles(history: list[Migration]) -> list[tuple[str, str]]:
-    if len({migration.number for migration in history}) == len(history):
-        return []
-    free = number_after(tuple(history))
-    pairs = [pair for pair in pairwise(sorted(history)) if pair[0].number == pair[1].number]
-    return [
-        (newer.up, f"has the number of {older.up}; the next free number is {free}") for older, newer in pairs
-    ]
-
-
 def shown(place: Place, name: str) -> str:
     """Return where a file is, as messages show it."""
     printable = name if name.isprintable() else ascii(name)[1:-1]
     return os.path.join(str(place), printable)
 
 
-def _proposal(name: str) -> str:
-    """Return the name that a file with an unfit name probably wants."""
-    lower = name.lower()
+# --- what is wrong with names, and the names that are proposed
+
+
+def _misnamed(history: History, unfit: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each name that breaks a rule and what is wrong with it; no free number is told twice."""
+    free = _free(history, unfit)
+    for older, newer in pairwise(sorted(history)):
+        if older.number == newer.number:
+            yield newer.up, f"has the number of {older.up}; the next free number is {next(free)}"
+    lone = {name for name in unfit if _is_lone(name)}
+    good = {name for migration in history for name in (migration.up, migration.down) if name}
+    proposals = _proposals([name for name in unfit if name not in lone], good | lone, free)
+    for name in unfit:
+        if name in lone:
+            yield name, f"expected {name.removesuffix('.down.sql')}.up.sql beside it"
+        elif name.rstrip().lower().endswith(_DOWNLOADS):
+            yield name, f"a download that has not ended, expected {proposals[name]}"
+        else:
+            yield name, f"expected a name like {proposals[name]}"
+
+
+def _is_lone(name: str) -> bool:
+    """Tell whether all that is wrong with a name is that it is a down's without its up."""
+    return name.endswith(".down.sql") and bool(_UP.fullmatch(f"{name.removesuffix('.down.sql')}.up.sql"))
+
+
+def _free(history: History, unfit: Iterable[str]) -> Iterator[str]:
+    """Yield the numbers that no file has and no unfit name wants, as `number_after` writes them."""
+    numbers = [0, *(migration.number for migration in history), *(_wanted(name)[0] for name in unfit)]
+    width = len(number_after(history))
+    return (str(number).zfill(width) for number in count(max(numbers) + 1))
+
+
+def _proposals(unfit: Iterable[str], good: Iterable[str], free: Iterator[str]) -> dict[str, str]:
+    """Return for each unfit name the one that it probably wants: none that is there, and none twice.
+
+    Two halves of a pair stay together.
+    """
+    stems = {_wanted(name)[:2]: name.rpartition(".sql")[0].rpartition(".")[0] for name in good}
+    numbers, taken = {-1, *(number for number, _ in stems)}, {*good}
+    found: dict[str, str] = {}
+    for name in unfit:
+        number, title, direction = _wanted(name)
+        stem = stems.get((number, title), "")
+        if number not in numbers:
+            stem = _joined(_digits(name), title)
+        if not stem or f"{stem}.{direction}.sql" in taken:
+            stem = _joined(next(free), title)
+        stems[number, title] = stem
+        numbers.add(number)
+        found[name] = f"{stem}.{direction}.sql"
+        taken.add(found[name])
+    return found
+
+
+def _wanted(name: str) -> tuple[int, str, str]:
+    """Return the number that a name wants, -1 for none, its title and its direction."""
+    digits = _digits(name)
+    lower = _meant(name).strip().lower()
     direction = "down" if "down" in re.split("[^a-z]+", lower) else "up"
-    digits = re.match("[0-9]{0,32}", name)
-    words = [word for word in re.split("[^a-z0-9]+", lower[digits.end() if digits else 0 :]) if word]
-    kept = [word for word in words if word not in ("up", "down", "sql")]
-    return "_".join([(digits[0] if digits and digits[0] else "1").zfill(4), *kept]) + f".{direction}.sql"
+    words = [word for word in re.split("[^a-z0-9]+", lower[len(digits) :]) if word]
+    title = "_".join(word for word in words if word not in ("up", "down", "sql"))
+    return int(digits or -1), title, direction
+
+
+def _digits(name: str) -> str:
+    match = re.match("[0-9]{0,32}", _meant(name).strip())
+    return match[0] if match else ""
+
+
+def _joined(digits: str, title: str) -> str:
+    return "_".join(filter(None, (digits.zfill(4), title)))

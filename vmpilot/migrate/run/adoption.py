@@ -40,9 +40,9 @@ def comparison(session: Session, at: Status, stack: ExitStack) -> Comparison:
     A step that cannot run on the scratch database, because it needs rows of the application, ends the
     comparison: what the steps after it would build there is not what they build elsewhere.
     """
-    if at.recorded == NOTHING and tables.has_tables(session):
-        tables.write(session, Record("adopt", "", "", "", ""))
-    elif not _is_begun(at.recorded):
+    if begins(session, at):
+        tables.write(session, BEGUN)
+    elif not is_begun(at.recorded):
         return NONE
     empty = stack.enter_context(scratch_like(session))
     below = (each.up for each in at.timeline[: at.position] if each.up)
@@ -53,14 +53,30 @@ def comparison(session: Session, at: Status, stack: ExitStack) -> Comparison:
         comparable = comparable and _follow(empty, script)
         return _differences(session, empty, script) if comparable else ()
 
+    return Comparison(differences, last_version(at))
+
+
+def begins(session: Session, at: Status) -> bool:
+    """Tell whether a database has tables but no version, and nothing of a run in its log."""
+    return at.recorded == NOTHING and tables.has_tables(session)
+
+
+def last_version(at: Status) -> str:
+    """Return the version of the step with which the comparison ends."""
     history = at.directory.history
-    return Comparison(differences, history[-1].version if history else "")
+    return history[-1].version if history else ""
 
 
 def ended(session: Session, compare: Comparison, step: Step, value: str) -> None:
     """Note in the log with the last step that a database has been compared: it never will be again."""
-    if step.action == "upgrade" and step.version == compare.last:
-        tables.write(session, Record("adopt", step.version, step.name, value, value))
+    for record in notes_of_end(compare.last, step, value):
+        tables.write(session, record)
+
+
+def notes_of_end(last: str, step: Step, value: str) -> tuple[Record, ...]:
+    """Return what is noted with a step if the comparison ends with that of version `last`."""
+    ends = step.action == "upgrade" and step.version == last
+    return (Record("adopt", step.version, step.name, value, value),) if ends else ()
 
 
 def remedy(at: Status, step: Step) -> str:
@@ -76,9 +92,10 @@ def _nothing(session: Session, script: Script) -> tuple[str, ...]:
 
 
 NONE = Comparison(_nothing, "")
+BEGUN = Record("adopt", "", "", "", "")  # notes in the log that the comparison begins
 
 
-def _is_begun(recorded: Recorded) -> bool:
+def is_begun(recorded: Recorded) -> bool:
     """Tell whether the log has a note that the comparison began, and none that it ended."""
     notes = [record for record in recorded.log if record.action in ("adopt", "stamp")]
     return bool(notes) and notes[-1].action == "adopt" and not notes[-1].version

@@ -13,13 +13,14 @@ Nothing is printed here, and what each part decides is decided there.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from ..database import tables
 from ..database.connection import Session, begin, commit, snapshot, undone
-from ..database.opening import reading, writing
+from ..database.opening import reading, refuse_unwritable, writing
 from ..database.tables import Record
-from ..errors import MigrationError
+from ..errors import MigrationError, called, is_of_the_caller
 from ..files.directory import Directory, Migration
 from ..files.plan import BASE, Report, Step, resolve
 from . import status
@@ -45,7 +46,7 @@ class Entry(NamedTuple):
     """One migration as seen from a database.
 
     `state` is applied, pending, edited, other, late or unknown; `applied_at` is UTC in ISO 8601;
-    `took_ms` is in milliseconds.
+    `took_ms` is in milliseconds, None where the log holds what no step can take.
     """
 
     version: str
@@ -83,15 +84,17 @@ def run(
     before = version(plan.status)
     if not plan.tasks:
         return Result(before, _current(plan.status), ())
+    refuse_unwritable(database)  # before a backup is taken for nothing
     prelude(before)
     from .step import perform  # with all that it needs, what a start-up with nothing to do need not load
 
     done: list[Step] = []
     try:
         with writing(database, timeout) as session:
-            last = perform(session, request, plan, report, done)
+            last = perform(session, request, plan, partial(called, report), done)
     except MigrationError as error:
-        error.steps = tuple(done)
+        if not is_of_the_caller(error):
+            error.steps = tuple(done)
         raise
     return Result(before, _current(last.status), tuple(done))
 
@@ -181,6 +184,8 @@ def _entries(at: Status, session: Session) -> Iterator[Entry]:
 def _entry(at: Status, migration: Migration, session: Session) -> Entry:
     record = at.applied.get(migration.number)
     took = record.took_ms if record and record.action != "stamp" else None
+    if took is not None and not 0 <= took < float("inf"):
+        took = None
     return Entry(
         migration.version,
         migration.name,

@@ -2,8 +2,8 @@
 
 Reads inside the step's transaction and says what it found; nothing is run, repaired or raised here.
 
-A guard costs nothing where a step cannot have broken what it guards: without foreign keys no row is
-checked, without views and triggers nothing is compiled.
+A guard costs nothing where a step cannot have broken what it guards (`reach`), and what was true before the
+step is looked up only where something is wrong after it: then the step is undone, looked at, and done again.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,12 +12,12 @@ from typing import NamedTuple
 from ..database.connection import Session, refusal
 from ..database.expansion import MOST, overgrown
 from ..database.tables import TABLES
-from ..files.script import Script
-from ..tokens import quoted
-from .keys import Keys, about_tables, have_actions, keys_after, keys_now, lack_words, main
+from ..files.script import Script, statements
+from ..tokens import folded, head, quoted
+from .keys import Keys, about_tables, have_actions, keys_after, keys_known, keys_now, lack_words, main
+from .reach import Trigger
 
 _SHOWN = 5
-_TEXTS = "SELECT +type, +name, +sql FROM main.sqlite_master WHERE type IN ('view', 'trigger')"
 _ACTIONS = "ON DELETE and ON UPDATE actions do not run during a step"
 _BEGIN_WITH = 'begin the file with "-- vmpilot: {} REASON"'
 UNTRIED = f"it stands for more than {MOST} tokens, so this was not tried"
@@ -34,62 +34,90 @@ class Finding(NamedTuple):
     words: str
 
 
-class Integrity(NamedTuple):
-    """What is true at one moment.
+class Object(NamedTuple):
+    """A view or a trigger."""
 
-    `objects` are the views and triggers: type, name, table. `broken` holds what does not compile,
-    `unreadable` the tables that cannot be read, with SQLite's words. `reaching` tells that a view or a
-    trigger mentions one of the runner's own tables.
+    kind: str
+    name: str
+    table: str
+    sql: str
+
+
+class Integrity(NamedTuple):
+    """What is known of a database at one moment.
+
+    `objects` are the views and triggers. `broken` holds what of these does not compile, `unreadable` the
+    tables that cannot be read, with SQLite's words; None if nobody has looked. `reaching` tells that a view
+    or a trigger mentions one of the runner's own tables.
     """
 
     keys: Keys
-    objects: frozenset[tuple[str, str, str]]
-    broken: dict[tuple[str, str], str]
-    unreadable: dict[str, str]
+    objects: frozenset[Object]
+    broken: dict[tuple[str, str], str] | None
+    unreadable: dict[str, str] | None
     reaching: bool
 
 
-def integrity(session: Session, script: Script, last: Integrity | None) -> Integrity:
-    """Return what is true before the step of `script`.
-
-    `last` is what was true after the step before, None if there was none.
-    """
-    if last is None:
-        objects = _objects(session)
-        last = Integrity(keys_now(session), objects, _broken(session, objects), {}, _reaching(session))
-    return last._replace(unreadable=_unreadable(session, script))
-
-
-def seen_again(session: Session, script: Script, last: Integrity | None) -> Integrity:
-    """Return what is true before the step of `script`, where others have written since the step before.
+def at_start(session: Session, last: Integrity | None) -> Integrity:
+    """Return what is known where others may have written since the last step, or at the start of a run.
 
     What this run itself has left behind is still held against it.
     """
-    now = integrity(session, script, None)
+    keys = keys_now(session)
     left = last.keys.lacking if last else {}
-    lacking = {at: left.get(at, lack) for at, lack in now.keys.lacking.items()}
-    return now._replace(keys=now.keys._replace(lacking=lacking))
+    lacking = {at: left.get(at, lack) for at, lack in keys.lacking.items()}
+    return Integrity(keys._replace(lacking=lacking), _objects(session), None, None, _reaching(session))
 
 
-def findings(session: Session, script: Script, before: Integrity) -> tuple[tuple[Finding, ...], Integrity]:
-    """Return what the step of `script` has broken, and what is true now."""
-    now = before
+def looked_at(session: Session, script: Script, known: Integrity) -> Integrity:
+    """Return the same with all that is true before the step of `script` of what it can break."""
+    broken = _broken(session, known.objects, known.objects) if known.broken is None else known.broken
+    keys = keys_known(session, script, _triggers(known), known.keys)
+    return known._replace(keys=keys, broken=broken, unreadable=_unreadable(session, script))
+
+
+class Findings(NamedTuple):
+    """What a step has broken, and what is known `now`.
+
+    Without `certain`, what was found may have been so before the step: nobody has looked.
+    """
+
+    found: tuple[Finding, ...]
+    now: Integrity
+    certain: bool
+
+
+def findings(session: Session, script: Script, before: Integrity) -> Findings:
+    """Return what the step of `script` has broken; only what it can have broken is looked at."""
     found: list[Finding] = []
-    keys, orphans, spoiled = keys_after(session, script, before.keys)
-    if orphans or spoiled:
-        kind = "actions" if have_actions(session, orphans) else "rows" if orphans else "key"
-        found.append(Finding(kind, _violations([*spoiled, *(words for _, words in orphans)])))
-    now = before._replace(keys=keys)
+    change = keys_after(session, script, _triggers(before), before.keys)
+    certain = change.certain
+    if change.orphans or change.spoiled:
+        kind = "actions" if have_actions(session, change.orphans) else "rows" if change.orphans else "key"
+        found.append(Finding(kind, _violations([*change.spoiled, *(words for _, words in change.orphans)])))
+    now = before._replace(keys=change.now)
     telling = {"view", "trigger", "writable_schema"}
     if script.words & telling or (before.objects and script.words & {"table", "index"}):
         objects = _objects(session)
-        broken, reaching = _broken(session, objects), _reaching(session)
-        now = now._replace(objects=objects, broken=broken, reaching=reaching)
+        broken = _broken(session, objects, _seeing(script, objects))
+        now = now._replace(objects=objects, broken=broken, reaching=_reaching(session))
+        certain &= before.broken is not None or not broken
         found += _stopped(before, now)
     for table, words in _unreadable(session, script).items():
-        if table not in before.unreadable:
+        certain &= before.unreadable is not None
+        if table not in (before.unreadable or ()):
             found.append(Finding("unreadable", f"table {table} cannot be read any more: {words}"))
-    return tuple(found), now
+    return Findings(tuple(found), now._replace(unreadable=None), certain)
+
+
+def not_compiling(session: Session) -> dict[tuple[str, str], str]:
+    """Return the views and triggers of a database that do not compile, with SQLite's words."""
+    objects = _objects(session)
+    return _broken(session, objects, objects)
+
+
+def _triggers(known: Integrity) -> list[Trigger]:
+    return [(folded(one.table), one.sql) for one in known.objects if one.kind == "trigger"]
 
 
 def unparented(now: Integrity) -> tuple[Finding, ...]:
@@ -122,9 +150,9 @@ def _violations(words: list[str]) -> str:
 
 def _stopped(before: Integrity, now: Integrity) -> Iterator[Finding]:
     """Yield the views and triggers that do not compile, unless they did not before."""
-    known = {(kind, name) for kind, name, _ in before.objects}
-    for what, words in now.broken.items():
-        if what not in before.broken:
+    known = {(one.kind, one.name) for one in before.objects}
+    for what, words in (now.broken or {}).items():
+        if what not in (before.broken or {}):
             more = " any more" if what in known else ""
             yield Finding("compile", f"{what[1]} does not compile{more}: {words}")
 
@@ -137,31 +165,53 @@ def tables(script: Script, *verbs: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for found in heads for name in (found.name, found.renamed) if name))
 
 
-def _objects(session: Session) -> frozenset[tuple[str, str, str]]:
-    sql = "SELECT +type, +name, +tbl_name FROM main.sqlite_master WHERE type IN ('view', 'trigger')"
-    return frozenset((kind, name, table) for kind, name, table in session.rows(sql))
+def _objects(session: Session) -> frozenset[Object]:
+    sql = "SELECT +type, +name, +tbl_name, +sql FROM main.sqlite_master WHERE type IN ('view', 'trigger')"
+    return frozenset(Object(*row) for row in session.rows(sql))
 
 
 def _reaching(session: Session) -> bool:
     told = " OR ".join(f"instr(lower(sql), '{name}')" for name in TABLES)
     asked = f"WHERE type IN ('view', 'trigger') AND ({told})"
-    places = ("main.sqlite_master", "sqlite_temp_master")
+    # To look at what is not there yet would begin it, and then no file could say where it is to be kept:
+    # https://www.sqlite.org/pragma.html#pragma_temp_store
+    temporary = session.rows("SELECT 1 FROM pragma_database_list WHERE name = 'temp'")
+    places = ["main.sqlite_master", *["sqlite_temp_master"] * bool(temporary)]
     return any(session.rows(f"SELECT 1 FROM {place} {asked} LIMIT 1") for place in places)
 
 
-def _broken(session: Session, objects: frozenset[tuple[str, str, str]]) -> dict[tuple[str, str], str]:
-    """Return the views and triggers that do not compile, with SQLite's words; too much is not tried."""
-    untried = overgrown(session.rows(_TEXTS)) if objects else frozenset[tuple[str, str]]()
-    broken = dict.fromkeys(untried, UNTRIED)
-    for name in sorted(name for kind, name, _ in objects if kind == "view" and (kind, name) not in untried):
-        broken["view", name] = refusal(session, f"SELECT * FROM {main(name)}")
+def _broken(
+    session: Session, objects: frozenset[Object], looked: frozenset[Object]
+) -> dict[tuple[str, str], str]:
+    """Return those of the views and triggers in `looked` that do not compile; too much is not tried."""
+    untried = overgrown((one.kind, one.name, one.sql) for one in objects) if looked else frozenset()
+    broken = {(one.kind, one.name): UNTRIED for one in looked if (one.kind, one.name) in untried}
+    for name in sorted(one.name for one in looked if one.kind == "view"):
+        if ("view", name) not in untried:
+            broken["view", name] = refusal(session, f"SELECT * FROM {main(name)}")
     if not any(kind == "trigger" for kind, _ in untried):  # other triggers can fire that one
-        for table in sorted({table for kind, _, table in objects if kind == "trigger"}):
+        for table in sorted({one.table for one in looked if one.kind == "trigger"}):
             if ("view", table) not in untried and _silent(session, table):
-                triggers = {name for kind, name, on in objects if kind == "trigger" and on == table}
+                triggers = {one.name for one in objects if one.kind == "trigger" and one.table == table}
                 for name in sorted(triggers):
                     broken["trigger", name] = _alone(session, table, triggers - {name})
     return {what: words for what, words in broken.items() if words}
+
+
+def _seeing(script: Script, objects: frozenset[Object]) -> frozenset[Object]:
+    """Return the views and triggers that name what a script has created, altered or dropped, and so on."""
+    heads = [head(text) for text in statements(script) if text[0] in "aAcCdD"]
+    unnamed = any(one.verb == "drop" and one.kind == "index" for one in heads)  # its table is what counts
+    if unnamed or "writable_schema" in script.words:
+        return objects
+    names = {folded(name) for one in heads for name in (one.name, one.table, one.renamed) if name}
+    texts = {one: folded(f"{one.name} {one.table} {one.sql}") for one in objects}
+    seeing = set[Object]()
+    while more := {one for one in objects - seeing if any(name in texts[one] for name in names)}:
+        seeing |= more
+        names = {folded(one.name) for one in more}
+    # In quotes, a name with a quote in it is spelled otherwise.
+    return objects if any('"' in name or "`" in name for name in names) else frozenset(seeing)
 
 
 def _silent(session: Session, table: str) -> str:

@@ -7,11 +7,14 @@ import time
 from typing import NamedTuple
 
 from ..database.connection import Row, Session, wait
-from ..tokens import Head, folded, head, mentioned, plain, quoted
+from ..tokens import Head, folded, head, mentioned, plain, quoted, tokens, unquoted
 
 _OPENS = ("OpenRead", "OpenWrite", "ReopenIdx")
 _ROWS = ("insert", "replace", "update", "delete", "select", "values", "with")
 _ANY = ("analyze", "reindex")  # what these name is no column
+_WHOLE = ("analyze", "reindex", "vacuum")  # what these name can be a database
+# Pragmas, and whether they are set, that without a schema mean all databases.
+_EVERYWHERE = {("journal_mode", True), ("optimize", False), ("optimize", True)}
 _ONE = "a migration has one database"
 
 
@@ -51,6 +54,8 @@ def elsewhere(session: Session, known: Others, text: str) -> str:
         return ""
     if folded(one.schema) in known.schemas:
         return f"{plain(one.schema)} is an attached database, {_ONE}"
+    if known.schemas and (words := _at_large(one, known.schemas, text)):
+        return words
     names = mentioned(text) & (known.temporary.keys() | known.attached.keys())
     if not names:
         return ""
@@ -61,6 +66,27 @@ def elsewhere(session: Session, known: Others, text: str) -> str:
     if one.verb in _ROWS or (one.verb == "create" and one.kind == "table"):
         return _read(session, known, names, text)
     return ""
+
+
+def _at_large(one: Head, schemas: frozenset[str], text: str) -> str:
+    """Say what a statement does to attached databases that it names as a whole, or does to all there are.
+
+    https://www.sqlite.org/lang_analyze.html and https://www.sqlite.org/pragma.html#pragma_journal_mode
+    """
+    if one.verb in _WHOLE:
+        said = [name for token in tokens(text) if (name := folded(unquoted(token.text)))][1:]
+        if said and said[0] in schemas:
+            return f"{plain(said[0])} is an attached database, {_ONE}"
+        everywhere = "" if said or one.verb == "vacuum" else one.verb.upper()
+        own = "ANALYZE main" if one.verb == "analyze" else ""
+    else:
+        sets = one.verb == "pragma" and not one.schema and (folded(one.name), bool(one.value)) in _EVERYWHERE
+        everywhere, own = (f"PRAGMA {one.name}", f"PRAGMA main.{one.name}") if sets else ("", "")
+    if not everywhere:
+        return ""
+    advice = f"; to mean the database's own, write {own}" if own else ""
+    others = ", ".join(map(plain, sorted(schemas)))
+    return f"{everywhere} would also change the attached {others}, and {_ONE}{advice}"
 
 
 def _target(one: Head) -> str:

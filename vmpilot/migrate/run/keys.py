@@ -4,13 +4,14 @@ Only reads; what follows from it is decided in `guards`. https://www.sqlite.org/
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from ..database.connection import Row, Session, references, rows_if_known
 from ..files.script import Script, statements
 from ..tokens import Head, folded, head, plain, quoted
+from .reach import Reach, Trigger, reach
 
 # Not LIKE, whose meaning the caller can change: PRAGMA case_sensitive_like. And here as everywhere `+`,
 # because a bare column has a declared type, for which a caller's connection can have a converter.
@@ -49,51 +50,85 @@ class Lack(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """What is true of the foreign keys at one moment.
+    """What is known of the foreign keys at one moment.
 
     `dangling` counts the rows that lack a parent. Where the parent table is missing (`lacking`), these are
     the rows that lacked one before it went. Of the keys in `blind` nobody can tell, because SQLite cannot
-    check them, with its words for that.
+    check them, with its words for that. All this is known of the tables in `known` only, but `certain` tells
+    that it is known of all that the next script can break.
     """
 
     present: bool
     dangling: Counter[Row]
     lacking: Mapping[Place, Lack]
     blind: Mapping[Place, str]
+    known: frozenset[str]
+    certain: bool
 
 
-NO_KEYS = Keys(False, Counter(), {}, {})
+NO_KEYS = Keys(False, Counter(), {}, {}, frozenset(), False)
 
 
 def keys_now(session: Session) -> Keys:
-    """Return what is true of the foreign keys before a run."""
+    """Return what is true of the foreign keys before a run: which there are. No row is looked at."""
     if not session.rows(f"{_WITH_KEYS} LIMIT 1"):
         return NO_KEYS
     lacking = {place(key): Lack(key, "") for key in lacking_now(session)}
-    seen = _look(session, lacking)
-    counts = Counter(identity for identity, _ in seen.orphans)
-    return Keys(True, counts, lacking, dict.fromkeys(lacking, "") | seen.blind)
+    return Keys(True, Counter(), lacking, dict.fromkeys(lacking, ""), frozenset(), False)
 
 
-def keys_after(session: Session, script: Script, before: Keys) -> tuple[Keys, list[Orphan], list[str]]:
-    """Return what is true after a step, the rows that it left without a parent, and what it spoiled."""
+def keys_known(session: Session, script: Script, triggers: Sequence[Trigger], before: Keys) -> Keys:
+    """Return the same with all that is true of what a script will be able to break."""
+    if not before.present:
+        return before._replace(certain=True)
+    unknown = _reached(session, script, triggers, before).looked - before.known
+    seen = _look(session, before.lacking, unknown) if unknown else _Seen([], {})
+    counts = before.dangling + Counter(identity for identity, _ in seen.orphans)
+    blind = {**before.blind, **seen.blind}
+    return before._replace(dangling=counts, blind=blind, known=before.known | unknown, certain=True)
+
+
+class Change(NamedTuple):
+    """What a step has done to the foreign keys.
+
+    What is true `now`, the rows that it left without a parent, and the words for what it spoiled. Without
+    `certain`, that may have been so before: nobody has looked.
+    """
+
+    now: Keys
+    orphans: list[Orphan]
+    spoiled: list[str]
+    certain: bool = True
+
+
+def keys_after(session: Session, script: Script, triggers: Sequence[Trigger], before: Keys) -> Change:
+    """Return what a script has done to the foreign keys, of those that it can have broken."""
     if not before.present and not script.words & {"references", "writable_schema"}:
-        return before, [], []
+        return Change(before._replace(certain=False), [], [])
     lacking = before.lacking
     if script.words & {"table", "writable_schema"}:
         lacking = _lacking(session, script, before)
-    seen = _look(session, lacking)
+    reached = _reached(session, script, triggers, before)
+    seen = _look(session, lacking, reached.looked) if reached.looked else _Seen([], {})
     now = Counter(identity for identity, _ in seen.orphans)
     names = _renames(script)
+    odd = {row[0] for row in now} | {at[0] for at in [*seen.blind, *lacking] if at not in before.lacking}
+    certain = before.certain or odd <= before.known | {names.get(table, table) for table in before.known}
     new = _new(session, script, before, now)
-    for row, count in before.dangling.items():  # what was known of a key waits until its parent is back
+    passed = reached.looked | reached.children
+    for row, count in before.dangling.items():
+        if row[0] not in passed:
+            now[row] += count
+            continue
         for at in dict.fromkeys([row[:3], _followed(row[:3], names)]):
-            if at in lacking:
+            if at in lacking:  # what was known of a key waits until its parent is back
                 now[(*at, *row[3:])] += count
     blind = seen.blind | {at: "" for at in before.blind if at in lacking}
+    blind |= {at: words for at, words in before.blind.items() if at[0] not in passed}
     known = before.blind.keys() | {_followed(at, names)[:2] for at in before.blind if names}
     spoiled = {words: None for at, words in seen.blind.items() if at not in known and at[:2] not in known}
-    return Keys(True, now, lacking, blind), _shown(seen.orphans, new), list(spoiled)
+    after = Keys(True, now, lacking, blind, before.known | reached.looked, False)
+    return Change(after, _shown(seen.orphans, new), list(spoiled), certain)
 
 
 def dangling(session: Session) -> Iterator[Orphan]:
@@ -138,6 +173,21 @@ def have_actions(session: Session, orphans: Iterable[Orphan]) -> bool:
     return any(key.actions and place(key) in places for key in keys)
 
 
+def _reached(session: Session, script: Script, triggers: Sequence[Trigger], before: Keys) -> Reach:
+    """Return what a script can have broken, by an index too.
+
+    That makes a parent unique, or no more: https://www.sqlite.org/foreignkeys.html#fk_indexes
+    """
+    found = reach(session, script, triggers)
+    if "index" not in script.words:
+        return found
+    tables = {at[0] for at in before.blind}
+    for table in {child for child, _ in references(session)} if "drop" in script.words else ():
+        if not all(_is_unique(session, key) for key in _keys(session, table).values()):
+            tables.add(folded(table))
+    return found._replace(looked=found.looked | tables)
+
+
 # --- looking
 
 
@@ -146,16 +196,21 @@ class _Seen(NamedTuple):
     blind: dict[Place, str]
 
 
-def _look(session: Session, lacking: Mapping[Place, Lack]) -> _Seen:
-    """Check all keys but those whose parent table is missing: to SQLite every row lacks a parent then."""
+def _look(session: Session, lacking: Mapping[Place, Lack], only: frozenset[str] | None = None) -> _Seen:
+    """Check the keys of these tables, or of all, but not those whose parent table is missing.
+
+    To SQLite every row lacks a parent then.
+    """
     seen = _Seen([], {})
-    if not lacking:
+    if not lacking and only is None:
         with suppress(*session.failures):
             if (known := rows_if_known(session, "PRAGMA foreign_key_check")) is not None:
                 seen.orphans.extend(_identified(session, known))
                 return seen
     halves = {table for table, _, _ in lacking}
     for (table,) in session.rows(_WITH_KEYS):
+        if only is not None and folded(table) not in only:
+            continue
         known = None
         words = ""
         if folded(table) not in halves:

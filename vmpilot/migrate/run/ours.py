@@ -4,9 +4,10 @@ They are looked at only where a step can reach them: its file names one of them,
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from ..database import tables
-from ..database.connection import Session
+from ..database.connection import Session, snapshot
 from ..database.tables import TABLES, Content
 from ..files.script import Script, statements
 from ..tokens import folded, head
@@ -46,6 +47,28 @@ def refuse_changed(
     names = tuple(name for name in _NAMES if _told(now, name) != _told(before, name))
     if names:
         raise failure(script, _culprit(script, names), _words(names), fate)
+
+
+def refuse_changed_outside(
+    session: Session, script: Script, done: int, before: Content | None, fate: Callable[[int], str]
+) -> None:
+    """Raise StepError if the last of so many statements has changed one of the two tables for good.
+
+    Outside of a transaction only the version can be put back. Another process that moves it notes that in the
+    log as well.
+    """
+    if before is None:
+        return
+    with snapshot(session, fate(done)):
+        now = tables.content(session)
+    others = now.log[len(before.log) :]
+    kept = now._replace(log=now.log[: len(before.log)], value=before.value if others else now.value)
+    if kept == before:
+        return
+    names = tuple(name for name in _NAMES if _told(kept, name) != _told(before, name))
+    with suppress(*session.failures):
+        tables.put(session, bytes.fromhex(before.value[0][0][4:]).decode() if before.value else "")
+    raise failure(script, done - 1, _words(names), lambda _: fate(done))
 
 
 def _told(content: Content, name: str) -> object:

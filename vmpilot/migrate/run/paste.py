@@ -1,7 +1,6 @@
 """How a message writes a command: pasted anywhere, it acts on the database that the message is about."""
 
 import os
-import shlex
 import sys
 
 from ..database import names
@@ -10,6 +9,7 @@ from ..files import directory as directories
 from ..files.directory import Place
 
 _MODULE = "vmpilot.migrate"
+_SCRIPTS = ("migrate.sh", "vmpilot-migrate")
 
 
 def command(database: str, place: Place, words: str) -> str:
@@ -19,12 +19,14 @@ def command(database: str, place: Place, words: str) -> str:
     the command and its arguments. The database and the place of the migrations are named, with their whole
     paths, unless they are the ones that a shell without any variable of ours would use.
     """
+    import shlex  # needed by messages only
+
     options = []
     if database == ":memory:" or os.path.abspath(database) != _default():
         options += ["--database", database if database == ":memory:" else os.path.abspath(database)]
     if os.path.realpath(str(place)) != os.path.realpath(str(directories.located(None))):
         options += ["--migrations", os.path.abspath(str(place))]
-    return " ".join([_program(), *map(shlex.quote, options), words])
+    return " ".join([_quoted_program(), *map(shlex.quote, options), words])
 
 
 def _default() -> str:
@@ -34,16 +36,23 @@ def _default() -> str:
         return ""
 
 
-def _program() -> str:
-    """Return how this process was started, as far as that was by one of our own ways."""
+def program() -> str:
+    """Return what this process was started as, for a person: a script of ours, else the module."""
+    started = sys.argv[0] if sys.argv else ""
+    return started if os.path.basename(started) in _SCRIPTS else f"python3 -m {_MODULE}"
+
+
+def _quoted_program() -> str:
+    """Return the same for a shell, with the Python that runs the module if this is its process."""
+    import shlex
+    import shutil
+
     started = sys.argv[0] if sys.argv else ""
     name = os.path.basename(started)
     if name == "__main__.py" and _MODULE in sys.orig_argv:
         return shlex.join(sys.orig_argv[: sys.orig_argv.index(_MODULE) + 1])
-    if name not in ("migrate.sh", "vmpilot-migrate"):
-        return f"python3 -m {_MODULE}"
-    import shutil
-
+    if name not in _SCRIPTS:
+        return program()
     if shutil.which(name) == started:
         return name
     return shlex.quote(started) if os.access(started, os.X_OK) else f"sh {shlex.quote(started)}"

@@ -13,12 +13,15 @@ from ..database.connection import (
     commit,
     in_transaction,
     interruptible,
+    refused,
     rollback,
+    unread,
     wait,
     words,
 )
+from ..database.permissions import denial
 from ..database.settings import read_anew, schema_kept, setting, settings_kept
-from ..errors import MigrationError, StepError
+from ..errors import MigrationError, StepError, is_of_the_caller
 from ..files.script import Script, line, shortened, statement, statements
 from ..tokens import Token, alone, head, named
 from .hidden import elsewhere, others
@@ -26,6 +29,7 @@ from .hidden import elsewhere, others
 _TICK_EACH = 64
 _COMMANDS = ("go", "delimiter", "\\")
 _TYPOGRAPHIC = set("\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u00b4")
+_KEPT_FROM_WAL = "cannot change into wal mode from within a transaction"
 _DIRECTIVE = 'to run this file outside a transaction, begin it with "-- vmpilot: no-transaction"'
 
 
@@ -74,15 +78,14 @@ def play(
                 if known and (reason := elsewhere(session, known, text)):
                     raise failure(script, done, reason, fate)
                 returned = run(text, done)
-            except MigrationError:
-                raise
             except failures as error:
-                reason = f"{denied[0]}: {ASKED}" if denied else words(error)
-                raise failure(script, done, reason, fate) from error
+                if isinstance(error, MigrationError) or is_of_the_caller(error):
+                    raise
+                raise _failed(session, script, done, error, fate, denied) from error
             if in_transaction(session) != script.transactional:
                 _mend_transaction(session, script, done, fate)
-            if returned and _kept_from_wal(session, script, text):
-                raise failure(script, done, "cannot change into wal mode from within a transaction", fate)
+            if returned and _is_kept_from_wal(session, script, text):
+                raise failure(script, done, _KEPT_FROM_WAL, fate)
             done += 1
             if not done % _TICK_EACH:
                 tick(done)
@@ -145,16 +148,32 @@ def failure(
     return StepError("; ".join(filter(None, told)), file=script.file, line=number, statement=text)
 
 
+def _failed(
+    session: Session,
+    script: Script,
+    done: int,
+    error: Exception,
+    fate: Callable[[int], str],
+    denied: list[str],
+) -> MigrationError:
+    """Return the error of a statement that failed: of the script, unless the system keeps it from writing."""
+    if denied:
+        return failure(script, done, f"{denied[0]}: {ASKED}", fate)
+    if denial(session.database, error):
+        return refused(session.database, error, fate(done))
+    return failure(script, done, words(error), fate)
+
+
 _Run = Callable[[str, int], bool]
 
 
 def _inside(session: Session) -> _Run:
-    return lambda text, done: session.run(text)
+    return lambda text, done: unread(session, text)
 
 
 def _outside(session: Session, fate: Callable[[int], str]) -> _Run:
     """Return what runs a statement outside a transaction, where it needs a lock of its own."""
-    return lambda text, done: wait(session, lambda: session.run(text), fate=fate(done))
+    return lambda text, done: wait(session, lambda: unread(session, text), fate=fate(done))
 
 
 def _read_anew(session: Session, script: Script, fate: Callable[[int], str]) -> None:
@@ -188,14 +207,40 @@ def _mend_transaction(session: Session, script: Script, done: int, fate: Callabl
     commit(session, fate(done))
 
 
-def _kept_from_wal(session: Session, script: Script, text: str) -> bool:
+def kept_from_wal(script: Script) -> StepError | None:
+    """Return the error of the statement that asks for a write-ahead log inside of a transaction.
+
+    It is none where the database has such a log already, or lies in memory.
+    """
+    if script.transactional and "journal_mode" in script.words:
+        for done, text in enumerate(statements(script)):
+            if _asked_mode(text) == "wal":
+                return failure(script, done, _KEPT_FROM_WAL)
+    return None
+
+
+def lacks_wal(session: Session) -> bool:
+    """Tell whether a database has no write-ahead log, but could have one."""
+    return session.database != ":memory:" and setting(session, "journal_mode") != "wal"
+
+
+def journal_mode(script: Script) -> str:
+    """Return the journal mode for which a script asks last, nothing if it asks for none."""
+    if "journal_mode" not in script.words:
+        return ""
+    return next(filter(None, map(_asked_mode, reversed(tuple(statements(script))))), "")
+
+
+def _asked_mode(text: str) -> str:
+    asked = head(text)
+    is_mode = asked.verb == "pragma" and asked.name.lower() == "journal_mode"
+    return asked.value.lower() if is_mode else ""
+
+
+def _is_kept_from_wal(session: Session, script: Script, text: str) -> bool:
     """Tell whether the transaction kept a PRAGMA from beginning a write-ahead log.
 
     In a transaction that has written already, SQLite says nothing of it.
     """
-    if not script.transactional or "journal_mode" not in script.words:
-        return False
-    asked = head(text)
-    if asked.verb != "pragma" or asked.name.lower() != "journal_mode" or asked.value.lower() != "wal":
-        return False
-    return setting(session, "journal_mode") not in ("wal", "memory")
+    asks = script.transactional and "journal_mode" in script.words and _asked_mode(text) == "wal"
+    return asks and lacks_wal(session)

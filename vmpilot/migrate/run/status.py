@@ -5,6 +5,7 @@ states. Nothing is written here, and no migration is run.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import takewhile
 from typing import NamedTuple
 
 from ..database import tables
@@ -153,6 +154,7 @@ def problems(at: Status) -> Problems:
         yield "unknown", unknown(at)
     yield from _misplaced(at)
     yield from _edited_files(at)
+    yield from _renumbered_files(at)
     if note := unfinished(at.recorded):
         yield "unfinished", _unfinished(at, note)
 
@@ -173,6 +175,7 @@ def refuse_downgrade(at: Status) -> None:
 def refuse_edited(at: Status) -> None:
     """Raise the first problem with the files that were applied; reads them all."""
     _raise_first(_edited_files(at))
+    _raise_first(_renumbered_files(at))
 
 
 def _raise_first(found: Problems) -> None:
@@ -195,6 +198,12 @@ def _edited_files(at: Status) -> Problems:
             yield "edited", _edited(at, migration)
 
 
+def _renumbered_files(at: Status) -> Problems:
+    for migration, record in _renumbered(at):
+        if migration not in at.late and record.to_version != at.recorded.value:  # these are told already
+            yield "other", _elsewhere(at, migration, record)
+
+
 def unknown(at: Status) -> VersionError:
     """Return the error that says that no file stands for the current version, with the way out."""
     from ..files.script import is_revision
@@ -203,15 +212,42 @@ def unknown(at: Status) -> VersionError:
     number, newest = number_of(value), history[-1].number if history else -1
     stamp = command(at.database, at.directory, "stamp VERSION")
     newer, remedy = "", f"to record another version, run: {stamp}"
-    if number is not None and number > newest:
+    renumbered = [found for found in _renumbered(at) if found[1].version == value]
+    if renumbered:
+        remedy = f"rename the files of {full_name(renumbered[0][0])} back to {full_name(renumbered[0][1])}"
+    elif number is not None and number > newest:
         newer = "it was upgraded by newer code; "
         if at.known:
-            remedy = f"to take it back, run: {command(at.database, at.directory, 'downgrade head')}"
+            remedy = _back(at)
     elif at.known:
         remedy = f"put the files of {full_name(at.timeline[at.position - 1])} back"
     elif number is None and is_revision(value):
         remedy = f"declare it in the up file with the same effect: -- vmpilot: revision {value}"
     return VersionError(f"{unknown_words(at)}; {newer}{UNCHANGED}; {remedy}", version=value)
+
+
+def _back(at: Status) -> str:
+    """Return the way back from newer code: what it did is undone, if the log kept how, else it stays."""
+    kept = {record.version: record.undoable for record in at.recorded.log if record.action == "upgrade"}
+    above = takewhile(lambda migration: not migration.up, reversed(at.timeline[: at.position]))
+    if all(kept.get(migration.version) for migration in above):
+        return f"to take it back, run: {command(at.database, at.directory, 'downgrade head')}"
+    version = at.directory.history[-1].version if at.directory.history else BASE
+    stamp = command(at.database, at.directory, f"stamp {version}")
+    return f"its log keeps no way back; to record {version} and leave the rest as it is, run: {stamp}"
+
+
+def _renumbered(at: Status) -> Iterator[tuple[Migration, Record]]:
+    """Yield each file that is not applied under its number but was under another one, which has no file."""
+    gone = [(migration.name, at.applied[migration.number]) for migration in at.timeline if not migration.up]
+    if not gone:
+        return
+    from ..files.script import checksum
+
+    for migration in (*at.late, *pending(at)):
+        for name, record in gone:
+            if name == migration.name and record.checksum == checksum(at.directory.script(migration.up)):
+                yield migration, record
 
 
 def unknown_words(at: Status) -> str:
@@ -270,8 +306,11 @@ def command(database: str, directory: Directory, words: str) -> str:
 
 
 def _late(at: Status) -> Iterator[HistoryError]:
-    free = number_after(at.directory.history)
+    free, renumbered = number_after(at.directory.history), dict(_renumbered(at) if at.late else ())
     for further, migration in enumerate(at.late):
+        if migration in renumbered:
+            yield _elsewhere(at, migration, renumbered[migration])
+            continue
         name = full_name(migration._replace(version=str(int(free) + further).zfill(len(free))))
         file = shown(at.directory.place, migration.up)
         yield HistoryError(
@@ -279,6 +318,14 @@ def _late(at: Status) -> Iterator[HistoryError]:
             f"to apply it, rename its files to {name}.up.sql and {name}.down.sql",
             file=file,
         )
+
+
+def _elsewhere(at: Status, migration: Migration, record: Record) -> HistoryError:
+    file, name = shown(at.directory.place, migration.up), full_name(record)
+    return HistoryError(
+        f"{file}: applied as {name}; {UNCHANGED}; rename its files back to {name}.up.sql and {name}.down.sql",
+        file=file,
+    )
 
 
 def _edited(at: Status, migration: Migration) -> HistoryError:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from enum import Enum
 from functools import partial
 
 from ..database import tables
@@ -27,7 +28,7 @@ from ..files.script import Script, checksum, line
 from . import adoption, guards
 from .adoption import Comparison
 from .guards import Integrity
-from .ours import own_tables, refuse_changed
+from .ours import own_tables, refuse_changed, refuse_changed_outside
 from .planning import Plan, Request, Task, after, planned_again
 from .play import failure, keys_as_asked, play
 
@@ -42,15 +43,19 @@ def perform(session: Session, request: Request, plan: Plan, report: Report, done
     """
     known: Integrity | None = None
     seen: int | None = None
+    uncertain = False
     with ExitStack() as stack:
         compare = adoption.NONE
         while plan.tasks:
             still = f"{session.database} is at {done[-1].after}" if done else "nothing was changed"
             script = plan.tasks[0].script
             with keys_as_asked(session, script), _begun(session, still):
-                look, now = guards.integrity, data_version(session)
-                if now is None or now != seen:  # others have written since the step before
-                    look, seen = guards.seen_again, now
+                now = data_version(session)
+                others_wrote = now is None or now != seen
+                if known is None or others_wrote:
+                    known = guards.at_start(session, known)
+                if others_wrote or uncertain:
+                    seen = now
                     plan = planned_again(request, plan, session)
                     if not plan.tasks:
                         break
@@ -60,10 +65,11 @@ def perform(session: Session, request: Request, plan: Plan, report: Report, done
                 if bool(plan.tasks[0].script.keys_on) != bool(script.keys_on):
                     seen = None
                     continue
-                before = partial(look, session, plan.tasks[0].script, known)
-                outcome = _perform(session, plan, before, compare, report)
-            if outcome is None:
-                seen = None
+                look = partial(_look, session, plan, known, uncertain)
+                outcome = _perform(session, plan, look, compare, report)
+            uncertain = outcome is _Again.UNCERTAIN
+            if isinstance(outcome, _Again):
+                seen = seen if uncertain else None
                 continue
             step, known = outcome
             total = len(plan.tasks[0].script.starts)
@@ -72,6 +78,21 @@ def perform(session: Session, request: Request, plan: Plan, report: Report, done
             _log(session.database, step)
             report(Progress(step, total, total, step.took, True))
     return plan
+
+
+class _Again(Enum):
+    """Why a task is begun again: what was true before must be looked at, or another process has done it."""
+
+    UNCERTAIN = 1
+    OVERTAKEN = 2
+
+
+def _look(session: Session, plan: Plan, known: Integrity, uncertain: bool) -> Integrity:
+    """Return what is known before the next task: all that it can break, where nobody could tell later."""
+    script = plan.tasks[0].script
+    if uncertain or not script.transactional:
+        return guards.looked_at(session, script, known)
+    return known
 
 
 @contextmanager
@@ -92,12 +113,12 @@ def _log(database: str, step: Step) -> None:
 
 def _perform(
     session: Session, plan: Plan, look: Callable[[], Integrity], compare: Comparison, report: Report
-) -> tuple[Step, Integrity] | None:
+) -> tuple[Step, Integrity] | _Again:
     """Do the first task of a plan in the open transaction and commit it.
 
-    `look` tells what is true before it. Returns the step with its seconds, and what is true now; None if
-    another process recorded the step while its statements ran outside a transaction. On any error nothing
-    is committed.
+    `look` tells what is known before it. Returns the step with its seconds, and what is known now; else
+    nothing is committed: what the step may have broken was perhaps so before, or another process recorded the
+    step while its statements ran outside a transaction. On any error nothing is committed either.
     """
     task = plan.tasks[0]
     script, total = task.script, len(task.script.starts)
@@ -107,12 +128,14 @@ def _perform(
         with interruptible(session, lambda: tick(0)):
             before = look()
         if not _played(session, task, before, tick, report):
-            return None
+            return _Again.OVERTAKEN
         with interruptible(session, lambda: tick(total)):
-            found, now = guards.findings(session, script, before)
+            found, now, certain = guards.findings(session, script, before)
             if not plan.tasks[1:]:
                 found += guards.unparented(now)
             found = guards.refused(script, found)
+        if not certain:
+            return _Again.UNCERTAIN
         if found:
             told, advice = "; ".join(finding.words for finding in found), guards.advice(script, found)
             raise failure(script, total, told, partial(_fate, session, task), advice)
@@ -140,15 +163,17 @@ def _played(
     own = own_tables(session, script, before, fate)
     if not script.transactional:
         _leave_transaction(session, task)
+        own = own and tables.content(session)
     report(Progress(task.step, 0, total, 0.0, False))
     play(
         session,
         script,
         tick=tick,
         fate=fate,
-        go_on=lambda done: not _is_overtaken(session, task, done),
+        go_on=lambda done: not _is_overtaken(session, task, done, own),
     )
     if not script.transactional:
+        refuse_changed_outside(session, script, total, own, fate)
         begin(session, fate(total))
         if tables.current(session) != task.value_before:
             rollback(session)
@@ -171,11 +196,12 @@ def _ticker(task: Task, started: float, report: Report) -> Callable[[int], None]
     return tick
 
 
-def _is_overtaken(session: Session, task: Task, done: int) -> bool:
+def _is_overtaken(session: Session, task: Task, done: int, own: tables.Content | None) -> bool:
     """Tell whether another process has recorded a step whose statements run outside a transaction.
 
     What comes after the step may have begun, and the file is safe to run again only before that.
     """
+    refuse_changed_outside(session, task.script, done, own, partial(_fate, session, task))
     with snapshot(session, _fate(session, task, done)):
         return tables.current(session) != task.value_before
 

@@ -21,7 +21,7 @@ from ..errors import AccessError, StepError, VersionError
 from ..files import directory as directories
 from ..files.directory import Directory, Entry
 from ..files.plan import BASE
-from ..files.script import Script, parse
+from ..files.script import Script
 from ..run import commands, guards, keys, status
 from ..run.play import play, transaction
 from ..run.status import Status, full_name
@@ -31,7 +31,6 @@ _SHOWN = 5
 _PAUSE = 0.1
 _PATIENCE = 0.5
 _OBJECTS = "SELECT +type, +name, +sql FROM main.sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid"
-_NO_SCRIPT = parse("", b"", "up")
 
 
 class Problem(NamedTuple):
@@ -252,7 +251,7 @@ def _uncompiled(empty: Session, objects: Sequence[Row]) -> Iterator[str]:
     made = {folded(name) for _, name, _ in empty.rows(_OBJECTS)}
     lacking = [name for kind, name, _ in objects if kind != "index" and folded(name) not in made]
     with interruptible(empty):
-        for (_, name), words in guards.integrity(empty, _NO_SCRIPT, None).broken.items():
+        for (_, name), words in guards.not_compiling(empty).items():
             if not is_of_the_application(words) and not any(other in words for other in lacking):
                 yield f"{name} does not compile: {words}"
 

@@ -12,12 +12,14 @@ import sys
 import tempfile
 import time
 from _thread import allocate_lock, start_new_thread
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from .. import access
 from ..database.connection import (
+    LOCKED,
     UNCHANGED,
     Session,
     hold,
@@ -25,13 +27,15 @@ from ..database.connection import (
     is_held_up,
     is_lacking,
     is_sqlite3,
+    is_told,
+    note,
     rollback,
     translated,
     wait,
 )
 from ..database.opening import alike, reading, reading_alike
 from ..database.soundness import damage
-from ..errors import AccessError, MigrationError
+from ..errors import AccessError, MigrationError, is_of_the_caller, passed_over
 
 Pages = Callable[[int, int], None]
 
@@ -101,6 +105,8 @@ def separate(database: Any, timeout: float) -> AbstractContextManager[Session]:
         with alike(database, path) as other:
             other.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
     except Exception as error:
+        if is_of_the_caller(error):
+            raise
         advice = "; to go on without a backup, pass backup=False"
         raise refused(path, f"{_UNABLE}: {error}", advice) from error
     return reading_alike(database, path, timeout)
@@ -129,7 +135,7 @@ def temporary(parent: str, advice: str = "") -> Iterator[Private]:
         try:
             if opened:
                 _empty(opened[0])
-            with suppress(OSError):
+            with passed_over(OSError):
                 os.rmdir(directory)
         finally:
             for handle in opened:
@@ -148,10 +154,10 @@ def directory_of(path: str) -> str:
 
 def _locked(directory: str) -> list[int]:
     """Open and lock a new directory; nothing if another process has swept it before it was locked."""
-    with suppress(FileNotFoundError):
+    with passed_over(FileNotFoundError):
         handle = os.open(directory, _DIRECTORY)
         try:
-            with suppress(OSError):  # a file system without locks: there nobody can sweep either
+            with passed_over(OSError):  # a file system without locks: there nobody can sweep either
                 fcntl.flock(handle, fcntl.LOCK_EX)
             if os.path.samestat(os.lstat(directory), os.fstat(handle)):
                 return [handle]
@@ -164,10 +170,10 @@ def _locked(directory: str) -> list[int]:
 
 def _sweep(parent: str) -> None:
     """Remove the directories that killed processes of this user left behind."""
-    with suppress(OSError):  # one may be allowed to write to a directory but not to list it
+    with passed_over(OSError):  # one may be allowed to write to a directory but not to list it
         for name in os.listdir(parent):
             if name.startswith(_PREFIX) and name.endswith(_SUFFIX):
-                with suppress(OSError):
+                with passed_over(OSError):
                     _remove_if_left(os.path.join(parent, name))
 
 
@@ -186,18 +192,23 @@ def _remove_if_left(directory: str) -> None:
 def _empty(directory: int) -> None:
     """Remove the file and SQLite's files beside it from a directory, by its descriptor."""
     for ending in ("", "-journal", "-wal", "-shm"):
-        with suppress(OSError):
+        with passed_over(OSError):
             os.remove(_FILE + ending, dir_fd=directory)
 
 
 @contextmanager
-def told(where: str, advice: str = "") -> Iterator[None]:
-    """Turn an error of the system into an AccessError that does not show a temporary name."""
+def told(where: str, advice: str = "", rights: Iterable[str] = (access.WRITE,)) -> Iterator[None]:
+    """Turn an error of the system into an AccessError that does not show a temporary name.
+
+    `rights` are those that are needed to the directory or the file that is named instead.
+    """
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise refused(where, reason[:1].lower() + reason[1:], advice) from error
+        if is_of_the_caller(error):
+            raise
+        lack = access.reason(error, where, *rights)
+        raise AccessError(access.told(lack, UNCHANGED) + advice, database=where) from error
 
 
 def refuse_link_of_another(path: str) -> None:
@@ -205,7 +216,7 @@ def refuse_link_of_another(path: str) -> None:
 
     Whoever can make links in a directory could have root copy, give away or overwrite what is not theirs.
     """
-    with suppress(FileNotFoundError):
+    with told(path), passed_over(FileNotFoundError):
         link = os.lstat(path)
         if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, os.geteuid(), os.stat(path).st_uid):
             raise refused(path, "a symbolic link of another user, expected a file or a link of yours")
@@ -237,6 +248,8 @@ def copy(session: Session, path: str, report: Pages, advice: str) -> None:
                 target.execute(sql).fetchall()
             transfer(session, target, session, report)
     except Exception as error:
+        if is_of_the_caller(error):
+            raise
         if "disk is full" in str(error) or "disk I/O" in str(error):
             raise refused(directory, f"{room}: {error}", advice) from error
         if isinstance(error, MigrationError) or is_sqlite3(session.connection):
@@ -251,16 +264,18 @@ def transfer(source: Session, target: Any, waiting: Session, report: Pages) -> N
     Without, others can write between two batches; then SQLite begins again, and after the third time
     the read lock is kept and the writers wait. https://www.sqlite.org/c3ref/backup_finish.html
     """
-    deadline, left, restarts = 0.0, sys.maxsize, 0
+    deadline, left, restarts, told = 0.0, sys.maxsize, 0, False
 
     def progress(status: int, remaining: int, total: int) -> None:
-        nonlocal deadline, left, restarts
+        nonlocal deadline, left, restarts, told
         if is_held_up(status):
-            deadline = deadline or time.monotonic() + waiting.timeout
-            if time.monotonic() >= deadline:
-                raise refused(waiting.database, f"locked by another process for {waiting.timeout:g} s")
+            now = time.monotonic()
+            deadline = deadline or now + waiting.timeout
+            if now >= deadline:
+                raise refused(waiting.database, f"{LOCKED} for {waiting.timeout:g} s")
+            told = told or is_told(waiting, LOCKED, waiting.timeout - (deadline - now))
             return
-        deadline = 0.0
+        deadline, told = 0.0, False
         if remaining >= left:
             restarts += 1
             if restarts == _RESTARTS:
@@ -274,6 +289,10 @@ def transfer(source: Session, target: Any, waiting: Session, report: Pages) -> N
     pages = max(1, _BATCH_BYTES // int(asked(source, "PRAGMA page_size")))
     try:
         source.connection.backup(target, pages=pages, progress=progress, sleep=_PAUSE)
+    except KeyboardInterrupt as stop:
+        if deadline:
+            note(stop, waiting, LOCKED)
+        raise
     finally:
         if not held:
             rollback(source)
@@ -327,13 +346,15 @@ def named(private: Private, database: str, name: str) -> str:
         make_alike(private.handle, os.stat(database))
         path = _linked(private, f"{database}.{name}")
         try:
-            with suppress(PermissionError):  # one may be allowed to write to a directory but not to list it
+            with passed_over(
+                PermissionError
+            ):  # one may be allowed to write to a directory but not to list it
                 sync(directory)
         except OSError:
             os.remove(path)
             raise
     for old in copies(database, name)[_KEPT:]:
-        with suppress(OSError):
+        with passed_over(OSError):
             os.remove(old)
     return path
 
@@ -342,7 +363,7 @@ def copies(database: str, name: str) -> list[str]:
     """Return the paths of the copies of a database with this name, newest first."""
     file = os.path.basename(database)
     fits = re.compile(rf"{re.escape(file)}\.{re.escape(name)}\.{TIME}\.bak").fullmatch
-    with suppress(OSError):
+    with passed_over(OSError):
         found = sorted(filter(fits, os.listdir(directory_of(database))), reverse=True)
         return [os.path.join(os.path.dirname(database), each) for each in found]
     return []
@@ -375,7 +396,9 @@ def _linked(private: Private, stem: str) -> str:
             os.link(_FILE, path, src_dir_fd=private.directory)
         except FileExistsError:
             continue
-        except OSError:  # a file system without links
+        except OSError as error:  # a file system without links
+            if is_of_the_caller(error):
+                raise
             os.rename(_FILE, path, src_dir_fd=private.directory)
         return path
 

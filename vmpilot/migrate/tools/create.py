@@ -6,7 +6,8 @@ Touches one directory and no database.
 import os
 import re
 
-from ..errors import HistoryError
+from .. import access
+from ..errors import AccessError, HistoryError, MigrationError
 from ..files import directory as directories
 
 _LONGEST = 100
@@ -20,7 +21,7 @@ def create(
     `name` is some words of ASCII letters, digits, spaces, "_" and "-"; it cannot lead out of the
     directory, which is made if it is missing. Raises HistoryError if `name` holds anything else, if the
     files cannot be written, or if the directory is that of an installed package: every database of its
-    environment would follow.
+    environment would follow; AccessError if it may not be written to.
     """
     place = directories.located(migrations)
     if not isinstance(place, str) or directories.is_installed(place):
@@ -41,7 +42,7 @@ def _make(place: str) -> None:
     try:
         os.makedirs(place)
     except OSError as error:
-        raise HistoryError(f"{place}: {(error.strerror or str(error)).lower()}", file=place) from error
+        raise _refused(error, place) from error
 
 
 def _slug(name: str) -> str:
@@ -66,4 +67,12 @@ def _write(path: str, text: str) -> None:
         with open(path, "x", encoding="utf-8", newline="\n") as file:
             file.write(text)
     except OSError as error:
-        raise HistoryError(f"{path}: {(error.strerror or str(error)).lower()}", file=path) from error
+        raise _refused(error, path) from error
+
+
+def _refused(error: OSError, path: str) -> MigrationError:
+    """Return the error of a file or directory that cannot be made."""
+    lack = access.reason(error, path, access.WRITE)
+    if access.is_denial(error):
+        return AccessError(access.told(lack, ""))
+    return HistoryError(access.told(lack, ""), file=path)

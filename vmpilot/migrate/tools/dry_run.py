@@ -11,17 +11,18 @@ from typing import Any, NamedTuple
 
 from ..database import contents, structure, tables
 from ..database.connection import UNCHANGED, Session, interruptible, is_full, is_input_output, translated
-from ..database.opening import SQLITE3, Connect, reading, scratch
+from ..database.opening import SQLITE3, Connect, reading, refuse_unwritable, scratch
 from ..errors import AccessError, MigrationError
 from ..files.plan import Progress, Report, Step
 from ..files.script import Script
 from ..run.planning import Plan, Request, planned
 from ..run.status import version
 from ..run.step import perform
-from ..tokens import head, mentioned, quoted
+from ..tokens import folded, head, mentioned, quoted
 from .copying import ELSEWHERE, place_of, private_copy
 
 _WRITES = {"insert", "replace", "update", "delete"}
+_SCHEMA = {"sqlite_schema", "sqlite_master"}
 _MEMORY_PER_SECOND = 1 << 36  # bytes
 _MOVES = _WRITES | {"drop", "rename", "select", "values"}
 
@@ -72,6 +73,7 @@ def rehearse(
     before = version(plan.status)
     if not plan.tasks:
         return Rehearsal(name, before, 0, 0.0, (), None)
+    refuse_unwritable(database)  # where the run itself could do nothing, there is nothing to rehearse
     # Under the name of the original, because the messages are about that.
     with private_copy(database, timeout) as copy, scratch(copy.path, name, timeout, connect) as session:
         with translated(session):
@@ -168,6 +170,7 @@ def _telling(script: Script) -> str:
     told = set()
     for start, end in zip(script.starts, script.ends, strict=True):
         row = head(script.text, start, end)
-        plain = row.verb in _WRITES and row.name
+        # What is written into the schema by hand is named in the values.
+        plain = row.verb in _WRITES and row.name and folded(row.name) not in _SCHEMA
         told.add(f"{row.verb} {quoted(row.name)}" if plain else script.text[start:end])
     return ";\n".join(told)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from .. import access
 from ..database import tables
 from ..database.connection import (
     UNCHANGED,
@@ -20,7 +21,7 @@ from ..database.connection import (
     translated,
 )
 from ..database.names import located
-from ..database.opening import reading, writing
+from ..database.opening import reading, refuse_unwritable, writing
 from ..database.tables import NOTHING
 from ..errors import AccessError, MigrationError, VersionError, printable
 from ..files import directory as directories
@@ -83,7 +84,7 @@ def backups(database: Any = None) -> tuple[Saved, ...]:
     if not isinstance(path, str):
         raise TypeError(f"database: expected a path, not {type(path).__name__}")
     directory = directory_of(path)
-    with told(directory), os.scandir(directory) as entries:
+    with told(directory, rights=(access.READ, access.SEARCH)), os.scandir(directory) as entries:
         return tuple(sorted(_saved(path, entries), key=attrgetter("taken_at", "path"), reverse=True))
 
 
@@ -152,6 +153,8 @@ def restore(
 
 def _refuse_as_backup(path: str, where: Any) -> None:
     """Raise AccessError for what is no file, is the database itself, or could be changed by being opened."""
+    if lack := access.lacking(path, access.READ):
+        raise AccessError(access.told(lack, UNCHANGED), database=path)
     if not os.path.exists(path):
         raise refused(path, "no such file")
     if isinstance(where, str) and os.path.exists(where) and os.path.samefile(path, where):
@@ -173,6 +176,7 @@ def _refuse_as_target(path: str, timeout: float) -> None:
     refuse_link_of_another(path)
     if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
         raise refused(path, "no regular file, expected a database")
+    refuse_unwritable(path)  # before what it holds is kept for nothing
     try:
         with reading(path, timeout) as session:
             size(session)

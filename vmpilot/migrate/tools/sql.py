@@ -15,14 +15,22 @@ from ..database.settings import SETTINGS, setting
 from ..database.tables import Record
 from ..errors import AccessError, HistoryError, StepError, printable
 from ..files.script import Script, checksum, line, statements
+from ..run import adoption
 from ..run.planning import Request, Task, planned
-from ..tokens import alone, folded, head, plain, unusual
+from ..run.play import journal_mode, kept_from_wal, lacks_wal
+from ..tokens import alone, plain, unusual
 
 _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 # Settings by which a shell, or the .sqliterc of its user, can make a statement do something else.
 _MEANING = ("ignore_check_constraints", "legacy_alter_table", "recursive_triggers", "trusted_schema")
 _TEMPORARY = frozenset(("temp", "temporary"))
 _SCHEMA = "SELECT +type, +name, +sql FROM main.sqlite_master WHERE sql IS NOT NULL ORDER BY name"
+# What was written into the schema by hand is read anew, and counts as a change for other connections.
+_READ_ANEW = (
+    "PRAGMA writable_schema = RESET;",
+    "CREATE VIEW main.vmpilot_read_anew AS SELECT 1;",
+    "DROP VIEW main.vmpilot_read_anew;",
+)
 _ENDINGS = ("/", "go")
 _PARAMETERS = "?:@$"
 
@@ -34,26 +42,33 @@ def script(request: Request, database: Any, *, timeout: float) -> list[str]:
     made for. Raises MigrationError, also for a statement that the shell would read otherwise than SQLite.
     """
     with reading(database, timeout) as session:
-        tasks = planned(request, session).tasks
+        plan = planned(request, session)
+        tasks = plan.tasks
         if not tasks:
             return [f"-- {session.database!a}: nothing to do"]
         for task in tasks:
             _check(task.script)
             _refuse_unseen(task)
         _refuse_commands(session)
-        missing = tables.missing(session)
+        _check_modes(session, tasks)
+        first = [f"{ddl};" for ddl in tables.missing(session)]
+        begins, last = adoption.begins(session, plan.status), ""
+        if begins:
+            first.append(_log(adoption.BEGUN, None))
+        if begins or adoption.is_begun(plan.status.recorded):
+            last = adoption.last_version(plan.status)
         words = frozenset(_MEANING).union(*(task.script.words for task in tasks))
         settings = {name: setting(session, name) for name in sorted(SETTINGS & words)} | {"foreign_keys": "0"}
-        lines = _lines(tasks, missing, settings, session.database)
+        lines = _lines(tasks, first, last, settings, session.database)
         # Of CR LF the shell drops the CR.
         return [text.replace("\r\n", "\r\r\n") for text in lines]
 
 
 def _lines(
-    tasks: tuple[Task, ...], missing: list[str], settings: dict[str, str], database: str
+    tasks: tuple[Task, ...], first: list[str], last: str, settings: dict[str, str], database: str
 ) -> Iterator[str]:
-    first, last = tasks[0].step, tasks[-1].step
-    positions = printable(f"from {first.before} to {last.after}")
+    """Yield the lines of a script; `first` begin its first step, at version `last` a comparison ends."""
+    positions = printable(f"from {tasks[0].step.before} to {tasks[-1].step.after}")
     yield f"-- {database!a}: {positions}; to run it: sqlite3 DATABASE < SCRIPT"
     yield ".bail on"
     yield from _as_in_a_run()
@@ -63,10 +78,11 @@ def _lines(
         yield f"-- {printable(f'{task.step.action} {task.step.version} {task.step.name}')}".rstrip()
         yield f"PRAGMA foreign_keys = {'ON' if task.script.keys_on else 'OFF'};"
         yield "BEGIN IMMEDIATE;"
-        yield from (f"{ddl};" for ddl in missing)
-        missing = []
+        yield from first
+        first = []
         yield _expectation(task.value_before)
         yield from _step(task, settings)
+        yield from (_log(note, None) for note in adoption.notes_of_end(last, task.step, task.value_after))
         yield "COMMIT;"
         if task.script.words & _TEMPORARY:
             # Whatever it was before, it changes, and that drops all TEMP objects:
@@ -92,6 +108,8 @@ def _step(task: Task, settings: dict[str, str]) -> Iterator[str]:
         yield _log(Record("start", step.version, step.name, value, after), None)
         yield "COMMIT;"
     yield from (f"{text};" for text in statements(task.script))
+    if "writable_schema" in task.script.words:
+        yield from _READ_ANEW
     yield from _put_back(task.script, settings)
     if not task.script.transactional:
         yield "BEGIN IMMEDIATE;"
@@ -108,17 +126,14 @@ def _put_back(script: Script, settings: dict[str, str]) -> Iterator[str]:
     for name in sorted(SETTINGS & script.words):
         value = settings[name]
         if name == "journal_mode":
-            value = _journal_mode(script)
+            value = _mode_to_put_back(script)
         if value:
             yield f"PRAGMA {name} = {value};"
 
 
-def _journal_mode(script: Script) -> str:
+def _mode_to_put_back(script: Script) -> str:
     """Return what to put back: nothing for a write-ahead log, which is a property of the file."""
-    heads = map(head, statements(script))
-    modes = [one.value for one in heads if one.verb == "pragma" and folded(one.name) == "journal_mode"]
-    last = next((folded(mode) for mode in reversed(modes) if mode), "wal")
-    return "" if last == "wal" else "DELETE"
+    return "" if (journal_mode(script) or "wal") == "wal" else "DELETE"
 
 
 def _expectation(value: str) -> str:
@@ -165,6 +180,19 @@ def _refuse_commands(session: Session) -> None:
         if what := called(sql):
             told = f"{kind} {plain(name)} calls {what}, which the sqlite3 shell would run; {UNCHANGED}"
             raise AccessError(f"{session.database}: {told}", database=session.database)
+
+
+def _check_modes(session: Session, tasks: tuple[Task, ...]) -> None:
+    """Raise HistoryError where a transaction would keep a step from beginning a write-ahead log.
+
+    The run says so, the shell would pass over it.
+    """
+    lacks = lacks_wal(session)
+    for task in tasks:
+        if lacks and (error := kept_from_wal(task.script)):
+            raise HistoryError(str(error), file=error.file, line=error.line)
+        if not task.script.transactional and (mode := journal_mode(task.script)):
+            lacks = mode != "wal"
 
 
 def _misread(text: str) -> Iterator[tuple[int, str]]:

@@ -11,7 +11,7 @@ alone, and is left out.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from typing import Any, NamedTuple
@@ -21,13 +21,14 @@ from ..database.connection import Session, in_transaction, interruptible, is_of_
 from ..database.contents import Contents
 from ..database.names import located
 from ..database.opening import SQLITE3, Connect, alike, reading, scratch
+from ..database.settings import setting
 from ..errors import HistoryError, StepError
 from ..files import directory as directories
 from ..files.directory import Directory, History, Migration
 from ..files.script import Script
 from ..run import guards, keys
 from ..run.planning import Request, planned
-from ..run.play import play, stands_alone, transaction
+from ..run.play import journal_mode, kept_from_wal, play, stands_alone, transaction
 from ..tokens import mentioned
 from .copying import private_copy
 
@@ -101,12 +102,12 @@ def verify_on_copy(
     """Prove the pending migrations on a private copy of a database, with its rows; reads only."""
     directory, where = directories.listed(directories.located(migrations)), located(database)
     with reading(where, timeout) as session:
-        tasks = planned(Request("upgrade", directory, "head"), session).tasks
+        name, tasks = session.database, planned(Request("upgrade", directory, "head"), session).tasks
     steps = {task.step.version for task in tasks}
     pending = tuple(migration for migration in directory.history if migration.version in steps)
     if not pending:
         return Proof(True, ())
-    with private_copy(where, timeout) as copy, scratch(copy.path, connect=connect) as session:
+    with private_copy(where, timeout) as copy, scratch(copy.path, name, connect=connect) as session:
         return _proof(session, directory, pending)
 
 
@@ -118,6 +119,7 @@ def _proof(session: Session, directory: Directory, pending: History) -> Proof:
     verdicts: list[Verdict] = []
     integrity: guards.Integrity | None = None
     failed = ""
+    has_log = setting(session, "journal_mode") == "wal"
     lacking = known = _lacking(session, {}, "")
     for migration in pending:
         pair = _pair(directory, migration)
@@ -131,9 +133,10 @@ def _proof(session: Session, directory: Directory, pending: History) -> Proof:
         if "table" in pair.up.words:
             lacking = _lacking(session, lacking, pair.up.file)
     left = {} if failed else {place: by for place, by in lacking.items() if place not in known}
+    pairs = [_pair(directory, migration) for migration in pending]
     verdicts = [
-        _with_lacking(verdict, directory.script(migration.up), left)
-        for verdict, migration in zip(verdicts, pending, strict=True)
+        _with_lacking(_with(verdict, kept), pair.up, left)
+        for verdict, pair, kept in zip(verdicts, pairs, _kept_from_wal(pairs, has_log), strict=True)
     ]
     return Proof(all(verdict.ok for verdict in verdicts), tuple(verdicts))
 
@@ -148,8 +151,25 @@ def _lacking(session: Session, before: _Left, file: str) -> _Left:
 def _with_lacking(verdict: Verdict, up: Script, left: _Left) -> Verdict:
     """Add to a verdict the foreign keys that its migration left without a parent table for good."""
     of_this = () if up.unguarded else (words for file, words in left.values() if file == up.file)
-    problems = tuple(f"{up.file}: {words}" for words in of_this)
-    return verdict._replace(ok=verdict.ok and not problems, problems=verdict.problems + problems)
+    return _with(verdict, tuple(f"{up.file}: {words}" for words in of_this))
+
+
+def _with(verdict: Verdict, problems: tuple[str, ...]) -> Verdict:
+    new = tuple(problem for problem in problems if problem not in verdict.problems)
+    return verdict._replace(ok=verdict.ok and not problems, problems=verdict.problems + new)
+
+
+def _kept_from_wal(pairs: "Iterable[_Pair]", has_log: bool) -> Iterator[tuple[str, ...]]:
+    """Yield for each migration what its transaction would keep from beginning a write-ahead log.
+
+    That is no matter for a database in memory, on which it is proved, but for every file: the run says so.
+    """
+    for pair in pairs:
+        scripts = [script for script in (pair.up, pair.down) if script]
+        errors = [error for script in scripts if not has_log and (error := kept_from_wal(script))]
+        yield tuple(str(error) for error in errors)
+        if not pair.up.transactional and (mode := journal_mode(pair.up)):
+            has_log = mode == "wal"
 
 
 class _Pair(NamedTuple):
@@ -305,7 +325,7 @@ def _by_chance(
     if not _differs(seen):
         return seen
     with interruptible(session):
-        texts = [sql for (sql,) in session.rows("SELECT sql FROM main.sqlite_schema WHERE sql IS NOT NULL")]
+        texts = [sql for (sql,) in session.rows("SELECT +sql FROM main.sqlite_schema WHERE sql IS NOT NULL")]
     words = set().union(*map(mentioned, (*texts, pair.up.text, pair.down.text if pair.down else "")))
     if not words.isdisjoint(_CLOCK):
         time.sleep(1.01 - time.time() % 1)  # to the next second
@@ -348,16 +368,17 @@ def _shared(one: _Round, other: _Round) -> _Round:
 def _run(session: Session, script: Script, reach: frozenset[str], before: _State) -> _State:
     """Run a script as a step would, guards included."""
     with interruptible(session):
-        integrity = guards.integrity(session, script, before.integrity)
+        known = before.integrity or guards.at_start(session, None)
+        known = guards.looked_at(session, script, known)
     try:
         with _own_transaction(session, script):
             play(session, script)
             with interruptible(session):
-                found, integrity = guards.findings(session, script, integrity)
+                found, known, _ = guards.findings(session, script, known)
     except StepError as error:
         return before._replace(problems=(_hinted(str(error)),))
     problems = tuple(f"{script.file}: {finding.words}" for finding in guards.refused(script, found))
-    return _look(session, reach, integrity)._replace(problems=problems)
+    return _look(session, reach, known)._replace(problems=problems)
 
 
 def _hinted(problem: str) -> str:

@@ -1,0 +1,147 @@
+"""What the system does not let this process do with a file or a directory, in words.
+
+Nothing is opened or changed here: the system is only asked, and only after it has refused something or
+right before much work that it would refuse.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple
+
+READ, WRITE, SEARCH = "read", "write to", "search"
+_ASKED = {READ: os.R_OK, WRITE: os.W_OK, SEARCH: os.X_OK}
+_OF_OWNER = {READ: stat.S_IRUSR, WRITE: stat.S_IWUSR, SEARCH: stat.S_IXUSR}
+_LETTERS = {READ: "r", WRITE: "w", SEARCH: "x"}
+_DENIALS = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class Lack(NamedTuple):
+    """What is not allowed: the file or directory, what is missing, and the cure if there is just one."""
+
+    where: str
+    what: str
+    cure: str = ""
+
+
+def told(lack: Lack, fate: str) -> str:
+    """Return the whole message of something that is not allowed."""
+    return "; ".join(filter(None, (f"{lack.where}: {lack.what}", fate, lack.cure)))
+
+
+def is_denial(error: BaseException) -> bool:
+    """Tell whether the system refused something for want of a permission."""
+    return isinstance(error, OSError) and error.errno in _DENIALS
+
+
+def lacking(path: str, *rights: str) -> Lack | None:
+    """Return the first of some rights to a path that this process does not have, None if it has all.
+
+    What does not exist lacks nothing, unless it may not even be looked for.
+    """
+    try:
+        os.stat(path)
+    except PermissionError as error:
+        closed = (each for each in _above(path) if os.path.isdir(each) and not may(each, SEARCH))
+        return next((_lack(each, SEARCH) for each in closed), Lack(path, _words(error)))
+    except (OSError, ValueError):  # not there, or a path that none can have
+        return None
+    missing = (_lack(path, right) for right in rights if not may(path, right))
+    return next(filter(None, missing), None)
+
+
+def may(path: str, right: str) -> bool:
+    """Tell whether this process, with its effective user, has a right to what is there."""
+    return os.access(path, _ASKED[right], effective_ids=os.access in os.supports_effective_ids)
+
+
+def is_read_only(path: str) -> bool:
+    """Tell whether the file system on which something lies lets nobody write to it."""
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def reason(error: OSError, path: str, *rights: str) -> Lack:
+    """Return what an error of the system says of a path: which of these rights is missing, if one is.
+
+    For what is not there, they are looked for in the nearest directory above it.
+    """
+    return (lacking(nearest(path), *rights) if is_denial(error) else None) or Lack(path, _words(error))
+
+
+def nearest(path: str) -> str:
+    """Return a path itself or, of the directories above it, the nearest one that there is."""
+    while path not in ("", os.sep) and _is_missing(path):
+        path = os.path.dirname(path)
+    return path or os.curdir
+
+
+def _is_missing(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except PermissionError:  # there may be something
+        return False
+    except (OSError, ValueError):
+        return True
+    return False
+
+
+def user(number: int) -> str:
+    """Return the name of a user, or the number of one who has none."""
+    import pwd  # only what is refused needs it
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
+def quoted(path: str) -> str:
+    """Return a path as a shell takes it."""
+    from shlex import quote  # only what is refused needs it
+
+    return quote(path)
+
+
+def _above(path: str) -> Iterator[str]:
+    """Yield the directories on the way to a path, and to what its links lead to, from the outermost."""
+    for whole in dict.fromkeys((path, os.path.realpath(path))):
+        way = [whole]
+        while (parent := os.path.dirname(way[-1])) not in ("", way[-1]):
+            way.append(parent)
+        yield from (way[:0:-1] if os.path.isabs(whole) else (os.curdir, *way[:0:-1]))
+
+
+def _words(error: OSError) -> str:
+    words = error.strerror or str(error)
+    return words[:1].lower() + words[1:]
+
+
+def _lack(path: str, right: str) -> Lack | None:
+    """Return what is missing where a right was refused; None if the path is gone by now: a journal may be."""
+    try:
+        found = os.stat(path)
+        if right == WRITE and is_read_only(path):
+            return Lack(path, "on a read-only file system")
+    except OSError:
+        return None
+    kind = "directory" if stat.S_ISDIR(found.st_mode) else "file"
+    mode = stat.S_IMODE(found.st_mode)
+    belongs = f"it belongs to {user(found.st_uid)}, mode {mode:04o}"
+    where = os.path.abspath(path) if path == os.curdir else path
+    what = f"no permission to {right} this {kind} as {user(os.geteuid())} ({belongs})"
+    return Lack(where, what, _cure(where, right, found))
+
+
+def _cure(path: str, right: str, found: os.stat_result) -> str:
+    """Return what gives a right, if only one thing does: to others than root, root's files can be given."""
+    owner_may = bool(found.st_mode & _OF_OWNER[right])
+    if found.st_uid == os.geteuid():
+        return "" if owner_may else f"run: chmod u+{_LETTERS[right]} {quoted(path)}"
+    if not owner_may:
+        return ""
+    if found.st_uid:
+        return f"run this as {user(found.st_uid)}"
+    if right == WRITE and stat.S_ISREG(found.st_mode) and may(os.path.dirname(path) or os.curdir, WRITE):
+        return f"to give it to this user, run as root: chown {os.geteuid()} {quoted(path)}"
+    return ""

@@ -1,0 +1,181 @@
+"""Which parentheses of SQL say nothing, because SQLite reads the same without them.
+
+Pure: tokens in, tokens out. To SQLite `(a)` is `a`, with its affinity and its collation, and what binds
+tighter than both of its neighbours needs none: https://www.sqlite.org/lang_expr.html#operators_and_parse_affecting_attributes
+
+Right rather than complete. All others are kept: around row values, subqueries and arguments; behind IN; where
+they group from the right, `a AND (b AND c)`, or signs, `-(-a)`; around tables, rows of VALUES and what SET
+sets; and in what a SELECT returns, because that is also the name of a column.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from ..tokens import Token
+
+# What binds tighter comes later: https://www.sqlite.org/src/file/src/parse.y
+_RANKS = (
+    ("OR",),
+    ("AND",),
+    ("NOT",),
+    ("=", "==", "<>", "!=", "IS", "IN", "BETWEEN", "LIKE", "GLOB", "MATCH", "REGEXP", "ISNULL", "NOTNULL"),
+    ("<", "<=", ">", ">="),
+    ("ESCAPE",),
+    ("&", "|", "<<", ">>"),
+    ("+", "-"),
+    ("*", "/", "%"),
+    ("||", "->", "->>"),
+    ("COLLATE",),
+)
+_RANK = {text: rank for rank, texts in enumerate(_RANKS, start=1) for text in texts}
+_NONE, _EQUAL, _SIGN, _ATOM = 0, _RANK["="], len(_RANKS) + 1, len(_RANKS) + 2
+_SIGNS = ("+", "-", "~")
+_BEHIND = ("ISNULL", "NOTNULL")  # what no operand follows
+_QUERIES = ("SELECT", "VALUES", "WITH")
+# Behind these stands an expression.
+_BEFORE = ("WHERE", "ON", "HAVING", "LIMIT", "SELECT", "WHEN", "THEN", "ELSE", "BY")
+_BEFORE_BY = ("ORDER", "GROUP", "PARTITION")
+# Behind these stands something else.
+_OTHERS = (
+    *("FROM", "JOIN", "VALUES", "SET", "INTO", "UPDATE", "DELETE", "INSERT", "REPLACE", "AS", "USING"),
+    *("OVER", "FILTER", "WINDOW", "CONFLICT", "DO", "WITH", "RECURSIVE", "MATERIALIZED", "RETURNING"),
+    *("UNION", "EXCEPT", "INTERSECT", "ORDER", "GROUP", "PARTITION", "BEGIN"),
+)
+
+
+class _Level(NamedTuple):
+    """What is inside of a parenthesis, or between CASE and END, as far as it is read.
+
+    `kind` is group, list, case or other. `next` is what can come: an operand, the list behind IN, an
+    operator, or something else. `left` is how tight the last operator binds, `loosest` how loose the loosest
+    one does. `clause` is the word that tells what a comma means, `betweens` counts those without their AND.
+    """
+
+    kind: str
+    next: str
+    start: int = -1
+    clause: str = ""
+    left: int = _NONE
+    loosest: int = _ATOM
+    betweens: int = 0
+    kept: bool = False
+
+
+def loosened(found: Sequence[Token]) -> list[Token]:
+    """Return the tokens of an expression without the parentheses that say nothing."""
+    return _without(found, _Level("group", "operand"))
+
+
+def loosened_statements(found: Sequence[Token]) -> list[Token]:
+    """Return the tokens of a view or a trigger without the parentheses that say nothing."""
+    return _without(found, _Level("other", "else"))
+
+
+def _without(found: Sequence[Token], outermost: _Level) -> list[Token]:
+    if not any(token.text == "(" for token in found):
+        return list(found)
+    left_out = set(_unsaid(found, outermost))
+    return [token for at, token in enumerate(found) if at not in left_out]
+
+
+def _unsaid(found: Sequence[Token], outermost: _Level) -> Iterator[int]:
+    """Yield the places of the parentheses that say nothing; those inside come first."""
+    levels = [outermost]
+    for at in range(len(found)):
+        word = _keyword(found, at)
+        following = _keyword(found, at + 1)
+        if word == "(":
+            levels.append(_opened(levels[-1], at, following))
+        elif word == "CASE":
+            levels.append(_Level("case", "operand", kept=_is_kept(levels[-1])))
+        elif word == "END" and levels[-1].kind == "case" and levels[-1].next == "operator":
+            levels.pop()
+            levels[-1] = levels[-1]._replace(next="operator")
+        elif word == ")":
+            while levels[-1].kind == "case":
+                levels.pop()
+            if len(levels) == 1:
+                continue
+            inner = levels.pop()
+            levels[-1] = levels[-1]._replace(next="operator")
+            if _says_nothing(inner, levels[-1], following):
+                yield from (inner.start, at)
+                levels[-1] = levels[-1]._replace(loosest=min(inner.loosest, levels[-1].loosest))
+        else:
+            levels[-1] = _read(levels[-1], word, found, at)
+
+
+def _keyword(found: Sequence[Token], at: int) -> str:
+    """Return what can be a keyword or a sign, in upper case; of anything else only that it is an operand."""
+    if at >= len(found):
+        return ""
+    token = found[at]
+    is_name = token.kind not in ("word", "sign") or (at and found[at - 1].text == ".")
+    return "a" if is_name else token.text.upper()
+
+
+def _opened(outer: _Level, at: int, following: str) -> _Level:
+    kept = _is_kept(outer)
+    if outer.next in ("operator", "list"):  # arguments, or what stands behind IN
+        return _Level("list", "operand", at, kept=kept)
+    is_group = outer.next == "operand" and following not in _QUERIES
+    return _Level("group" if is_group else "other", "operand" if is_group else "else", at, kept=kept)
+
+
+def _is_kept(level: _Level) -> bool:
+    return level.kept or level.clause == "SELECT"
+
+
+def _says_nothing(inner: _Level, outer: _Level, following: str) -> bool:
+    """Tell whether what stands in a parenthesis stays together without it."""
+    right = _EQUAL if following == "NOT" else _RANK.get(following, _NONE)
+    return inner.kind == "group" and not inner.kept and outer.left < inner.loosest >= right
+
+
+def _read(level: _Level, word: str, found: Sequence[Token], at: int) -> _Level:
+    """Return a level behind one more token, which is no parenthesis."""
+    before = _keyword(found, at - 1) if at else ""
+    if word == "." or word in ("DISTINCT", "ALL"):
+        return level
+    if word == "FROM" and before == "DISTINCT" and _keyword(found, at - 2) in ("IS", "NOT"):
+        return level._replace(next="operand")
+    if word == "NOT" and (level.next == "operator" or before == "IS"):  # NOT LIKE, NOT NULL; IS NOT
+        return _operated(level, _EQUAL, level.next)
+    if level.next == "operator" and word in _RANK:
+        return _operator(level, word)
+    if level.next == "operand" and (word in _SIGNS or word == "NOT"):
+        return _operated(level, _SIGN if word in _SIGNS else _RANK[word], "operand")
+    if level.next == "operand" and word == "EXISTS":
+        return level._replace(next="else")
+    if word == ",":
+        is_list = level.clause in ("BY", "SELECT") or (level.kind == "list" and not level.clause)
+        return _begun(level, level.clause, "operand" if is_list else "else")
+    if word in _BEFORE and (word != "BY" or before in _BEFORE_BY):
+        return (
+            level._replace(next="operand", left=_NONE)
+            if level.kind == "case"
+            else _begun(level, word, "operand")
+        )
+    if word in _OTHERS or word == ";" or (word in _RANK and not (word.isalpha() and level.next == "operand")):
+        return _begun(level, word, "else")
+    return level._replace(next="operator")
+
+
+def _begun(level: _Level, clause: str, following: str) -> _Level:
+    """Return a level behind a word or a comma that begins something new: what has one is no expression."""
+    kind = "other" if level.kind == "group" else level.kind
+    return level._replace(kind=kind, next=following, clause=clause, left=_NONE, betweens=0)
+
+
+def _operator(level: _Level, word: str) -> _Level:
+    """Return a level behind an operator that has an operand before it."""
+    if word == "AND" and level.betweens:
+        return _operated(level._replace(betweens=level.betweens - 1), _EQUAL, "operand")
+    if word == "BETWEEN":
+        level = level._replace(betweens=level.betweens + 1)
+    following = "list" if word == "IN" else "operator" if word in _BEHIND else "operand"
+    return _operated(level, _RANK[word], following)
+
+
+def _operated(level: _Level, rank: int, following: str) -> _Level:
+    return level._replace(next=following, left=rank, loosest=min(rank, level.loosest))

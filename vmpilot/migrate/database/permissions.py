@@ -1,0 +1,112 @@
+"""What SQLite needs of the system to read and to write a database: rights to its file and those beside it.
+
+Only what SQLite has refused, or is about to be asked for, is looked into; a start-up with nothing to do pays
+for none of it. No database is opened here: to close it would drop the locks that others in this process hold,
+https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks
+"""
+
+import os
+import sqlite3
+
+from ..access import READ, SEARCH, WRITE, Lack, is_denial, is_read_only, lacking, may, nearest, user
+
+# https://www.sqlite.org/rescode.html
+_DENIALS = (sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+
+
+def denial(database: str, error: BaseException) -> Lack | None:
+    """Return what the system refused SQLite, None if an error does not come from that."""
+    if isinstance(error, OSError):  # of the system, which may be about another file
+        path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else database
+        return lacking(nearest(path), READ, WRITE) if is_denial(error) else None
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_IOERR:  # also where a journal was played back, but cannot be removed
+        return _unplayed(database)
+    if code not in _DENIALS:
+        return None
+    if not os.path.exists(database):
+        return lacking(database)
+    return lacking(database, READ) or _unplayed(database) or unwritable(database)
+
+
+def unwritable(database: str) -> Lack | None:
+    """Return what keeps this process from writing to a database, or from creating one.
+
+    SQLite keeps a journal or a write-ahead log beside it, and that it may have to create first:
+    https://www.sqlite.org/tempfiles.html
+    """
+    if lack := lacking(database, READ, WRITE):
+        return lack
+    file = _led_to(database)
+    directory, name = os.path.dirname(file) or os.curdir, os.path.basename(file)
+    if not os.path.exists(file):
+        return _with(lacking(nearest(directory), WRITE), f"where {name} must be created")
+    found = [ending for ending in ("-wal", "-shm", "-journal") if os.path.exists(file + ending)]
+    for ending in found:
+        if lack := lacking(file + ending, READ, WRITE):
+            return lack
+    if found[:2] == ["-wal", "-shm"]:
+        return None
+    return _with(lacking(directory, WRITE), f"where SQLite must create the journal of {name}")
+
+
+def has_temporary_place() -> bool:
+    """Tell whether SQLite finds a directory for temporary files.
+
+    Where it looks: https://www.sqlite.org/tempfiles.html#temporary_file_storage_locations
+    """
+    named = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"))
+    return any(map(is_place, filter(None, (*named, "/var/tmp", "/usr/tmp", "/tmp", os.curdir))))
+
+
+def is_place(directory: str) -> bool:
+    """Tell whether files can be made in a directory."""
+    return os.path.isdir(directory) and may(directory, WRITE) and may(directory, SEARCH)
+
+
+def _unplayed(database: str) -> Lack | None:
+    """Return what keeps this process from reading a database that a killed process has left in the middle.
+
+    https://www.sqlite.org/atomiccommit.html#_hot_rollback_journals and
+    https://www.sqlite.org/wal.html#read_only_databases
+    """
+    file = _led_to(database)
+    directory, name = os.path.dirname(file) or os.curdir, os.path.basename(file)
+    if _size(f"{file}-journal"):
+        return _with_owner(unwritable(database), file)
+    if not _size(f"{file}-wal"):
+        return None
+    if lack := lacking(f"{file}-wal", READ) or lacking(f"{file}-shm", READ):
+        return lack
+    missing = None if os.path.exists(f"{file}-shm") else lacking(directory, WRITE)
+    return _with(missing, f"where SQLite must create {name}-shm to read {name}-wal")
+
+
+def _with_owner(lack: Lack | None, file: str) -> Lack | None:
+    """Say of what keeps a journal from being played back why that is needed, and who can do it."""
+    if lack is None:
+        return None
+    name, owner = os.path.basename(file), os.stat(file).st_uid
+    told = f"{lack.what}, and {name}-journal, left by a killed process, must be played back before a read"
+    cure = lack.cure
+    if is_read_only(file):
+        cure = "mount it writable once"
+    elif owner != os.geteuid():
+        cure = f"to have it played back, run this as {user(owner)}"
+    return Lack(lack.where, told, cure)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:  # none
+        return 0
+
+
+def _led_to(database: str) -> str:
+    """Return the file that a link leads to: what SQLite needs lies beside that."""
+    return os.path.realpath(database) if os.path.islink(database) else database
+
+
+def _with(lack: Lack | None, purpose: str) -> Lack | None:
+    return lack._replace(what=f"{lack.what}, {purpose}") if lack else None
