@@ -12,7 +12,7 @@ https://www.sqlite.org/c3ref/c_deterministic.html#sqlitedirectonly
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 
 from ..tokens import folded, head, tokens, unquoted
@@ -77,7 +77,8 @@ def confined(session: Session) -> Iterator[list[str]]:
     try:
         yield denied
     finally:
-        session.connection.set_authorizer(None)
+        with suppress(sqlite3.ProgrammingError):  # closed already, as in `interruptible`
+            session.connection.set_authorizer(None)
 
 
 def _beyond(action: int, one: str | None, other: str | None) -> str:

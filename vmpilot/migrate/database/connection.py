@@ -243,8 +243,9 @@ def limited(session: Session, *, instructions: int = 0, length: int = 0) -> Iter
     try:
         yield
     finally:
-        for name, most in before.items():
-            set_limit(name, most)
+        with suppress(sqlite3.ProgrammingError):  # closed already, as in `interruptible`
+            for name, most in before.items():
+                set_limit(name, most)
 
 
 def is_sqlite3(connection: Any) -> bool:
