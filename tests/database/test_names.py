@@ -10,6 +10,7 @@ from support import in_process, query, write
 
 from vmpilot.db import connect
 from vmpilot.migrate import AccessError, current, migrate
+from vmpilot.migrate.database.names import located
 
 EXPECTED = "expected a path, sqlite:///PATH, sqlite+DRIVER:///PATH or file:PATH"
 HOMELESS, THERE = "is no home directory here,", "is a directory of that name"
@@ -37,8 +38,10 @@ def here(migrations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("sqlite+aiosqlite:///app.db", "app.db"),
         ("sqlite+pysqlite:///app.db?mode=rwc", "app.db"),
         ("sqlite:///file:app.db?uri=true&mode=rw", "app.db"),
+        ("sqlite:///file:app.db?uri=TRUE", "app.db"),
         ("sqlite:///a%20b.db", "a%20b.db"),
         ("file:app.db", "app.db"),
+        ("file:app.db#end", "app.db"),
         ("file:a%20b%3F.db?mode=rwc#end", "a b?.db"),
         ("file:sub/../app.db", "sub/../app.db"),
         ("~app.db", "~app.db"),
@@ -192,6 +195,17 @@ def test_who_has_no_home_has_no_default_database(monkeypatch: pytest.MonkeyPatch
         "name a database with --database or VMPILOT_DATABASE"
     )
     assert os.listdir() == ["migrations"]
+
+
+@pytest.mark.parametrize(
+    ("there", "path"), [("/app/data", "/app/data/vmpilot.db"), ("/app", ".vmpilot/vmpilot.db")]
+)
+def test_the_default_path_is_that_of_a_container_only_where_its_volume_is(
+    there: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    monkeypatch.setattr("os.path.isdir", lambda name: name == there)
+    assert located(None) == os.path.join(Path.cwd(), path)
 
 
 def test_a_database_in_memory_is_the_one_that_was_migrated() -> None:

@@ -497,9 +497,16 @@ AROUND = (
     "CREATE TABLE p (id INTEGER PRIMARY KEY, a, b, UNIQUE (a, b))",
     "CREATE TABLE q (x, y, PRIMARY KEY (y, x))",
     "CREATE TABLE ev (a, b, c TEXT COLLATE NOCASE)",
+    "CREATE VIRTUAL TABLE docs USING fts5(body)",
+    'CREATE VIEW below AS SELECT * FROM "lowest"',
+    "CREATE VIEW lowest AS SELECT a FROM ev",
 )
 SPELLED_OTHERWISE = (
     ("CREATE TABLE t (a REFERENCES p)", "CREATE TABLE t (a REFERENCES P (ID))"),
+    (
+        "CREATE TABLE t (a DEFAULT 9223372036854775808)",
+        "CREATE TABLE t (a DEFAULT 9223372036854775808.0)",
+    ),
     (
         "CREATE TABLE t (a, b, FOREIGN KEY (a,b) REFERENCES q)",
         "CREATE TABLE t (a, b, FOREIGN KEY (b, a) REFERENCES q (x, y))",
@@ -556,6 +563,11 @@ SPELLED_OTHERWISE = (
         'CREATE VIEW v AS SELECT "x"."a" FROM "ev" "x" WHERE "x"."b" == 1',
     ),
     (
+        "CREATE VIEW v AS SELECT rowid FROM docs WHERE docs MATCH 'x'",
+        "CREATE VIEW v AS SELECT rowid FROM docs WHERE \"docs\" MATCH 'x'",
+    ),
+    ("CREATE VIEW v AS SELECT a FROM below", 'CREATE VIEW v AS SELECT "a" FROM below'),
+    (
         "CREATE VIRTUAL TABLE f USING fts5(a, tokenize='porter', content=ev)",
         'CREATE VIRTUAL TABLE f using FTS5("a" , tokenize = "porter", content=\'ev\')',
     ),
@@ -568,6 +580,10 @@ SPELLED_OTHERWISE = (
         "CREATE TABLE t (a, b, CHECK (a <> b AND a <> 'zz'))",
     ),
     ("CREATE TABLE t (a CHECK (a IS TRUE))", "CREATE TABLE t (a CHECK (a is true))"),
+    (
+        "CREATE TABLE t (id INTEGER PRIMARY KEY ON CONFLICT REPLACE AUTOINCREMENT)",
+        "CREATE TABLE t (id INTEGER, PRIMARY KEY (id AUTOINCREMENT) ON CONFLICT REPLACE)",
+    ),
     (
         "CREATE TABLE t (a INTEGER PRIMARY KEY CHECK (a IN (TRUE, FALSE)))",
         "CREATE TABLE t (a INTEGER PRIMARY KEY CHECK (a IN (1, 0)))",
@@ -603,7 +619,9 @@ SPELLED_ALIKE = (
     ('CREATE TABLE t (a DEFAULT "X")', "CREATE TABLE t (a DEFAULT 'x')"),
     ("CREATE TABLE t (a DEFAULT 1)", "CREATE TABLE t (a DEFAULT 1.0)"),
     ("CREATE TABLE t (a CHECK (a IS TRUE))", "CREATE TABLE t (a CHECK (a IS 1))"),
+    ("CREATE TABLE t (true, a CHECK (a = true))", "CREATE TABLE t (true, a CHECK (a = 1))"),
     ("CREATE INDEX i ON ev (c COLLATE BINARY)", "CREATE INDEX i ON ev (c)"),
+    ("CREATE INDEX i ON ev (max(c COLLATE BINARY, b))", "CREATE INDEX i ON ev (max(c, b))"),
     ("CREATE INDEX i ON ev (a) WHERE a IS NULL", "CREATE INDEX i ON ev (a) WHERE a IS NOT NULL"),
     ("CREATE INDEX i ON ev (a) WHERE (a) > 1", "CREATE INDEX i ON ev (a) WHERE (a > 1) IS 0"),
     (
@@ -625,6 +643,10 @@ SPELLED_ALIKE = (
     ("CREATE TABLE t (a UNIQUE ON CONFLICT IGNORE, b)", "CREATE TABLE t (a UNIQUE, b)"),
     ("CREATE VIEW v AS SELECT 'a' FROM ev", "CREATE VIEW v AS SELECT a FROM ev"),
     ('CREATE VIEW v AS SELECT "zz" FROM ev', "CREATE VIEW v AS SELECT 'ZZ' FROM ev"),
+    (
+        'CREATE VIEW v AS SELECT (SELECT main.a FROM ev AS "x") FROM ev AS main',
+        'CREATE VIEW v AS SELECT (SELECT a FROM ev AS "x") FROM ev AS main',
+    ),
     ("CREATE TABLE t (id INTEGER PRIMARY KEY DESC NOT NULL)", "CREATE TABLE t (id INTEGER PRIMARY KEY DESC)"),
     ("CREATE TABLE t (id INT PRIMARY KEY NOT NULL)", "CREATE TABLE t (id INT PRIMARY KEY)"),
     ("CREATE TABLE t (a, b CHECK ((a OR b) AND a))", "CREATE TABLE t (a, b CHECK (a OR b AND a))"),

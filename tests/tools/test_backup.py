@@ -415,14 +415,16 @@ def test_what_needs_its_application_or_breaks_a_check_is_backed_up(place: Path, 
 
 
 FAILING = """
-import os, resource, sys
+import os, resource, stat, sys
 from vmpilot.migrate import migrate
-if len(sys.argv) > 2:
+if sys.argv[2].isdecimal():
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
 else:  # a disk that fails at the very end
-    def fsync(handle):
-        raise OSError(5, os.strerror(5))
-    os.fsync = fsync
+    def failing(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode) == (sys.argv[2] == "name"):
+            raise OSError(5, os.strerror(5))
+        fsync(handle)
+    fsync, os.fsync = os.fsync, failing
 try:
     migrate("app.db", sys.argv[1], backup=True)
 except Exception as error:
@@ -431,14 +433,14 @@ except Exception as error:
 
 
 @pytest.mark.parametrize("older", [False, True])
-@pytest.mark.parametrize("failing", ["write", "fsync"])
+@pytest.mark.parametrize("failing", ["write", "file", "name"])
 def test_a_disk_that_fails_leaves_no_backup(place: Path, failing: str, older: bool) -> None:
     filled(place)
     if older:
         Path(OLDER).write_bytes(b"older")
     size, before = os.path.getsize("app.db"), {name: Path(name).read_bytes() for name in os.listdir()}
-    limit = [str(size - 4096)] if failing == "write" else []
-    with running("-c", FAILING, place, *limit) as process:
+    limit = failing == "write"
+    with running("-c", FAILING, place, str(size - 4096) if limit else failing) as process:
         out, err = process.communicate()
     words = f"a copy of app.db needs {size} bytes: disk I/O error" if limit else "input/output error"
     assert (out, err) == (f"AccessError .: {words}; nothing was changed\n", "")
