@@ -763,7 +763,7 @@ def test_a_path_that_is_no_text() -> None:
     with pytest.raises(ValueError) as words:
         sqlite3.connect(f"file:{database}", uri=True)
     for command in (lambda: migrate(database, "migrations"), lambda: current(database, "migrations")):
-        message = f"U+D800.db: {str(words.value)}; nothing was changed"
+        message = f"U+D800.db: {words.value!s}; nothing was changed"
         refused(command, AccessError, message, database=database)
 
 
