@@ -170,6 +170,18 @@ def test_a_restart_loop_does_not_replace_the_state_before_it(place: Path) -> Non
     assert shown == [("backed up to app.db.0002.bak", 1, listed)] + [(again, 1, listed)] * 4
 
 
+def test_of_several_backups_the_newest_is_the_one_that_is_kept(place: Path) -> None:
+    filled(place)
+    migrate("app.db", place)
+    Path("app.db.0002.20250102T030405.678Z.bak").write_bytes(b"older")
+    write(place, "0003_loop", "-- vmpilot: no-transaction\nDELETE FROM chats;\nSELECT nowhere;")
+    for _ in range(2):
+        with running("-c", STARTS, place, VMPILOT_MIGRATE_BACKUP="1") as process:
+            out, _ = process.communicate()
+        _, newest = sorted(Path().glob("app.db.0002.*.bak"))
+    assert out == f"0003 is unfinished: no new backup, {newest} is kept\n"
+
+
 STARTS = """
 import sys
 from vmpilot.migrate.cli.commands import main
