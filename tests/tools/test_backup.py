@@ -41,7 +41,7 @@ from support import (
     write,
 )
 
-from vmpilot.migrate import AccessError, current, downgrade, migrate, restore
+from vmpilot.migrate import AccessError, VersionError, current, downgrade, migrate, restore, stamp
 from vmpilot.migrate.tools.backup import take
 
 MODES = ("delete", "wal")
@@ -168,6 +168,44 @@ def test_a_restart_loop_does_not_replace_the_state_before_it(place: Path) -> Non
     listed = ["app.db", "app.db.0002.bak"]
     again = "0003 is unfinished: no new backup, app.db.0002.bak is kept"
     assert shown == [("backed up to app.db.0002.bak", 1, listed)] + [(again, 1, listed)] * 4
+
+
+def test_a_backup_is_named_by_what_the_log_says(place: Path) -> None:
+    def name() -> str:
+        backup = take("app.db", "guess", timeout=0)
+        assert backup
+        return plain(backup.path)
+
+    filled(place)
+    assert name() == "app.db.0001.bak"
+    stamp("0002", "app.db", place)
+    assert name() == "app.db.0002.bak"
+    write(place, "0003_more", "-- vmpilot: revision 57dc007f6d46\nCREATE TABLE more (a);", "DROP TABLE more;")
+    migrate("app.db", place)
+    for direction in ("up", "down"):
+        (place / f"0003_more.{direction}.sql").rename(place / f"0004_more.{direction}.sql")
+    stamp("0004", "app.db", place)
+    assert name() == "app.db.0004.bak"
+    stamp("base", "app.db", place)
+    assert name() == "app.db.base.bak"
+
+
+def test_a_backup_is_named_by_what_it_holds(place: Path) -> None:
+    filled(place, rows=2500)  # more than are copied at once
+    others = iter([lambda: migrate("app.db", place)])
+    backup = take("app.db", "0001", timeout=0, report=lambda *_: next(others, lambda: None)() and None)
+    assert backup
+    assert plain(backup.path) == "app.db.0002.bak"
+    assert current(backup.path, place).version == "0002"
+
+
+def test_what_became_wrong_while_it_was_copied_is_told_of_the_database(place: Path) -> None:
+    filled(place, rows=2500)
+    others = iter([lambda: change("app.db", "INSERT INTO alembic_version VALUES ('another')")])
+    with pytest.raises(VersionError) as caught:
+        take("app.db", "0001", timeout=0, report=lambda *_: next(others, lambda: None)())
+    assert str(caught.value).startswith("app.db: ")
+    assert names() == ["app.db"]
 
 
 def test_of_several_backups_the_newest_is_the_one_that_is_kept(place: Path) -> None:
