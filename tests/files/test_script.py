@@ -342,6 +342,7 @@ WINDOWS = 'saved as Windows-1252 (byte {} is "{}" there), expected UTF-8; save i
     [
         (b"SELECT 1;\nSELECT '\0'", "2: a NUL byte is not allowed here"),
         (b"\0", "1: a NUL byte is not allowed here"),
+        (20 * b"\0", "1: a NUL byte is not allowed here"),
         (b"SELECT '\0\0', '\0'", "1: a NUL byte is not allowed here"),
         ("SELECT 1".encode("utf-16-le"), f"1: {UTF_16}"),
         ("-- Gr\u00fc\u00dfe \u6f22\nSELECT 1".encode("utf-16-be"), f"1: {UTF_16}"),

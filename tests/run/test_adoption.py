@@ -251,11 +251,11 @@ def test_an_index_is_compared_also_on_a_table_of_an_earlier_step(migrations: Pat
 def test_a_step_that_runs_only_on_what_others_made_ends_the_comparison(
     migrations: Path, database: Path
 ) -> None:
-    up = "CREATE TABLE IF NOT EXISTS t (a TEXT);\nALTER TABLE t ADD COLUMN b TEXT;\nINSERT INTO theirs VALUES (1);"
-    write(migrations, "0001_t", up)
-    write(migrations, "0002_t", "CREATE TABLE IF NOT EXISTS t (a TEXT);\nCREATE TABLE u AS SELECT * FROM t;")
+    write(migrations, "0001_t", T)
+    write(migrations, "0002_t", "ALTER TABLE t ADD COLUMN b TEXT;\nINSERT INTO theirs VALUES (1);")
+    write(migrations, "0003_t", f"{T}\nCREATE TABLE u AS SELECT * FROM t;")
     made(database, "CREATE TABLE t (a TEXT); CREATE TABLE theirs (a);")
-    assert ran(migrate(database, migrations)) == ["0001", "0002"]
+    assert ran(migrate(database, migrations)) == ["0001", "0002", "0003"]
 
 
 def test_only_an_upgrade_to_head_ends_the_comparison(migrations: Path, database: Path) -> None:

@@ -171,8 +171,8 @@ def test_a_restart_loop_does_not_replace_the_state_before_it(place: Path) -> Non
 
 
 def test_a_backup_is_named_by_what_the_log_says(place: Path) -> None:
-    def name() -> str:
-        backup = take("app.db", "guess", timeout=0)
+    def name(guess: str = "guess") -> str:
+        backup = take("app.db", guess, timeout=0)
         assert backup
         return plain(backup.path)
 
@@ -188,6 +188,8 @@ def test_a_backup_is_named_by_what_the_log_says(place: Path) -> None:
     assert name() == "app.db.0004.bak"
     stamp("base", "app.db", place)
     assert name() == "app.db.base.bak"
+    change("app.db", "INSERT INTO alembic_version VALUES ('of nobody')")
+    assert name("../:" + 100 * "x") == f"app.db...__{60 * 'x'}.bak"
 
 
 def test_a_backup_is_named_by_what_it_holds(place: Path) -> None:

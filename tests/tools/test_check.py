@@ -874,6 +874,7 @@ class Total:
 def gifted(connection: sqlite3.Connection) -> sqlite3.Connection:
     """Give a connection functions of every kind, also in place of one of SQLite's own."""
     connection.create_function("weight", 1, len, deterministic=True)
+    connection.create_function("to be", 1, len)
     connection.create_function("either", -1, lambda *values: next(filter(None, values), None))
     connection.create_function("upper", 1, lambda text: text.swapcase(), deterministic=True)
     connection.create_aggregate("all_of", 1, Total)  # type: ignore[arg-type]
@@ -891,7 +892,7 @@ CREATE TABLE found AS SELECT either(NULL, 0, a) AS first, all_of(b) AS b, how_ma
 INSERT INTO found SELECT 'none', all_of(b), how_many(), how_many(1, 2), NULL FROM t WHERE b > 9;
 CREATE TABLE k (v CHECK (v IN ('b', 'none', 4.0, 3.0, 9.0, 0.0, 'Ab')));
 INSERT INTO k SELECT b FROM found UNION ALL SELECT c FROM found UNION ALL SELECT d FROM found;
-INSERT INTO k SELECT first FROM found UNION ALL SELECT e FROM found WHERE e IS NOT NULL;
+INSERT INTO k SELECT "to be"('four') UNION ALL SELECT 8 + ('a' < 'b' COLLATE "Ger man") UNION ALL SELECT first FROM found UNION ALL SELECT e FROM found WHERE e IS NOT NULL;
 """
 
 
