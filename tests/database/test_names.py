@@ -35,6 +35,10 @@ def here(migrations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("sqlite:///app.db", "app.db"),
         ("SQLite:///app.db", "app.db"),
         ("sqlite:///app.db?timeout=30&check_same_thread=False&cache=shared", "app.db"),
+        (
+            "sqlite:///app.db?isolation_level=IMMEDIATE&detect_types=1&cached_statements=9&charset=utf8",
+            "app.db",
+        ),
         ("sqlite+aiosqlite:///app.db", "app.db"),
         ("sqlite+pysqlite:///app.db?mode=rwc", "app.db"),
         ("sqlite:///file:app.db?uri=true&mode=rw", "app.db"),
@@ -222,8 +226,9 @@ def test_no_other_name_of_memory_is_taken_for_a_file(name: str) -> None:
     assert os.listdir() == ["migrations"]
 
 
-def test_what_sqlite3_can_be_told_is_passed_on() -> None:
-    with closing(connect("app.db", "migrations", isolation_level=None, timeout=0.1)) as connection:
+@pytest.mark.parametrize("name", ["app.db", ":memory:"])
+def test_what_sqlite3_can_be_told_is_passed_on(name: str) -> None:
+    with closing(connect(name, "migrations", isolation_level=None, timeout=0.1)) as connection:
         connection.execute("INSERT INTO t VALUES (1)")
         assert not connection.in_transaction
         assert isinstance(connection.execute("SELECT * FROM t").fetchone(), sqlite3.Row)

@@ -21,6 +21,7 @@ LATE_COLUMN = (
     "INSERT INTO t VALUES (1), (2)",
     "ALTER TABLE t ADD COLUMN flag TEXT NOT NULL DEFAULT true",
     'ALTER TABLE t ADD COLUMN "fl.ag" TEXT DEFAULT (False)',
+    "ALTER TABLE t ADD COLUMN again TEXT DEFAULT ((true))",
     "INSERT INTO t (a) VALUES (3)",
 )
 

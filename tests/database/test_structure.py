@@ -20,6 +20,7 @@ from vmpilot.migrate.database import structure as schema
 from vmpilot.migrate.database import tables
 from vmpilot.migrate.database.connection import Session
 from vmpilot.migrate.database.contents import Contents
+from vmpilot.migrate.database.meaning import default
 from vmpilot.migrate.database.structure import Schema
 from vmpilot.migrate.tokens import tokens as tokens_of
 
@@ -498,7 +499,7 @@ AROUND = (
     "CREATE TABLE q (x, y, PRIMARY KEY (y, x))",
     "CREATE TABLE ev (a, b, c TEXT COLLATE NOCASE)",
     "CREATE VIRTUAL TABLE docs USING fts5(body)",
-    'CREATE VIEW below AS SELECT * FROM "lowest"',
+    'CREATE VIEW below AS SELECT * FROM main."lowest"',
     "CREATE VIEW lowest AS SELECT a FROM ev",
 )
 SPELLED_OTHERWISE = (
@@ -566,7 +567,10 @@ SPELLED_OTHERWISE = (
         "CREATE VIEW v AS SELECT rowid FROM docs WHERE docs MATCH 'x'",
         "CREATE VIEW v AS SELECT rowid FROM docs WHERE \"docs\" MATCH 'x'",
     ),
-    ("CREATE VIEW v AS SELECT a FROM below", 'CREATE VIEW v AS SELECT "a" FROM below'),
+    (
+        "CREATE VIEW v AS SELECT 1 FROM below WHERE 0 < a",
+        'CREATE VIEW v AS SELECT 1 FROM below WHERE 0 < "a"',
+    ),
     (
         "CREATE VIRTUAL TABLE f USING fts5(a, tokenize='porter', content=ev)",
         'CREATE VIRTUAL TABLE f using FTS5("a" , tokenize = "porter", content=\'ev\')',
@@ -673,6 +677,11 @@ def test_another_spelling_is_no_difference(one: str, other: str) -> None:
 @pytest.mark.parametrize(("one", "other"), SPELLED_ALIKE)
 def test_another_meaning_is_a_difference_however_alike_it_is_spelled(one: str, other: str) -> None:
     assert differ((*AROUND, one), (*AROUND, other)) != ()
+
+
+def test_the_digits_of_a_number_may_stand_in_groups() -> None:
+    """SQLite reads them so from 3.46 on."""
+    assert default("1_000") == default("1000") != default("1_001")
 
 
 @pytest.mark.skipif(sqlite3.sqlite_version_info < (3, 39), reason="IS DISTINCT FROM came with 3.39")

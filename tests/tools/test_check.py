@@ -904,6 +904,9 @@ def test_a_replay_has_all_that_the_callers_connection_has(
     write(migrations, "0001", GIFTS)
     with closing(gifted(sqlite3.connect(database, detect_types=sqlite3.PARSE_DECLTYPES))) as connection:
         connection.text_factory = factory
+        connection.row_factory = lambda cursor, row: dict(
+            zip((name for name, *_ in cursor.description), row, strict=True)
+        )
         migrate(connection, migrations)
         assert said(check(connection, migrations), database) == ()
         connection.execute("DROP INDEX i")

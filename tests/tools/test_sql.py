@@ -78,11 +78,12 @@ SWITCHED = (
 
 def shell(database: Path, script: str) -> bool:
     """Run a script in the sqlite3 shell of somebody with settings; tell whether it succeeded."""
-    with TemporaryDirectory(dir=in_memory()) as home:
-        dots = ("", ".dbconfig defensive on", ".dbconfig dqs_ddl off", ".dbconfig dqs_dml off", "")
-        Path(home, ".sqliterc").write_text("\n".join((*SWITCHED, *dots)))
-        words, environment = ["sqlite3", "-batch", str(database)], {**os.environ, "HOME": home}
-        done = subprocess.run(words, input=script.encode(), capture_output=True, check=False, env=environment)
+    with TemporaryDirectory(dir=in_memory()) as folder:
+        settings = Path(folder, "sqliterc")
+        dots = (".dbconfig defensive on", ".dbconfig dqs_ddl off", ".dbconfig dqs_dml off", "")
+        settings.write_text("\n".join((*SWITCHED, *dots)))
+        words = ["sqlite3", "-batch", "-init", str(settings), str(database)]
+        done = subprocess.run(words, input=script.encode(), capture_output=True, check=False)
     return done.returncode == 0
 
 
@@ -375,7 +376,6 @@ SAME = {
         "CREATE TABLE p (id INTEGER PRIMARY KEY);\nINSERT INTO p VALUES (1), (2);\n"
         "CREATE TABLE c (p REFERENCES p ON DELETE CASCADE);\nINSERT INTO c VALUES (1), (2);",
         "-- vmpilot: foreign-keys-on the children go too\nDELETE FROM p WHERE id = 1;",
-        "DELETE FROM c;\nDELETE FROM p;",
     ),
     "the last of several journals": (
         "-- vmpilot: no-transaction\nPRAGMA journal_mode = TRUNCATE;\nPRAGMA journal_mode = WAL;",
