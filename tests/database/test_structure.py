@@ -1160,6 +1160,60 @@ def test_values_of_different_types_are_different_values() -> None:
             assert lines == (() if value == other else ("table t: 1 of 1 rows changed or lost",))
 
 
+@pytest.mark.parametrize(
+    ("changes", "given_up", "added"),
+    [
+        (["ALTER TABLE chats RENAME COLUMN title TO name"], (), {}),
+        (["ALTER TABLE chats DROP COLUMN size"], ("column Chats.size: 4 values",), {}),
+        (["ALTER TABLE bare DROP COLUMN b"], (), {}),
+        (["INSERT INTO bare VALUES (1, 1), (2, 2)"], (), {"bare": "table bare: 2 rows more"}),
+        (["INSERT INTO chats VALUES (9, 'new', 0)"], (), {"Chats": "table Chats: 1 row more"}),
+        (
+            ["INSERT INTO chats VALUES (9, 'new', 0)", "UPDATE chats SET size = 7 WHERE id = 1"],
+            ("table Chats: 1 of 4 rows changed or lost",),
+            {},
+        ),
+        (["DROP TABLE bare"], (), {}),
+    ],
+)
+def test_what_is_given_up_and_what_came(
+    changes: list[str], given_up: tuple[str, ...], added: dict[str, str]
+) -> None:
+    with built(*CHATS, "CREATE TABLE bare (a, b)") as session:
+        old = rows.contents(session, schema.snapshot(session))
+        for change in changes:
+            session.run(change)
+        new = rows.contents(session, schema.snapshot(session))
+    assert rows.given_up(old, new) == given_up
+    assert rows.added(old, new) == added
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["DROP TABLE chats"], {}),
+        (["UPDATE chats SET size = -size"], {"Chats": "table Chats: 4 of 4 rows changed in size"}),
+        # Two values change places: each column holds what it held.
+        (
+            ["UPDATE chats SET size = iif(id = 1, 2.5, 1) WHERE id < 3"],
+            {"Chats": "table Chats: 2 of 4 rows changed"},
+        ),
+        (["DELETE FROM chats WHERE id > 2"], {"Chats": "table Chats: 2 of 4 rows lost"}),
+        (["INSERT INTO chats VALUES (9, 'new', 0)"], {"Chats": "table Chats: 1 row more than 4"}),
+        (
+            ["INSERT INTO chats VALUES (9, 'new', 0), (10, '', 0)", "UPDATE chats SET size = 7 WHERE id = 1"],
+            {"Chats": "table Chats: 1 of 4 rows changed in id, title, size, 2 rows more than 4"},
+        ),
+    ],
+)
+def test_what_changed_is_told_with_its_columns(changes: list[str], told: dict[str, str]) -> None:
+    with built(*CHATS) as session:
+        old = rows.contents(session, schema.snapshot(session))
+        for change in changes:
+            session.run(change)
+        assert rows.changes(old, rows.contents(session, schema.snapshot(session))) == told
+
+
 def test_equal_rows_count_each() -> None:
     statements = ("CREATE TABLE t (a)", "INSERT INTO t VALUES ('x'), ('x'), ('x'), ('y')")
     assert kept(statements, "DELETE FROM t WHERE rowid < 3") == ("table t: 2 of 4 rows changed or lost",)
