@@ -1137,6 +1137,12 @@ def test_every_row_that_is_changed_or_lost_counts(changes: list[str], lines: lis
     assert kept(CHATS, *changes) == tuple(lines)
 
 
+def test_a_new_table_stands_for_one_that_is_gone_and_not_for_two() -> None:
+    two = ("CREATE TABLE a (x)", "INSERT INTO a VALUES (1)", "CREATE TABLE b AS SELECT * FROM a")
+    lines = kept(two, "DROP TABLE a", "ALTER TABLE b RENAME TO c")
+    assert lines == ("table b: 1 of 1 rows changed or lost",)
+
+
 def test_values_of_different_types_are_different_values() -> None:
     values = (
         "31",

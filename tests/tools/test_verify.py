@@ -343,7 +343,11 @@ ROW_CASES: dict[str, tuple[tuple[tuple[str, str], ...], tuple[str, ...]]] = {
             ),
             ("INSERT INTO t (id) VALUES (5), (6);", "DELETE FROM t WHERE id > 4;"),
             ("CREATE TABLE u AS SELECT random() AS a, id FROM t;", "DROP TABLE u;"),
-            ("CREATE TABLE v (a);\nINSERT INTO v SELECT 1 FROM t WHERE random() % 2;", "DROP TABLE v;"),
+            (
+                "CREATE TABLE v (a);\nWITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000)\n"
+                "INSERT INTO v SELECT 1 FROM n WHERE random() % 2;",
+                "DROP TABLE v;",
+            ),
         ),
         (),
     ),
