@@ -929,6 +929,9 @@ def test_a_schema_that_was_written_by_hand_is_read_anew(two: Path, database: Pat
         drift = DRIFT.format("0002", "~ column chats.title TEXT -> BLOB")
         assert said(check(connection, two), database) == (drift,)
         assert connection.execute("PRAGMA writable_schema").fetchone() == (1,)
+        connection.execute("PRAGMA writable_schema = OFF")
+        assert said(check(connection, two), database) == (drift,)
+        assert connection.execute("PRAGMA writable_schema").fetchone() == (0,)
 
 
 # --- databases of older releases and of Alembic
