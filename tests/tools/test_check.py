@@ -321,6 +321,42 @@ CASES = {
             "CREATE VIRTUAL TABLE own USING fts5(a); CREATE VIEW v AS SELECT a FROM docs JOIN own USING (a)"
         }
     ),
+    "a schema that a migration wrote by hand": Case(
+        {
+            "0001": "CREATE TABLE t (a)",
+            "0002": "PRAGMA writable_schema = ON;"
+            "UPDATE sqlite_master SET sql = 'CREATE TABLE t (a INTEGER NOT NULL)' WHERE name = 't';"
+            "PRAGMA writable_schema = OFF",
+        }
+    ),
+    "what two migrations leave, with the reason of the first": Case(
+        {
+            "0001": "-- vmpilot: unguarded one\nCREATE VIEW v AS SELECT a FROM gone",
+            "0002": "-- vmpilot: unguarded two\nCREATE TABLE t (a)",
+        },
+        ("remark: app.db: v does not compile: no such table: main.gone; unguarded: one",),
+    ),
+    "a wrong view of a virtual table that has its columns from a table": Case(
+        {"0001": "CREATE TABLE t (a); CREATE VIRTUAL TABLE docs USING fts4(content='t')"},
+        ("broken: app.db: v does not compile: no such column: b", f"{OTHERS} view v"),
+        sql=("CREATE VIEW v AS SELECT b FROM docs",),
+    ),
+    "a view of a table that is gone, named like another": Case(
+        {"0001": "CREATE TABLE Note (a)"},
+        ("broken: app.db: v does not compile: no such table: main.Notes", f"{OTHERS} view v"),
+        sql=("CREATE VIEW v AS SELECT a FROM Notes",),
+    ),
+    "a view of what only the application can make": Case(
+        {"0001": "CREATE TABLE t (a)"},
+        (f"{OTHERS} virtual table docs, view v",),
+        sql=(
+            "PRAGMA writable_schema = ON",
+            "INSERT INTO sqlite_master (type, name, tbl_name, rootpage, sql) VALUES "
+            "('table', 'docs', 'docs', 0, 'CREATE VIRTUAL TABLE docs USING ours (a)')",
+            "PRAGMA writable_schema = RESET",
+            "CREATE VIEW v AS SELECT a FROM docs",
+        ),
+    ),
     "a table with the name of a shadow": Case(
         {
             "0001": "CREATE VIRTUAL TABLE docs USING fts5(a, content='docs_content');"
@@ -1137,15 +1173,16 @@ def test_no_seconds_try_at_once(two: Path) -> None:
 def test_another_process_is_waited_for(two: Path) -> None:
     """Each thing that is waited for is answered by a process that brings it about."""
     write(two, "0003_last", "CREATE TABLE last (a)")
-    targets = ["+1", "+1", "head"]
+    acts = [("stamp", "base"), ("upgrade", "+1"), ("upgrade", "+1"), ("upgrade", "head")]
 
     def told(text: str) -> None:
-        assert command("upgrade", targets.pop(0), *WHERE).returncode == 0
+        assert command(*acts.pop(0), *WHERE).returncode == 0
 
     code, out, err = waited("60", told=told)
     assert (code, out) == HEALTHY[:2]
     assert err.splitlines() == [
         "waiting for 0003: app.db does not exist",
+        "waiting for 0003: app.db is at base",
         "waiting for 0003: app.db is at 0001",
         "waiting for 0003: app.db is at 0002",
     ]
