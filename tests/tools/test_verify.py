@@ -351,6 +351,23 @@ ROW_CASES: dict[str, tuple[tuple[tuple[str, str], ...], tuple[str, ...]]] = {
         ),
         (),
     ),
+    "the clock in a down": (
+        (
+            ("CREATE TABLE t (id, at);\nINSERT INTO t VALUES (1, 0);", "DROP TABLE t;"),
+            ("UPDATE t SET at = 1;", "UPDATE t SET at = strftime('%s', 'now');"),
+        ),
+        (),
+    ),
+    "chance that has few outcomes": (
+        (
+            (
+                "CREATE TABLE t AS SELECT "
+                + ", ".join(f"randomblob(1) < x'80' AS c{at}" for at in range(40)),
+                "DROP TABLE t;",
+            ),
+        ),
+        (),
+    ),
     "chance beside what is wrong": (
         (
             ("CREATE TABLE t (id INTEGER, token DEFAULT (randomblob(16)), n DEFAULT 1);", "DROP TABLE t;"),
@@ -390,6 +407,14 @@ ROW_CASES: dict[str, tuple[tuple[tuple[str, str], ...], tuple[str, ...]]] = {
             ("DROP TABLE team;", "CREATE TABLE team (id INTEGER PRIMARY KEY);"),
         ),
         (f"up.sql: {GONE}",),
+    ),
+    "a parent that is gone, and files that did not take it": (
+        (
+            (TEAM, "DROP TABLE player;\nDROP TABLE team;"),
+            ("DROP TABLE team;", "CREATE TABLE team (id INTEGER PRIMARY KEY);"),
+            ("CREATE TABLE more (a);", "DROP TABLE more;"),
+        ),
+        ("2", f"up.sql: {GONE}"),
     ),
     "a parent that comes back": (
         (
