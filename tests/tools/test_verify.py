@@ -358,6 +358,16 @@ ROW_CASES: dict[str, tuple[tuple[tuple[str, str], ...], tuple[str, ...]]] = {
         ),
         (),
     ),
+    "the clock in a default of an earlier file": (
+        (
+            (
+                "CREATE TABLE t (id, at DEFAULT CURRENT_TIMESTAMP);\nINSERT INTO t VALUES (1, 0);",
+                "DROP TABLE t;",
+            ),
+            ("DELETE FROM t;", "INSERT INTO t (id) VALUES (1);"),
+        ),
+        (),
+    ),
     "chance that has few outcomes": (
         (
             (
