@@ -358,6 +358,16 @@ ROW_CASES: dict[str, tuple[tuple[tuple[str, str], ...], tuple[str, ...]]] = {
         ),
         (),
     ),
+    "as many rows as the clock says": (
+        (
+            (
+                "CREATE TABLE t (a);\nWITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 20000)\n"
+                "INSERT INTO t SELECT i FROM n WHERE i <= 20000 * (strftime('%f', 'now') - strftime('%S', 'now'));",
+                "DROP TABLE t;",
+            ),
+        ),
+        (),
+    ),
     "the clock in a default of an earlier file": (
         (
             (
