@@ -16,6 +16,10 @@ WITHOUT_ROWID = (
     "CREATE TABLE member (user_id INTEGER, team TEXT, PRIMARY KEY (team, user_id)) WITHOUT ROWID",
     "WITH n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 300) INSERT INTO member SELECT x, 'a' FROM n",
 )
+GENERATED = (
+    "CREATE TABLE made (a INTEGER, b TEXT NOT NULL AS (c || 'x') STORED, c TEXT, PRIMARY KEY (c, a)) WITHOUT ROWID",
+    "INSERT INTO made VALUES (1, 'a')",
+)
 LATE_COLUMN = (
     "CREATE TABLE t (a)",
     "INSERT INTO t VALUES (1), (2)",
@@ -58,6 +62,7 @@ OLDER = (
 SOUND = {
     "nothing": (),
     "a key in another order": WITHOUT_ROWID,
+    "a column that is generated, and a key in another order": GENERATED,
     "a default of another type": LATE_COLUMN,
     "both": (*WITHOUT_ROWID, *LATE_COLUMN),
 }
