@@ -13,7 +13,7 @@ from contextlib import closing
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import ROOT
 
@@ -141,6 +141,7 @@ def spelled(name: str, spelling: Random) -> str:
 
 
 @given(names, SPELLINGS)
+@example("`", Random(0))
 def test_a_name_in_any_quotes_is_the_one_that_sqlite_reads(name: str, spelling: Random) -> None:
     name = "n" + name
     with closing(sqlite3.connect(":memory:")) as connection:

@@ -981,3 +981,47 @@ def test_a_wrong_key_is_an_access_error(migrations: Path, database: Path) -> Non
         with pytest.raises(AccessError) as caught:
             migrate(connection, migrations)
     assert str(caught.value) == f"{database}: file is not a database; nothing was changed"
+
+
+# --- errors
+
+
+class Watchful(sqlite3.Cursor):
+    """A cursor of the application, which stops a statement by an error of its own."""
+
+    def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
+        if "too long" in sql:
+            raise RuntimeError("the application's own")
+        return super().execute(sql, parameters)
+
+
+class Watched(sqlite3.Connection):
+    def cursor(self, factory: Any = Watchful) -> Any:
+        return super().cursor(factory)
+
+
+def test_an_error_of_the_application_passes_as_it_is(migrations: Path, database: Path) -> None:
+    write(migrations, "0001_one", "CREATE TABLE t (a);\nSELECT 'too long';")
+    with closing(sqlite3.connect(database, factory=Watched)) as connection:
+        with pytest.raises(RuntimeError, match="the application's own"):
+            migrate(connection, migrations)
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
+
+
+def test_an_error_beside_the_statements_says_how_the_database_is_left(
+    migrations: Path, database: Path
+) -> None:
+    write(migrations, "0001_one", "CREATE TABLE t (a);")
+    migrate(database, migrations)
+    write(migrations, "0002_two", "CREATE TABLE u (a);")
+    forbidden = (sqlite3.SQLITE_INSERT, "migration_log")
+    with closing(sqlite3.connect(database)) as connection:
+        connection.set_authorizer(
+            lambda action, table, *_: (
+                sqlite3.SQLITE_DENY if (action, table) == forbidden else sqlite3.SQLITE_OK
+            )
+        )
+        with pytest.raises(AccessError) as caught:
+            migrate(connection, migrations)
+        assert str(caught.value) == f"{database}: not authorized; rolled back, nothing was changed"
+        assert connection.execute("SELECT name FROM sqlite_master WHERE name = 'u'").fetchall() == []

@@ -10,6 +10,7 @@ from support import in_process, query, write
 
 from vmpilot.db import connect
 from vmpilot.migrate import AccessError, current, migrate
+from vmpilot.migrate.database.names import located
 
 EXPECTED = "expected a path, sqlite:///PATH, sqlite+DRIVER:///PATH or file:PATH"
 HOMELESS, THERE = "is no home directory here,", "is a directory of that name"
@@ -34,11 +35,17 @@ def here(migrations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("sqlite:///app.db", "app.db"),
         ("SQLite:///app.db", "app.db"),
         ("sqlite:///app.db?timeout=30&check_same_thread=False&cache=shared", "app.db"),
+        (
+            "sqlite:///app.db?isolation_level=IMMEDIATE&detect_types=1&cached_statements=9&charset=utf8",
+            "app.db",
+        ),
         ("sqlite+aiosqlite:///app.db", "app.db"),
         ("sqlite+pysqlite:///app.db?mode=rwc", "app.db"),
         ("sqlite:///file:app.db?uri=true&mode=rw", "app.db"),
+        ("sqlite:///file:app.db?uri=TRUE", "app.db"),
         ("sqlite:///a%20b.db", "a%20b.db"),
         ("file:app.db", "app.db"),
+        ("file:app.db#end", "app.db"),
         ("file:a%20b%3F.db?mode=rwc#end", "a b?.db"),
         ("file:sub/../app.db", "sub/../app.db"),
         ("~app.db", "~app.db"),
@@ -194,6 +201,17 @@ def test_who_has_no_home_has_no_default_database(monkeypatch: pytest.MonkeyPatch
     assert os.listdir() == ["migrations"]
 
 
+@pytest.mark.parametrize(
+    ("there", "path"), [("/app/data", "/app/data/vmpilot.db"), ("/app", ".vmpilot/vmpilot.db")]
+)
+def test_the_default_path_is_that_of_a_container_only_where_its_volume_is(
+    there: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    monkeypatch.setattr("os.path.isdir", lambda name: name == there)
+    assert located(None) == os.path.join(Path.cwd(), path)
+
+
 def test_a_database_in_memory_is_the_one_that_was_migrated() -> None:
     with closing(connect(":memory:", "migrations")) as connection:
         assert connection.execute("SELECT count(*) FROM t").fetchone()[0] == 0
@@ -208,8 +226,9 @@ def test_no_other_name_of_memory_is_taken_for_a_file(name: str) -> None:
     assert os.listdir() == ["migrations"]
 
 
-def test_what_sqlite3_can_be_told_is_passed_on() -> None:
-    with closing(connect("app.db", "migrations", isolation_level=None, timeout=0.1)) as connection:
+@pytest.mark.parametrize("name", ["app.db", ":memory:"])
+def test_what_sqlite3_can_be_told_is_passed_on(name: str) -> None:
+    with closing(connect(name, "migrations", isolation_level=None, timeout=0.1)) as connection:
         connection.execute("INSERT INTO t VALUES (1)")
         assert not connection.in_transaction
         assert isinstance(connection.execute("SELECT * FROM t").fetchone(), sqlite3.Row)

@@ -16,11 +16,16 @@ WITHOUT_ROWID = (
     "CREATE TABLE member (user_id INTEGER, team TEXT, PRIMARY KEY (team, user_id)) WITHOUT ROWID",
     "WITH n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 300) INSERT INTO member SELECT x, 'a' FROM n",
 )
+GENERATED = (
+    "CREATE TABLE made (a INTEGER, b TEXT NOT NULL AS (c || 'x') STORED, c TEXT, PRIMARY KEY (c, a)) WITHOUT ROWID",
+    "INSERT INTO made VALUES (1, 'a')",
+)
 LATE_COLUMN = (
     "CREATE TABLE t (a)",
     "INSERT INTO t VALUES (1), (2)",
     "ALTER TABLE t ADD COLUMN flag TEXT NOT NULL DEFAULT true",
     'ALTER TABLE t ADD COLUMN "fl.ag" TEXT DEFAULT (False)',
+    "ALTER TABLE t ADD COLUMN again TEXT DEFAULT ((true))",
     "INSERT INTO t (a) VALUES (3)",
 )
 
@@ -46,9 +51,18 @@ CHECKED = (
     "INSERT INTO c VALUES (0)",
     "PRAGMA ignore_check_constraints = OFF",
 )
+OLDER = (
+    "CREATE TABLE t (a CHECK (a < 1000))",
+    "PRAGMA ignore_check_constraints = ON",
+    "WITH n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 600) INSERT INTO t SELECT x FROM n",
+    "ALTER TABLE t ADD COLUMN flag TEXT DEFAULT true",
+    "INSERT INTO t VALUES (1000, 'x')",
+    "PRAGMA ignore_check_constraints = OFF",
+)
 SOUND = {
     "nothing": (),
     "a key in another order": WITHOUT_ROWID,
+    "a column that is generated, and a key in another order": GENERATED,
     "a default of another type": LATE_COLUMN,
     "both": (*WITHOUT_ROWID, *LATE_COLUMN),
 }
@@ -56,6 +70,7 @@ DAMAGED = {
     "a NULL": rewritten("(a)", "(a NOT NULL)", "NULL"),
     "a CHECK, behind more than a hundred rows that are sound": (*WITHOUT_ROWID, *CHECKED),
     "a CHECK alone": CHECKED,
+    "a CHECK, behind hundreds of older rows of its table": OLDER,
 }
 
 
@@ -75,6 +90,12 @@ def test_what_is_damaged_is_called_damaged(statements: tuple[str, ...], pragma: 
         assert len(found) == 1
         said = {" ".join(str(words).split()) for (words,) in session.rows(f"PRAGMA {pragma}(10000)")}
         assert set(found) <= said
+
+
+def test_all_damage_is_told_however_much_that_is_none_lies_between() -> None:
+    first, *others = OLDER
+    with built(first, OLDER[1], "INSERT INTO t VALUES (1001)", *others) as session:
+        assert len(damage(session, "quick_check")) == 2
 
 
 def test_a_copy_with_a_damaged_value_is_refused(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from vmpilot.migrate.database import structure as schema
 from vmpilot.migrate.database import tables
 from vmpilot.migrate.database.connection import Session
 from vmpilot.migrate.database.contents import Contents
+from vmpilot.migrate.database.meaning import default
 from vmpilot.migrate.database.structure import Schema
 from vmpilot.migrate.tokens import tokens as tokens_of
 
@@ -498,9 +499,16 @@ AROUND = (
     "CREATE TABLE p (id INTEGER PRIMARY KEY, a, b, UNIQUE (a, b))",
     "CREATE TABLE q (x, y, PRIMARY KEY (y, x))",
     "CREATE TABLE ev (a, b, c TEXT COLLATE NOCASE)",
+    "CREATE VIRTUAL TABLE docs USING fts5(body)",
+    'CREATE VIEW below AS SELECT * FROM main."lowest"',
+    "CREATE VIEW lowest AS SELECT a FROM ev",
 )
 SPELLED_OTHERWISE = (
     ("CREATE TABLE t (a REFERENCES p)", "CREATE TABLE t (a REFERENCES P (ID))"),
+    (
+        "CREATE TABLE t (a DEFAULT 9223372036854775808)",
+        "CREATE TABLE t (a DEFAULT 9223372036854775808.0)",
+    ),
     (
         "CREATE TABLE t (a, b, FOREIGN KEY (a,b) REFERENCES q)",
         "CREATE TABLE t (a, b, FOREIGN KEY (b, a) REFERENCES q (x, y))",
@@ -557,6 +565,14 @@ SPELLED_OTHERWISE = (
         'CREATE VIEW v AS SELECT "x"."a" FROM "ev" "x" WHERE "x"."b" == 1',
     ),
     (
+        "CREATE VIEW v AS SELECT rowid FROM docs WHERE docs MATCH 'x'",
+        "CREATE VIEW v AS SELECT rowid FROM docs WHERE \"docs\" MATCH 'x'",
+    ),
+    (
+        "CREATE VIEW v AS SELECT 1 FROM below WHERE 0 < a",
+        'CREATE VIEW v AS SELECT 1 FROM below WHERE 0 < "a"',
+    ),
+    (
         "CREATE VIRTUAL TABLE f USING fts5(a, tokenize='porter', content=ev)",
         'CREATE VIRTUAL TABLE f using FTS5("a" , tokenize = "porter", content=\'ev\')',
     ),
@@ -569,6 +585,10 @@ SPELLED_OTHERWISE = (
         "CREATE TABLE t (a, b, CHECK (a <> b AND a <> 'zz'))",
     ),
     ("CREATE TABLE t (a CHECK (a IS TRUE))", "CREATE TABLE t (a CHECK (a is true))"),
+    (
+        "CREATE TABLE t (id INTEGER PRIMARY KEY ON CONFLICT REPLACE AUTOINCREMENT)",
+        "CREATE TABLE t (id INTEGER, PRIMARY KEY (id AUTOINCREMENT) ON CONFLICT REPLACE)",
+    ),
     (
         "CREATE TABLE t (a INTEGER PRIMARY KEY CHECK (a IN (TRUE, FALSE)))",
         "CREATE TABLE t (a INTEGER PRIMARY KEY CHECK (a IN (1, 0)))",
@@ -604,7 +624,9 @@ SPELLED_ALIKE = (
     ('CREATE TABLE t (a DEFAULT "X")', "CREATE TABLE t (a DEFAULT 'x')"),
     ("CREATE TABLE t (a DEFAULT 1)", "CREATE TABLE t (a DEFAULT 1.0)"),
     ("CREATE TABLE t (a CHECK (a IS TRUE))", "CREATE TABLE t (a CHECK (a IS 1))"),
+    ("CREATE TABLE t (true, a CHECK (a = true))", "CREATE TABLE t (true, a CHECK (a = 1))"),
     ("CREATE INDEX i ON ev (c COLLATE BINARY)", "CREATE INDEX i ON ev (c)"),
+    ("CREATE INDEX i ON ev (max(c COLLATE BINARY, b))", "CREATE INDEX i ON ev (max(c, b))"),
     ("CREATE INDEX i ON ev (a) WHERE a IS NULL", "CREATE INDEX i ON ev (a) WHERE a IS NOT NULL"),
     ("CREATE INDEX i ON ev (a) WHERE (a) > 1", "CREATE INDEX i ON ev (a) WHERE (a > 1) IS 0"),
     (
@@ -626,6 +648,10 @@ SPELLED_ALIKE = (
     ("CREATE TABLE t (a UNIQUE ON CONFLICT IGNORE, b)", "CREATE TABLE t (a UNIQUE, b)"),
     ("CREATE VIEW v AS SELECT 'a' FROM ev", "CREATE VIEW v AS SELECT a FROM ev"),
     ('CREATE VIEW v AS SELECT "zz" FROM ev', "CREATE VIEW v AS SELECT 'ZZ' FROM ev"),
+    (
+        'CREATE VIEW v AS SELECT (SELECT main.a FROM ev AS "x") FROM ev AS main',
+        'CREATE VIEW v AS SELECT (SELECT a FROM ev AS "x") FROM ev AS main',
+    ),
     ("CREATE TABLE t (id INTEGER PRIMARY KEY DESC NOT NULL)", "CREATE TABLE t (id INTEGER PRIMARY KEY DESC)"),
     ("CREATE TABLE t (id INT PRIMARY KEY NOT NULL)", "CREATE TABLE t (id INT PRIMARY KEY)"),
     ("CREATE TABLE t (a, b CHECK ((a OR b) AND a))", "CREATE TABLE t (a, b CHECK (a OR b AND a))"),
@@ -652,6 +678,11 @@ def test_another_spelling_is_no_difference(one: str, other: str) -> None:
 @pytest.mark.parametrize(("one", "other"), SPELLED_ALIKE)
 def test_another_meaning_is_a_difference_however_alike_it_is_spelled(one: str, other: str) -> None:
     assert differ((*AROUND, one), (*AROUND, other)) != ()
+
+
+def test_the_digits_of_a_number_may_stand_in_groups() -> None:
+    """SQLite reads them so from 3.46 on."""
+    assert default("1_000") == default("1000") != default("1_001")
 
 
 @pytest.mark.skipif(sqlite3.sqlite_version_info < (3, 39), reason="IS DISTINCT FROM came with 3.39")
@@ -1107,6 +1138,12 @@ def test_every_row_that_is_changed_or_lost_counts(changes: list[str], lines: lis
     assert kept(CHATS, *changes) == tuple(lines)
 
 
+def test_a_new_table_stands_for_one_that_is_gone_and_not_for_two() -> None:
+    two = ("CREATE TABLE a (x)", "INSERT INTO a VALUES (1)", "CREATE TABLE b AS SELECT * FROM a")
+    lines = kept(two, "DROP TABLE a", "ALTER TABLE b RENAME TO c")
+    assert lines == ("table b: 1 of 1 rows changed or lost",)
+
+
 def test_values_of_different_types_are_different_values() -> None:
     values = (
         "31",
@@ -1128,6 +1165,60 @@ def test_values_of_different_types_are_different_values() -> None:
                 ("CREATE TABLE t (a)", f"INSERT INTO t VALUES ({value})"), f"UPDATE t SET a = {other}"
             )
             assert lines == (() if value == other else ("table t: 1 of 1 rows changed or lost",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "given_up", "added"),
+    [
+        (["ALTER TABLE chats RENAME COLUMN title TO name"], (), {}),
+        (["ALTER TABLE chats DROP COLUMN size"], ("column Chats.size: 4 values",), {}),
+        (["ALTER TABLE bare DROP COLUMN b"], (), {}),
+        (["INSERT INTO bare VALUES (1, 1), (2, 2)"], (), {"bare": "table bare: 2 rows more"}),
+        (["INSERT INTO chats VALUES (9, 'new', 0)"], (), {"Chats": "table Chats: 1 row more"}),
+        (
+            ["INSERT INTO chats VALUES (9, 'new', 0)", "UPDATE chats SET size = 7 WHERE id = 1"],
+            ("table Chats: 1 of 4 rows changed or lost",),
+            {},
+        ),
+        (["DROP TABLE bare"], (), {}),
+    ],
+)
+def test_what_is_given_up_and_what_came(
+    changes: list[str], given_up: tuple[str, ...], added: dict[str, str]
+) -> None:
+    with built(*CHATS, "CREATE TABLE bare (a, b)") as session:
+        old = rows.contents(session, schema.snapshot(session))
+        for change in changes:
+            session.run(change)
+        new = rows.contents(session, schema.snapshot(session))
+    assert rows.given_up(old, new) == given_up
+    assert rows.added(old, new) == added
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["DROP TABLE chats"], {}),
+        (["UPDATE chats SET size = -size"], {"Chats": "table Chats: 4 of 4 rows changed in size"}),
+        # Two values change places: each column holds what it held.
+        (
+            ["UPDATE chats SET size = iif(id = 1, 2.5, 1) WHERE id < 3"],
+            {"Chats": "table Chats: 2 of 4 rows changed"},
+        ),
+        (["DELETE FROM chats WHERE id > 2"], {"Chats": "table Chats: 2 of 4 rows lost"}),
+        (["INSERT INTO chats VALUES (9, 'new', 0)"], {"Chats": "table Chats: 1 row more than 4"}),
+        (
+            ["INSERT INTO chats VALUES (9, 'new', 0), (10, '', 0)", "UPDATE chats SET size = 7 WHERE id = 1"],
+            {"Chats": "table Chats: 1 of 4 rows changed in id, title, size, 2 rows more than 4"},
+        ),
+    ],
+)
+def test_what_changed_is_told_with_its_columns(changes: list[str], told: dict[str, str]) -> None:
+    with built(*CHATS) as session:
+        old = rows.contents(session, schema.snapshot(session))
+        for change in changes:
+            session.run(change)
+        assert rows.changes(old, rows.contents(session, schema.snapshot(session))) == told
 
 
 def test_equal_rows_count_each() -> None:

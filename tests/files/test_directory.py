@@ -549,6 +549,7 @@ def test_a_place_that_no_system_can_have_is_refused() -> None:
     with pytest.raises(HistoryError) as caught:
         discover("a\0b")
     assert str(caught.value) == rf"a\x00b: {words.value}"
+    assert caught.value.file == r"a\x00b"
 
 
 def test_what_may_not_be_read_is_refused(here: Path) -> None:

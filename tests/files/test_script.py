@@ -342,6 +342,7 @@ WINDOWS = 'saved as Windows-1252 (byte {} is "{}" there), expected UTF-8; save i
     [
         (b"SELECT 1;\nSELECT '\0'", "2: a NUL byte is not allowed here"),
         (b"\0", "1: a NUL byte is not allowed here"),
+        (20 * b"\0", "1: a NUL byte is not allowed here"),
         (b"SELECT '\0\0', '\0'", "1: a NUL byte is not allowed here"),
         ("SELECT 1".encode("utf-16-le"), f"1: {UTF_16}"),
         ("-- Gr\u00fc\u00dfe \u6f22\nSELECT 1".encode("utf-16-be"), f"1: {UTF_16}"),
@@ -860,6 +861,24 @@ def test_a_cosmetic_edit_keeps_the_checksum(text: str) -> None:
 )
 def test_a_change_of_a_token_changes_the_checksum(one: str, other: str) -> None:
     assert checksum(script(one)) != checksum(script(other))
+
+
+# In every log there are checksums: another way to make them would call every applied file edited.
+KNOWN = {
+    """-- a comment's quote
+CREATE TABLE "a  b" (id INTEGER DEFAULT 19, n REAL DEFAULT 2.5e9, `it's` TEXT DEFAULT 'x\r\ny; --'); -- ;
+INSERT INTO "a  b" VALUES (1 , 90, 'Z', x'09ff') /* ' */;
+INSERT INTO "a  b" VALUES (12, 345, 'Z', 7 8);
+CREATE TRIGGER t AFTER INSERT ON "a  b" BEGIN SELECT 9; END
+""": "d691fd3f29ea5498c4d298b2f1bef4ff666dfda5f2385eb4a0bc4ca1472c2db1",
+    "CREATE TABLE t (a DEFAULT 1999);\nINSERT INTO t VALUES ('9'), (29 90);": "a4ae706c034bf67326706c26ff82dfc5f57a0b279249ac8fea88d00b97cf8c53",
+    "": "1a03c02fb531d7e1ce353b2f20711c79af2b66730d6de865fb130734973ccd2c",
+}
+
+
+@pytest.mark.parametrize(("text", "known"), KNOWN.items())
+def test_the_checksum_of_a_file_stays_what_it_is(text: str, known: str) -> None:
+    assert checksum(script(text)) == known
 
 
 @MANY

@@ -96,6 +96,40 @@ def is_whole(database: Path, tables: list[tuple[object, ...]]) -> None:
 # --- the command
 
 
+def full_pipe() -> tuple[int, int]:
+    """Return the two ends of a pipe into which nothing more goes."""
+    out, into = os.pipe()
+    os.set_blocking(into, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(into, bytes(4096))
+    os.set_blocking(into, True)
+    return out, into
+
+
+def writes(process: "subprocess.Popen[str]") -> bool:
+    """Tell whether a process waits in a call whose first argument is its standard output.
+
+    https://man7.org/linux/man-pages/man5/proc_pid_syscall.5.html
+    """
+    return Path(f"/proc/{process.pid}/syscall").read_text().split()[1:2] == ["0x1"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/syscall").exists(), reason="needs /proc")
+@SIGNALS
+def test_a_signal_while_nobody_reads_the_answer(migrations: Path, number: int, code: int) -> None:
+    write(migrations, "0001_quick", "CREATE TABLE t (a);")
+    out, into = full_pipe()
+    try:
+        with running(*COMMAND, "heads", "--migrations", migrations, stdout=into) as process:
+            until(lambda: writes(process))
+            process.send_signal(number)
+            os.close(out)  # what is still said goes nowhere
+            assert process.wait() == code
+    finally:
+        os.close(into)
+
+
 @SIGNALS
 @pytest.mark.parametrize("mode", ["DELETE", "WAL"])
 def test_a_signal_stops_a_long_statement(

@@ -150,6 +150,16 @@ def test_a_setting_of_the_caller_is_put_back_and_not_the_default(
     assert value_of(connection, "cache_size") == (333,)
 
 
+@pytest.mark.parametrize("kind", [INSIDE, OUTSIDE])
+def test_a_schema_that_the_caller_may_write_stays_so(
+    migrations: Path, connection: sqlite3.Connection, kind: str
+) -> None:
+    connection.execute("PRAGMA writable_schema = ON")
+    write(migrations, "0001_set", f"{kind}PRAGMA writable_schema = OFF;\nCREATE TABLE t (a);")
+    migrate(connection, migrations)
+    assert value_of(connection, "writable_schema") == (1,)
+
+
 @pytest.mark.parametrize(
     ("file", "before", "asked", "after"),
     [

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support import change, pasteable, query, ran, write
 
-from vmpilot.migrate import Progress, StepError, current, migrate, stamp
+from vmpilot.migrate import Progress, StepError, current, downgrade, migrate, stamp
 
 
 def made(database: Path, sql: str) -> None:
@@ -170,6 +170,11 @@ CASES = {
     "blanks": ("CREATE TABLE IF NOT EXISTS t (a BIG INT);", "CREATE TABLE t (a BIG  \n INT)", ""),
     # What is nobody's business
     "an index that a later step can make": (T, "CREATE TABLE t (a TEXT); CREATE INDEX i ON t (a)", ""),
+    "a trigger that a later step can make": (
+        T,
+        "CREATE TABLE t (a TEXT); CREATE TRIGGER g AFTER INSERT ON t BEGIN SELECT 1; END",
+        "",
+    ),
     "others": (T, "CREATE TABLE t (a TEXT); CREATE TABLE u (x); CREATE VIEW w AS SELECT * FROM u", ""),
     "a trigger of that name": (
         T,
@@ -177,6 +182,12 @@ CASES = {
         "",
     ),
     "made and dropped": (T + "\nDROP TABLE t;", "CREATE TABLE t (b TEXT); CREATE TABLE u (a)", ""),
+    "a trigger that went with its table": (
+        "CREATE TABLE IF NOT EXISTS t (a TEXT);\nCREATE TABLE IF NOT EXISTS u (a TEXT);\n"
+        "CREATE TRIGGER IF NOT EXISTS g AFTER INSERT ON u BEGIN SELECT 1; END;\nDROP TABLE u;",
+        "CREATE TABLE t (a TEXT); CREATE TRIGGER g AFTER INSERT ON t BEGIN SELECT 1; END",
+        "",
+    ),
     "a TEMP table of that name": (
         T + "\nCREATE TEMP TABLE u (a);",
         "CREATE TABLE t (a TEXT); CREATE TABLE u (b)",
@@ -209,13 +220,55 @@ def test_a_table_that_a_later_step_rebuilds_passes(migrations: Path, database: P
     assert ran(migrate(database, migrations)) == ["0001", "0002"]
 
 
-def test_what_others_add_to_a_table_between_two_steps_makes_none(migrations: Path, database: Path) -> None:
+@pytest.mark.parametrize(
+    "second",
+    [
+        "ALTER TABLE t ADD COLUMN b TEXT;",
+        "CREATE TABLE new (a);\nALTER TABLE t RENAME TO u;",
+        "CREATE TEMP TABLE t (b);",
+        "CREATE INDEX IF NOT EXISTS i ON t (a);",
+    ],
+)
+def test_what_others_add_to_a_table_between_two_steps_makes_none(
+    second: str, migrations: Path, database: Path
+) -> None:
     write(migrations, "0001_t", T)
-    write(migrations, "0002_t", "ALTER TABLE t ADD COLUMN b TEXT;")
+    write(migrations, "0002_t", second)
     made(database, "CREATE TABLE t (a TEXT);")
     migrate(database, migrations, target="0001")
     change(database, "ALTER TABLE t ADD COLUMN own TEXT")
     assert ran(migrate(database, migrations)) == ["0002"]
+
+
+def test_an_index_is_compared_also_on_a_table_of_an_earlier_step(migrations: Path, database: Path) -> None:
+    write(migrations, "0001_t", T)
+    write(migrations, "0002_i", "CREATE INDEX IF NOT EXISTS i ON t (a);")
+    made(database, "CREATE TABLE t (a TEXT); CREATE INDEX i ON t (a DESC);")
+    migrate(database, migrations, target="0001")
+    refused(migrations, database, "0002_i", "0001", "~ index i on t (a) -> (a DESC)")
+
+
+def test_a_step_that_runs_only_on_what_others_made_ends_the_comparison(
+    migrations: Path, database: Path
+) -> None:
+    write(migrations, "0001_t", T)
+    write(migrations, "0002_t", "ALTER TABLE t ADD COLUMN b TEXT;\nINSERT INTO theirs VALUES (1);")
+    write(migrations, "0003_t", f"{T}\nCREATE TABLE u AS SELECT * FROM t;")
+    made(database, "CREATE TABLE t (a TEXT); CREATE TABLE theirs (a);")
+    assert ran(migrate(database, migrations)) == ["0001", "0002", "0003"]
+
+
+def test_only_an_upgrade_to_head_ends_the_comparison(migrations: Path, database: Path) -> None:
+    difference = two_steps(migrations, database)
+    migrate(database, migrations, target="0001")
+    kept = {path: path.read_text() for path in migrations.glob("0002*")}
+    for path in kept:
+        path.unlink()
+    downgrade(database, migrations, backup=False)
+    for path, text in kept.items():
+        path.write_text(text)
+    migrate(database, migrations, target="0001")
+    refused(migrations, database, "0002_u", "0001", difference)
 
 
 def test_the_applications_own_functions_end_no_adoption(migrations: Path, database: Path) -> None:

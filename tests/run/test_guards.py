@@ -298,6 +298,13 @@ def test_no_child_is_lost_or_changed_when_its_parent_is_rebuilt(
     assert query(database, "SELECT count(*) FROM parent") == [(2,)]
 
 
+def test_the_actions_of_another_key_of_the_table_are_no_advice(migrations: Path, database: Path) -> None:
+    child = "CREATE TABLE child (a REFERENCES parent (id) ON DELETE CASCADE, b REFERENCES parent (id));"
+    prepared(Case(PARENT + child, "", "INSERT INTO child (b) VALUES (9);"), migrations, database)
+    message = f"{migrations}/0002_step.up.sql: {orphans('row 1')}; rolled back, {database} is still at 0001"
+    refusal(lambda: migrate(database, migrations), f"{message}{ACTIONS}{UNGUARDED}")
+
+
 def test_a_downgrade_is_guarded_too(migrations: Path, database: Path) -> None:
     write(migrations, "0001_base", FAMILY)
     write(migrations, "0002_step", "", "DELETE FROM parent WHERE id = 1;")
@@ -504,11 +511,34 @@ def test_what_one_step_mends_or_makes_the_next_may_not_break(migrations: Path, d
     refusal(lambda: migrate(database, migrations), message)
 
 
-def test_what_a_temporary_table_of_the_caller_hides_is_guarded_too(migrations: Path, database: Path) -> None:
-    prepared(Case(SHOP + noted("AFTER DELETE ON sold"), "", "DROP TABLE audit;"), migrations, database)
+def test_what_one_step_makes_reaches_the_runners_tables_in_the_next(migrations: Path, database: Path) -> None:
+    write(migrations, "0001_table", "CREATE TABLE t (a);")
+    trigger = "CREATE TRIGGER g AFTER INSERT ON t BEGIN DELETE FROM migration_log; END;"
+    write(migrations, "0002_trigger", trigger)
+    write(migrations, "0003_row", "INSERT INTO t VALUES (1);")
+    message = (
+        f"{migrations}/0003_row.up.sql: changes migration_log, which only the runner may change; "
+        f"rolled back, {database} is still at 0002"
+    )
+    refusal(lambda: migrate(database, migrations), message)
+
+
+@pytest.mark.parametrize(
+    ("hiding", "step", "finding"),
+    [
+        ("CREATE TEMP TABLE sold (a)", "DROP TABLE audit;", stops("note")),
+        ("CREATE TEMP TABLE offer (a)", "DROP TABLE goods;", stops("offer", words="...goods")),
+    ],
+)
+def test_what_a_temporary_table_of_the_caller_hides_is_guarded_too(
+    hiding: str, step: str, finding: str, migrations: Path, database: Path
+) -> None:
+    prepared(Case(SHOP + noted("AFTER DELETE ON sold"), "", step), migrations, database)
     with closing(sqlite3.connect(database)) as connection:
-        connection.execute("CREATE TEMP TABLE sold (a)")
-        message = f"{migrations}/0002_step.up.sql: {stops('note')}; rolled back, {database} is still at 0001{UNGUARDED}"
+        connection.execute(hiding)
+        message = (
+            f"{migrations}/0002_step.up.sql: {finding}; rolled back, {database} is still at 0001{UNGUARDED}"
+        )
         refusal(lambda: migrate(connection, migrations), message)
 
 
@@ -731,6 +761,18 @@ RUNS = {
         ("CREATE TABLE post (a);", "ALTER TABLE post ADD COLUMN who REFERENCES user;"),
         "foreign key (who) of post has no table user: {}/0002_step.up.sql declared it so",
     ),
+    "renamed as it was long ago": Run(
+        (TEAM + PLAYER, f"{LEGACY}ALTER TABLE team RENAME TO old;"),
+        NO_TEAM + ": {}/0002_step.up.sql took it away",
+    ),
+    "written by hand": Run(
+        (
+            "CREATE TABLE player (team_id);",
+            "PRAGMA writable_schema = ON;\nUPDATE sqlite_master SET sql = "
+            "'CREATE TABLE player (team_id REFERENCES team)' WHERE name = 'player';",
+        ),
+        NO_TEAM + ": {}/0002_step.up.sql declared it so",
+    ),
     "a new one beside an old one": Run(
         ("CREATE TABLE post (a);", "CREATE TABLE b (a REFERENCES nowhere);"),
         *("foreign key (a) of b has no table nowhere: {}/0002_step.up.sql declared it so", NOWHERE),
@@ -770,6 +812,13 @@ RUNS = {
     "a row dangled before it went": Run(
         (TEAM + PLAYER, "DROP TABLE team;", "CREATE TABLE more (a);", TEAM),
         *("", "INSERT INTO player VALUES (3, 9);"),
+    ),
+    "two rows with one key dangled before it went": Run(
+        (TEAM + PLAYER, "DROP TABLE team;", "CREATE TABLE more (a);", TEAM),
+        *("", "INSERT INTO player VALUES (3, 9), (4, 9);"),
+    ),
+    "it was no key before it went": Run(
+        ("CREATE TABLE a (a);", "DROP TABLE parent;", "CREATE TABLE parent (id INTEGER);"), "", NOT_UNIQUE
     ),
     "and was renamed meanwhile": Run(
         (TEAM + PLAYER, "DROP TABLE team;", "ALTER TABLE player RENAME TO member;", TEAM),
@@ -856,6 +905,35 @@ ONE_BY_ONE = {
         MISMATCHED + "ALTER TABLE child ADD COLUMN good REFERENCES good;",
         "INSERT INTO child VALUES (1, 7);",
         orphans("row 1", parent="good"),
+    ),
+    **{
+        f"a row behind a parent {what}": Case(
+            OTHER + PARENT.replace("parent", "good"),
+            f"CREATE TABLE half (id); {index}"
+            f"CREATE TABLE child (half REFERENCES half {columns}, good REFERENCES good);",
+            "INSERT INTO child VALUES (1, 7);",
+            orphans("row 1", parent="good"),
+        )
+        for what, index, columns in (
+            ("without a key", "", ""),
+            ("whose key is partial", "CREATE UNIQUE INDEX i ON half (id) WHERE id > 0;", "(id)"),
+        )
+    },
+    "a view is a parent, but no key": Case(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY);\nCREATE VIEW v AS SELECT id FROM t;",
+        *("", "CREATE TABLE child (a REFERENCES v (id));"),
+        "1 new foreign key violation: " + MISMATCH.format("child", "v"),
+    ),
+    "a unique index that sorts otherwise makes no key": Case(
+        "CREATE TABLE parent (id TEXT); CREATE UNIQUE INDEX i ON parent (id COLLATE NOCASE);",
+        *("", "CREATE TABLE child (a REFERENCES parent (id));"),
+        "1 new foreign key violation: " + MISMATCH.format("child", "parent"),
+    ),
+    "a row in another key of the table pays for nothing": Case(
+        PARENT + "CREATE TABLE child (a REFERENCES parent (id), b REFERENCES parent (id), c);",
+        "INSERT INTO child VALUES (9, NULL, 1);",
+        "UPDATE child SET a = NULL, b = 9;\nALTER TABLE child RENAME COLUMN c TO d;",
+        orphans("row 1"),
     ),
     "the old mismatch under another name": Case(OTHER, MISMATCHED, "ALTER TABLE child RENAME TO kid;"),
     "the old mismatch, rebuilt": Case(
@@ -1125,6 +1203,11 @@ def test_a_schema_that_was_written_wrong_is_the_steps_error(migrations: Path, da
     assert query(database, "SELECT sql FROM sqlite_master WHERE name = 't'") == [("CREATE TABLE t (a)",)]
 
 
+def test_a_view_over_a_table_that_was_written_by_hand_is_guarded(migrations: Path, database: Path) -> None:
+    setup = "CREATE TABLE t (b);\nCREATE VIEW v AS SELECT b FROM t;"
+    tried(Case(setup, "", NOT_NULL, stops("v", words="...b")), migrations, database)
+
+
 def test_a_key_that_was_written_by_hand_is_guarded(migrations: Path, database: Path) -> None:
     finding = "1 new foreign key violation: " + MISMATCH.format("t", "t")
     step = NOT_NULL.replace("a NOT NULL", "a REFERENCES t (a)")
@@ -1226,6 +1309,42 @@ def test_a_migration_that_changes_the_runners_tables_is_refused(
 def test_a_migration_may_look_at_the_runners_tables(step: str, migrations: Path, database: Path) -> None:
     setup = DOORS.replace("new.a > 0", "typeof(new.a) = 'integer' AND new.a > 0")
     tried(Case(setup, "", step), migrations, database)
+
+
+@pytest.mark.parametrize(
+    ("setup", "step", "tables"),
+    [
+        ("", OURS["through a new trigger"][1].replace("alembic_v", "Alembic_V"), "alembic_version"),
+        ("", OURS["by hand"][1], "migration_log"),
+        (
+            "CREATE TRIGGER g AFTER INSERT ON t BEGIN DELETE FROM alembic_version; DELETE FROM migration_log; END;",
+            "INSERT INTO t VALUES (1);",
+            "alembic_version and migration_log",
+        ),
+    ],
+)
+def test_a_change_of_the_runners_tables_is_seen_where_nothing_else_reaches_them(
+    setup: str, step: str, tables: str, migrations: Path, database: Path
+) -> None:
+    prepared(Case(f"CREATE TABLE t (a);\n{setup}", "", step), migrations, database)
+    message = (
+        f"{migrations}/0002_step.up.sql: changes {tables}, which only the runner may change; "
+        f"rolled back, {database} is still at 0001"
+    )
+    refusal(lambda: migrate(database, migrations), message)
+
+
+def test_a_temporary_trigger_of_the_caller_reaches_the_runners_tables(
+    migrations: Path, database: Path
+) -> None:
+    prepared(Case("CREATE TABLE t (a);", "", "INSERT INTO t VALUES (1);"), migrations, database)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TEMP TRIGGER g AFTER INSERT ON t BEGIN DELETE FROM migration_log; END")
+        message = (
+            f"{migrations}/0002_step.up.sql: changes migration_log, which only the runner may change; "
+            f"rolled back, {database} is still at 0001"
+        )
+        refusal(lambda: migrate(connection, migrations), message)
 
 
 def test_the_runners_tables_are_not_touched_outside_a_transaction(migrations: Path, database: Path) -> None:

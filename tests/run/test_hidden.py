@@ -82,6 +82,7 @@ def refused(connection: sqlite3.Connection, migrations: Path, reason: str, line:
         ("SELECT * FROM seen;", "seen"),
         ("INSERT INTO u (a) SELECT a FROM words;", "words"),
         ("ANALYZE t;", "t"),
+        ("REINDEX t;", "t"),
     ],
 )
 def test_a_name_that_a_temp_object_hides_is_refused(
@@ -106,6 +107,7 @@ def test_a_name_that_a_temp_object_hides_is_refused(
         "CREATE TRIGGER g AFTER INSERT ON u BEGIN DELETE FROM t; END;",
         "INSERT INTO u VALUES ('t', 'FROM t');",
         "DROP TABLE temp.t;\nCREATE TEMP TABLE t (a);\nINSERT INTO t VALUES (1);\nALTER TABLE t ADD COLUMN b;",
+        "DROP TABLE temp.t;\nINSERT INTO t (a) VALUES (1);\nALTER TABLE t ADD COLUMN b;",
         "CREATE TEMP TABLE own AS SELECT * FROM u;\nINSERT INTO own VALUES (1, 2);\nDROP TABLE own;",
     ],
 )
@@ -182,6 +184,7 @@ def test_an_attached_database_is_refused_as_a_whole(
         "CREATE TABLE legacy (q);\nINSERT INTO legacy VALUES (1);\nDROP TABLE legacy;",
         "CREATE TEMP TABLE legacy (q);\nINSERT INTO legacy VALUES (1);",
         "INSERT INTO u SELECT 'legacy', a AS legacy FROM u;",
+        "CREATE TEMP TABLE own (legacy);\nINSERT INTO own (legacy) VALUES (1);\nUPDATE own SET legacy = 2;",
     ],
 )
 def test_what_the_main_database_has_or_gets_passes(
@@ -190,6 +193,14 @@ def test_what_the_main_database_has_or_gets_passes(
     connection.executescript(ATTACHED)
     write(migrations, "0002_step", step)
     assert len(migrate(connection, migrations)) == 1
+
+
+def test_an_attached_database_is_refused_whatever_the_letters_of_its_name(
+    migrations: Path, connection: sqlite3.Connection
+) -> None:
+    connection.execute("ATTACH ':memory:' AS Other")
+    write(migrations, "0002_step", "SELECT 1;\nCREATE TABLE oTHER.more (a);")
+    refused(connection, migrations, "oTHER is an attached database, a migration has one database")
 
 
 def test_outside_a_transaction_nothing_has_taken_effect(

@@ -758,6 +758,15 @@ def test_a_path_that_no_database_can_have(database: str, words: str) -> None:
         refused(command, AccessError, f"{database}: {words}; nothing was changed", database=database)
 
 
+def test_a_path_that_is_no_text() -> None:
+    database = "\ud800.db"
+    with pytest.raises(ValueError) as words:
+        sqlite3.connect(f"file:{database}", uri=True)
+    for command in (lambda: migrate(database, "migrations"), lambda: current(database, "migrations")):
+        message = f"U+D800.db: {words.value!s}; nothing was changed"
+        refused(command, AccessError, message, database=database)
+
+
 @pytest.mark.parametrize("database", ["", "sqlite:///"])
 def test_no_path_at_all(database: str) -> None:
     message = "the path of the database is empty; nothing was changed"

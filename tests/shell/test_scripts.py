@@ -631,6 +631,8 @@ def test_the_virtual_environment_is_made_again_only_when_it_no_longer_fits(
     assert makes() == []
     stamp.write_text(stamp.read_text().replace(sys.base_prefix, "/another"))
     assert makes() != []
+    stamp.write_text(stamp.read_text().replace(sys.version.rpartition("[")[2], "another]"))
+    assert makes() != []
     (checkout / ".venv/bin/python").rename(checkout / ".venv/bin/left_behind")
     assert makes() != []
     assert os.listdir(checkout / ".venv/bin") == ["python"]
@@ -639,6 +641,14 @@ def test_the_virtual_environment_is_made_again_only_when_it_no_longer_fits(
     checkout = checkout.rename(checkout.with_name("moved"))
     assert makes() != []
     assert makes() == []
+
+
+def test_the_tests_run_through_a_link(checkout: Path, elsewhere: Path, made: Callable[[], list[str]]) -> None:
+    (elsewhere / "tests").symlink_to(checkout / "scripts/test.sh")
+    result = run(elsewhere / "tests", "-x")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "pytest: <-x> \n", "")
+    assert made() == NEEDS
+    assert (checkout / ".venv").exists()
 
 
 def test_a_virtual_environment_that_was_not_finished_is_made_again(

@@ -41,7 +41,7 @@ from support import (
     write,
 )
 
-from vmpilot.migrate import AccessError, current, downgrade, migrate, restore
+from vmpilot.migrate import AccessError, VersionError, current, downgrade, migrate, restore, stamp
 from vmpilot.migrate.tools.backup import take
 
 MODES = ("delete", "wal")
@@ -168,6 +168,58 @@ def test_a_restart_loop_does_not_replace_the_state_before_it(place: Path) -> Non
     listed = ["app.db", "app.db.0002.bak"]
     again = "0003 is unfinished: no new backup, app.db.0002.bak is kept"
     assert shown == [("backed up to app.db.0002.bak", 1, listed)] + [(again, 1, listed)] * 4
+
+
+def test_a_backup_is_named_by_what_the_log_says(place: Path) -> None:
+    def name(guess: str = "guess") -> str:
+        backup = take("app.db", guess, timeout=0)
+        assert backup
+        return plain(backup.path)
+
+    filled(place)
+    assert name() == "app.db.0001.bak"
+    stamp("0002", "app.db", place)
+    assert name() == "app.db.0002.bak"
+    write(place, "0003_more", "-- vmpilot: revision 57dc007f6d46\nCREATE TABLE more (a);", "DROP TABLE more;")
+    migrate("app.db", place)
+    for direction in ("up", "down"):
+        (place / f"0003_more.{direction}.sql").rename(place / f"0004_more.{direction}.sql")
+    stamp("0004", "app.db", place)
+    assert name() == "app.db.0004.bak"
+    stamp("base", "app.db", place)
+    assert name() == "app.db.base.bak"
+    change("app.db", "INSERT INTO alembic_version VALUES ('of nobody')")
+    assert name("../:" + 100 * "x") == f"app.db...__{60 * 'x'}.bak"
+
+
+def test_a_backup_is_named_by_what_it_holds(place: Path) -> None:
+    filled(place, rows=2500)  # more than are copied at once
+    others = iter([lambda: migrate("app.db", place)])
+    backup = take("app.db", "0001", timeout=0, report=lambda *_: next(others, lambda: None)() and None)
+    assert backup
+    assert plain(backup.path) == "app.db.0002.bak"
+    assert current(backup.path, place).version == "0002"
+
+
+def test_what_became_wrong_while_it_was_copied_is_told_of_the_database(place: Path) -> None:
+    filled(place, rows=2500)
+    others = iter([lambda: change("app.db", "INSERT INTO alembic_version VALUES ('another')")])
+    with pytest.raises(VersionError) as caught:
+        take("app.db", "0001", timeout=0, report=lambda *_: next(others, lambda: None)())
+    assert str(caught.value).startswith("app.db: ")
+    assert names() == ["app.db"]
+
+
+def test_of_several_backups_the_newest_is_the_one_that_is_kept(place: Path) -> None:
+    filled(place)
+    migrate("app.db", place)
+    Path("app.db.0002.20250102T030405.678Z.bak").write_bytes(b"older")
+    write(place, "0003_loop", "-- vmpilot: no-transaction\nDELETE FROM chats;\nSELECT nowhere;")
+    for _ in range(2):
+        with running("-c", STARTS, place, VMPILOT_MIGRATE_BACKUP="1") as process:
+            out, _ = process.communicate()
+        _, newest = sorted(Path().glob("app.db.0002.*.bak"))
+    assert out == f"0003 is unfinished: no new backup, {newest} is kept\n"
 
 
 STARTS = """
@@ -415,14 +467,16 @@ def test_what_needs_its_application_or_breaks_a_check_is_backed_up(place: Path, 
 
 
 FAILING = """
-import os, resource, sys
+import os, resource, stat, sys
 from vmpilot.migrate import migrate
-if len(sys.argv) > 2:
+if sys.argv[2].isdecimal():
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
 else:  # a disk that fails at the very end
-    def fsync(handle):
-        raise OSError(5, os.strerror(5))
-    os.fsync = fsync
+    def failing(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode) == (sys.argv[2] == "name"):
+            raise OSError(5, os.strerror(5))
+        fsync(handle)
+    fsync, os.fsync = os.fsync, failing
 try:
     migrate("app.db", sys.argv[1], backup=True)
 except Exception as error:
@@ -431,14 +485,14 @@ except Exception as error:
 
 
 @pytest.mark.parametrize("older", [False, True])
-@pytest.mark.parametrize("failing", ["write", "fsync"])
+@pytest.mark.parametrize("failing", ["write", "file", "name"])
 def test_a_disk_that_fails_leaves_no_backup(place: Path, failing: str, older: bool) -> None:
     filled(place)
     if older:
         Path(OLDER).write_bytes(b"older")
     size, before = os.path.getsize("app.db"), {name: Path(name).read_bytes() for name in os.listdir()}
-    limit = [str(size - 4096)] if failing == "write" else []
-    with running("-c", FAILING, place, *limit) as process:
+    limit = failing == "write"
+    with running("-c", FAILING, place, str(size - 4096) if limit else failing) as process:
         out, err = process.communicate()
     words = f"a copy of app.db needs {size} bytes: disk I/O error" if limit else "input/output error"
     assert (out, err) == (f"AccessError .: {words}; nothing was changed\n", "")

@@ -321,6 +321,42 @@ CASES = {
             "CREATE VIRTUAL TABLE own USING fts5(a); CREATE VIEW v AS SELECT a FROM docs JOIN own USING (a)"
         }
     ),
+    "a schema that a migration wrote by hand": Case(
+        {
+            "0001": "CREATE TABLE t (a)",
+            "0002": "PRAGMA writable_schema = ON;"
+            "UPDATE sqlite_master SET sql = 'CREATE TABLE t (a INTEGER NOT NULL)' WHERE name = 't';"
+            "PRAGMA writable_schema = OFF",
+        }
+    ),
+    "what two migrations leave, with the reason of the first": Case(
+        {
+            "0001": "-- vmpilot: unguarded one\nCREATE VIEW v AS SELECT a FROM gone",
+            "0002": "-- vmpilot: unguarded two\nCREATE TABLE t (a)",
+        },
+        ("remark: app.db: v does not compile: no such table: main.gone; unguarded: one",),
+    ),
+    "a wrong view of a virtual table that has its columns from a table": Case(
+        {"0001": "CREATE TABLE t (a); CREATE VIRTUAL TABLE docs USING fts4(content='t')"},
+        ("broken: app.db: v does not compile: no such column: b", f"{OTHERS} view v"),
+        sql=("CREATE VIEW v AS SELECT b FROM docs",),
+    ),
+    "a view of a table that is gone, named like another": Case(
+        {"0001": "CREATE TABLE Note (a)"},
+        ("broken: app.db: v does not compile: no such table: main.Notes", f"{OTHERS} view v"),
+        sql=("CREATE VIEW v AS SELECT a FROM Notes",),
+    ),
+    "a view of what only the application can make": Case(
+        {"0001": "CREATE TABLE t (a)"},
+        (f"{OTHERS} virtual table docs, view v",),
+        sql=(
+            "PRAGMA writable_schema = ON",
+            "INSERT INTO sqlite_master (type, name, tbl_name, rootpage, sql) VALUES "
+            "('table', 'docs', 'docs', 0, 'CREATE VIRTUAL TABLE docs USING ours (a)')",
+            "PRAGMA writable_schema = RESET",
+            "CREATE VIEW v AS SELECT a FROM docs",
+        ),
+    ),
     "a table with the name of a shadow": Case(
         {
             "0001": "CREATE VIRTUAL TABLE docs USING fts5(a, content='docs_content');"
@@ -874,6 +910,7 @@ class Total:
 def gifted(connection: sqlite3.Connection) -> sqlite3.Connection:
     """Give a connection functions of every kind, also in place of one of SQLite's own."""
     connection.create_function("weight", 1, len, deterministic=True)
+    connection.create_function("to be", 1, len)
     connection.create_function("either", -1, lambda *values: next(filter(None, values), None))
     connection.create_function("upper", 1, lambda text: text.swapcase(), deterministic=True)
     connection.create_aggregate("all_of", 1, Total)  # type: ignore[arg-type]
@@ -891,7 +928,7 @@ CREATE TABLE found AS SELECT either(NULL, 0, a) AS first, all_of(b) AS b, how_ma
 INSERT INTO found SELECT 'none', all_of(b), how_many(), how_many(1, 2), NULL FROM t WHERE b > 9;
 CREATE TABLE k (v CHECK (v IN ('b', 'none', 4.0, 3.0, 9.0, 0.0, 'Ab')));
 INSERT INTO k SELECT b FROM found UNION ALL SELECT c FROM found UNION ALL SELECT d FROM found;
-INSERT INTO k SELECT first FROM found UNION ALL SELECT e FROM found WHERE e IS NOT NULL;
+INSERT INTO k SELECT "to be"('four') UNION ALL SELECT 8 + ('a' < 'b' COLLATE "Ger man") UNION ALL SELECT first FROM found UNION ALL SELECT e FROM found WHERE e IS NOT NULL;
 """
 
 
@@ -903,6 +940,9 @@ def test_a_replay_has_all_that_the_callers_connection_has(
     write(migrations, "0001", GIFTS)
     with closing(gifted(sqlite3.connect(database, detect_types=sqlite3.PARSE_DECLTYPES))) as connection:
         connection.text_factory = factory
+        connection.row_factory = lambda cursor, row: dict(
+            zip((name for name, *_ in cursor.description), row, strict=True)
+        )
         migrate(connection, migrations)
         assert said(check(connection, migrations), database) == ()
         connection.execute("DROP INDEX i")
@@ -925,6 +965,9 @@ def test_a_schema_that_was_written_by_hand_is_read_anew(two: Path, database: Pat
         drift = DRIFT.format("0002", "~ column chats.title TEXT -> BLOB")
         assert said(check(connection, two), database) == (drift,)
         assert connection.execute("PRAGMA writable_schema").fetchone() == (1,)
+        connection.execute("PRAGMA writable_schema = OFF")
+        assert said(check(connection, two), database) == (drift,)
+        assert connection.execute("PRAGMA writable_schema").fetchone() == (0,)
 
 
 # --- databases of older releases and of Alembic
@@ -1130,15 +1173,16 @@ def test_no_seconds_try_at_once(two: Path) -> None:
 def test_another_process_is_waited_for(two: Path) -> None:
     """Each thing that is waited for is answered by a process that brings it about."""
     write(two, "0003_last", "CREATE TABLE last (a)")
-    targets = ["+1", "+1", "head"]
+    acts = [("stamp", "base"), ("upgrade", "+1"), ("upgrade", "+1"), ("upgrade", "head")]
 
     def told(text: str) -> None:
-        assert command("upgrade", targets.pop(0), *WHERE).returncode == 0
+        assert command(*acts.pop(0), *WHERE).returncode == 0
 
     code, out, err = waited("60", told=told)
     assert (code, out) == HEALTHY[:2]
     assert err.splitlines() == [
         "waiting for 0003: app.db does not exist",
+        "waiting for 0003: app.db is at base",
         "waiting for 0003: app.db is at 0001",
         "waiting for 0003: app.db is at 0002",
     ]

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -196,6 +197,17 @@ def test_rows_are_counted_wherever_a_step_can_move_them(migrations: Path, sql: s
     assert [row for row in told if row.partition(":")[0] in named] == rows
     unmoved = [row for row in told if row not in rows]
     assert [row for row in unmoved if len({*row.partition(": ")[2].split(" -> ")}) > 1] == []
+
+
+@pytest.mark.parametrize("verb", ["INSERT", "INSERT OR REPLACE", "REPLACE"])
+def test_a_table_that_is_only_read_is_not_told(migrations: Path, verb: str) -> None:
+    write(
+        migrations, "0001_tables", "CREATE TABLE one (a);\nCREATE TABLE two (a);\nINSERT INTO two VALUES (1);"
+    )
+    migrate("app.db", migrations)
+    write(migrations, "0002_moves", f"{verb} INTO one SELECT a FROM two;")
+    ((_, _, _, told),) = steps(rehearsed())
+    assert told == ["one: 0 -> 1"]
 
 
 def test_rows_are_counted_anew_when_a_name_passes_on(migrations: Path) -> None:
@@ -415,12 +427,22 @@ def test_no_room_for_what_the_copy_becomes(
     assert len(migrate("app.db", chats)) == 3
 
 
-def test_numbers_that_run_out_are_no_matter_of_room(migrations: Path) -> None:
-    """SQLite says of both that the disk is full; here the run itself fails, and in the same words."""
+@pytest.mark.parametrize(
+    ("last", "first", "free"),
+    [(2**63 - 1, "SELECT 1", None), (2**63 - 1, "SELECT 1", 2**16), (1, "PRAGMA max_page_count = 1", 2**62)],
+    ids=["numbers", "numbers, and little room", "pages"],
+)
+def test_numbers_and_pages_that_run_out_are_no_matter_of_room(
+    last: int, first: str, free: int | None, migrations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite says of all that the disk is full; here the run itself fails, and in the same words."""
+    usage = shutil.disk_usage(".")
+    if free is not None:
+        monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=free))
     write(migrations, "0001_n", "CREATE TABLE n (id INTEGER PRIMARY KEY AUTOINCREMENT, x);", "DROP TABLE n;")
     migrate("app.db", migrations)
-    change("app.db", f"INSERT INTO n VALUES ({2**63 - 1}, 1)")
-    write(migrations, "0002_more", "SELECT 1;\nINSERT INTO n (x) VALUES (2);")
+    change("app.db", f"INSERT INTO n VALUES ({last}, 1)")
+    write(migrations, "0002_more", f"{first};\nINSERT INTO n (x) VALUES (zeroblob(100000));")
     told = in_process("upgrade", "--dry-run")
     done = in_process("upgrade")
     assert done.err.startswith(f"error: {migrations}/0002_more.up.sql:2: ")

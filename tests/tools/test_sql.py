@@ -65,16 +65,33 @@ PIECES = {
 }
 
 
+# What a .sqliterc can make of a shell.
+SWITCHED = (
+    *(
+        "PRAGMA foreign_keys = ON;",
+        "PRAGMA ignore_check_constraints = ON;",
+        "PRAGMA legacy_alter_table = ON;",
+    ),
+    *("PRAGMA recursive_triggers = ON;", "PRAGMA trusted_schema = OFF;"),
+)
+
+
 def shell(database: Path, script: str) -> bool:
-    """Run a script in the sqlite3 shell; tell whether it succeeded."""
-    words = ["sqlite3", "-batch", str(database)]
-    return subprocess.run(words, input=script.encode(), capture_output=True, check=False).returncode == 0
+    """Run a script in the sqlite3 shell of somebody with settings; tell whether it succeeded."""
+    with TemporaryDirectory(dir=in_memory()) as folder:
+        settings = Path(folder, "sqliterc")
+        dots = (".dbconfig defensive on", ".dbconfig dqs_ddl off", ".dbconfig dqs_dml off", "")
+        settings.write_text("\n".join((*SWITCHED, *dots)))
+        words = ["sqlite3", "-batch", "-init", str(settings), str(database)]
+        done = subprocess.run(words, input=script.encode(), capture_output=True, check=False)
+    return done.returncode == 0
 
 
 def statement_by_statement(database: Path, script: str) -> bool:
-    """Run a script as the shell does, without the shell, as if a .sqliterc had switched foreign keys on."""
+    """Run a script as the shell does, without the shell, with what a .sqliterc can have switched."""
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
-        connection.execute("PRAGMA foreign_keys = ON")
+        for sql in SWITCHED:
+            connection.execute(sql)
         open_statement = ""
         for line in script.split("\n"):
             line = line.removesuffix("\r")
@@ -194,6 +211,26 @@ def test_a_script_is_refused_elsewhere(snapshots: list[Path], play: Player, tmp_
                 before = contents(other)
                 assert not play(other, script)
                 assert contents(other) == before
+
+
+@played
+def test_a_script_that_would_run_anywhere_is_refused_at_base(migrations: Path, play: Player) -> None:
+    write(migrations, "0001_one", "CREATE TABLE one (a);", "DROP TABLE one;")
+    write(migrations, "0002_two", "CREATE TABLE two (a);")
+    api.migrate("app.db", "migrations", target="0001")
+    script = script_of("upgrade")
+    api.downgrade("app.db", "migrations", backup=False)
+    before = contents(Path("app.db"))
+    assert not play(Path("app.db"), script)
+    assert contents(Path("app.db")) == before
+
+
+@played
+def test_a_script_leaves_no_journal_beside_the_database(migrations: Path, play: Player) -> None:
+    write(migrations, "0001_one", "-- vmpilot: no-transaction\nPRAGMA journal_mode = PERSIST;")
+    write(migrations, "0002_two", "CREATE TABLE two (a);")
+    assert play(Path("played.db"), script_of("upgrade"))
+    assert sorted(os.listdir()) == ["migrations", "played.db"]
 
 
 @played
@@ -330,6 +367,22 @@ SAME = {
     "a TEMP name that is first a view, then a table": (
         "CREATE TEMP VIEW m AS SELECT 1;\nDROP VIEW m;\nCREATE TEMP TABLE m (a);\nINSERT INTO m VALUES (1);",
         "CREATE TABLE m (a);\nINSERT INTO m VALUES (1);",
+    ),
+    "a view that only a trusted schema may have": (
+        "CREATE TABLE a (b);\nCREATE VIEW v AS SELECT name FROM pragma_table_info('a');",
+        "CREATE TABLE c AS SELECT * FROM v;",
+    ),
+    "foreign keys on": (
+        "CREATE TABLE p (id INTEGER PRIMARY KEY);\nINSERT INTO p VALUES (1), (2);\n"
+        "CREATE TABLE c (p REFERENCES p ON DELETE CASCADE);\nINSERT INTO c VALUES (1), (2);",
+        "-- vmpilot: foreign-keys-on the children go too\nDELETE FROM p WHERE id = 1;",
+    ),
+    "the last of several journals": (
+        "-- vmpilot: no-transaction\nPRAGMA journal_mode = TRUNCATE;\nPRAGMA journal_mode = WAL;",
+    ),
+    "TEMP tables named as the runner's, and a version before them": (
+        "CREATE TABLE m (a);",
+        "CREATE TEMP TABLE alembic_version (a);\nCREATE TEMP TABLE migration_log (a);",
     ),
     "TEMP tables named as the runner's": (
         "CREATE TEMP TABLE alembic_version (a);\nCREATE TEMP TABLE migration_log (a);",

@@ -343,7 +343,48 @@ ROW_CASES: dict[str, tuple[tuple[tuple[str, str], ...], tuple[str, ...]]] = {
             ),
             ("INSERT INTO t (id) VALUES (5), (6);", "DELETE FROM t WHERE id > 4;"),
             ("CREATE TABLE u AS SELECT random() AS a, id FROM t;", "DROP TABLE u;"),
-            ("CREATE TABLE v (a);\nINSERT INTO v SELECT 1 FROM t WHERE random() % 2;", "DROP TABLE v;"),
+            (
+                "CREATE TABLE v (a);\nWITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000)\n"
+                "INSERT INTO v SELECT 1 FROM n WHERE random() % 2;",
+                "DROP TABLE v;",
+            ),
+        ),
+        (),
+    ),
+    "the clock in a down": (
+        (
+            ("CREATE TABLE t (id, at);\nINSERT INTO t VALUES (1, 0);", "DROP TABLE t;"),
+            ("UPDATE t SET at = 1;", "UPDATE t SET at = strftime('%s', 'now');"),
+        ),
+        (),
+    ),
+    "as many rows as the clock says": (
+        (
+            (
+                "CREATE TABLE t (a);\nWITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 20000)\n"
+                "INSERT INTO t SELECT i FROM n WHERE i <= 20000 * (strftime('%f', 'now') - strftime('%S', 'now'));",
+                "DROP TABLE t;",
+            ),
+        ),
+        (),
+    ),
+    "the clock in a default of an earlier file": (
+        (
+            (
+                "CREATE TABLE t (id, at DEFAULT CURRENT_TIMESTAMP);\nINSERT INTO t VALUES (1, 0);",
+                "DROP TABLE t;",
+            ),
+            ("DELETE FROM t;", "INSERT INTO t (id) VALUES (1);"),
+        ),
+        (),
+    ),
+    "chance that has few outcomes": (
+        (
+            (
+                "CREATE TABLE t AS SELECT "
+                + ", ".join(f"randomblob(1) < x'80' AS c{at}" for at in range(40)),
+                "DROP TABLE t;",
+            ),
         ),
         (),
     ),
@@ -386,6 +427,14 @@ ROW_CASES: dict[str, tuple[tuple[tuple[str, str], ...], tuple[str, ...]]] = {
             ("DROP TABLE team;", "CREATE TABLE team (id INTEGER PRIMARY KEY);"),
         ),
         (f"up.sql: {GONE}",),
+    ),
+    "a parent that is gone, and files that did not take it": (
+        (
+            (TEAM, "DROP TABLE player;\nDROP TABLE team;"),
+            ("DROP TABLE team;", "CREATE TABLE team (id INTEGER PRIMARY KEY);"),
+            ("CREATE TABLE more (a);", "DROP TABLE more;"),
+        ),
+        ("2", f"up.sql: {GONE}"),
     ),
     "a parent that comes back": (
         (
