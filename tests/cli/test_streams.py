@@ -408,11 +408,12 @@ ODD = {
     "at = '9999-12-31T23:59:59Z'": ("applied  9999-12-31 23:59 UTC", "9999-12-31T23:59:59Z", True),
     "at = '2026-11-25T18:20:11'": ("applied  2026-11-25 ", "2026-11-25T18:20:11", True),
     "at = ''": ("applied  ", "", True),
-    "at = char(27) || '[2J' || printf('%.*c', 90, 'x')": (
-        f"applied  \\x1b[2J{'x' * 15}…",
-        f"\x1b[2J{'x' * 90}",
+    "at = char(8238) || printf('%.*c', 90, 'x')": (
+        f"applied  U+202E{'x' * 16}…",
+        f"\u202e{'x' * 90}",
         True,
     ),
+    "at = char(27) || '[2J'": ("applied ", None, False),  # no row of the log then
     "took_ms = 9e999": ("applied  20", ..., False),
     "took_ms = -9e999": ("applied  20", ..., False),
     "took_ms = -1": ("applied  20", ..., False),

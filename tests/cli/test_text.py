@@ -238,13 +238,14 @@ def test_names_from_files_and_databases_are_shown_as_printable_text(
     assert in_process("upgrade", *words).out.endswith(f"\n{SHOWN}.db is at 0001 (head)\n")
     assert in_process("stamp", "1", *words).out == f"{SHOWN}.db is stamped 0001\n"
     change(
-        f"{HOSTILE}.db", "UPDATE migration_log SET name = 'one' || char(10, 27) || 'two', version = '0002'"
+        f"{HOSTILE}.db",
+        "UPDATE migration_log SET name = 'one' || char(8203, 8238) || 'two', version = '0002'",
     )
     change(f"{HOSTILE}.db", "UPDATE alembic_version SET version_num = '0002'")
     for command in ("history", "check", "upgrade", "current"):
         answer = in_process(command, *words)
         assert all(line.isprintable() for line in (answer.out + answer.err).split("\n"))
-    assert "one\\n\\x1btwo\n" in in_process("history", *words).out
+    assert "oneU+200BU+202Etwo\n" in in_process("history", *words).out
 
 
 @pytest.mark.parametrize(

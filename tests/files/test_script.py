@@ -624,6 +624,10 @@ def test_the_tables_of_the_runner_may_be_mentioned(text: str) -> None:
 # Directives
 
 
+def reasons_of(found: Script) -> tuple[str, str]:
+    return found.unguarded, found.keys_on
+
+
 @pytest.mark.parametrize(
     "comment", ["-- vmpilot: {}\n", "--vmpilot:{}\r\n", "--\tVMPilot:\t{} \t\n", "-- vmpilot: {}"]
 )
@@ -652,7 +656,7 @@ def test_directives_stand_in_the_leading_comments(comment: str, place: str) -> N
     assert read("irreversible the rows  are gone", "down") == ("", True, "the rows  are gone")
     for direction in ("up", "down"):
         reasons = [
-            script(place.replace("{}", comment.replace("{}", f"{name} 0004 mends it")), direction)[-2:]
+            reasons_of(script(place.replace("{}", comment.replace("{}", f"{name} 0004 mends it")), direction))
             for name in ("unguarded", "foreign-keys-on")
         ]
         assert reasons == [("0004 mends it", ""), ("", "0004 mends it")]
@@ -661,7 +665,13 @@ def test_directives_stand_in_the_leading_comments(comment: str, place: str) -> N
 def test_directives_can_be_combined_and_are_not_statements() -> None:
     found = script("-- vmpilot: no-transaction\n-- why\n-- vmpilot: revision x\nSELECT 1;")
     assert (found.revision, found.transactional, list(statements(found))) == ("x", False, ["SELECT 1"])
-    assert script("SELECT 1;")[-5:] == ("", True, "", "", "")
+    found = script("SELECT 1;")
+    assert (found.revision, found.transactional, found.irreversible, reasons_of(found)) == (
+        "",
+        True,
+        "",
+        ("", ""),
+    )
 
 
 NOT_A_DIRECTIVE = (

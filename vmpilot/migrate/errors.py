@@ -7,6 +7,7 @@ characters: what it quotes can come from a database or a file name, and must not
 line of a log.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -107,9 +108,10 @@ def is_of_the_caller(error: BaseException) -> bool:
     Its class tells nothing: the TimeoutError of an alarm is an OSError, as that of a network disk is. A
     handler runs between any two lines of ours: https://docs.python.org/3/library/signal.html#execution-of-python-signal-handlers
     """
-    import signal
-
-    handlers = map(signal.getsignal, signal.valid_signals())
+    signal = sys.modules.get(
+        "signal"
+    )  # without it nobody has set a handler; out of descriptors no import works
+    handlers = map(signal.getsignal, signal.valid_signals()) if signal else ()
     codes = {called.__code__, *map(_code, handlers)}
     trace = error.__traceback__
     while trace and trace.tb_frame.f_code not in codes:
