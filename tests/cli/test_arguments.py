@@ -235,6 +235,8 @@ ONE_OF = "expected one of upgrade, downgrade, current, history, heads, stamp, cr
         ("current --databse secret", "unrecognized arguments: --databse; did you mean --database?"),
         ("--quiet --migration x heads", "unrecognized arguments: --migration; did you mean --migrations?"),
         ("-D x upgrade", "unrecognized arguments: -D"),
+        ("upgrade --x\x1b[2J", "unrecognized arguments: --x\\x1b[2J"),
+        ("upgrade 1 \ud800\udcff", "unrecognized arguments: U+D800\\xff"),
         ("-q x upgrade", f'"x" is not a command; {ONE_OF}'),
         ("current postgres://me:secret@host", "unrecognized arguments: postgres://..."),
         ("current --", "unrecognized arguments: --"),

@@ -265,6 +265,11 @@ def test_any_text_becomes_one_printable_line(text: str, expected: str) -> None:
     assert printable(expected[:4000]) == expected[:4000]
 
 
+def test_what_is_shown_longer_than_it_is_loses_its_middle_once_more() -> None:
+    assert printable(3000 * "\u202e") == f"{666 * 'U+202E'}U+20 ... 202E{666 * 'U+202E'}"
+    assert len(printable(30_000 * "\n")) == 8005
+
+
 @pytest.mark.parametrize(
     ("milliseconds", "shown"),
     [

@@ -148,6 +148,17 @@ def test_a_name_that_is_none_is_refused_and_not_shown(
     assert os.listdir() == ["migrations"]
 
 
+def test_a_name_that_the_system_cannot_write_is_refused_as_well() -> None:
+    for name in ("app\ud800.db", "sqlite:///app\ud800.db", "file:app\ud800.db"):
+        for act in (migrate, current):
+            with pytest.raises(AccessError) as caught:
+                act(name, "migrations")
+            told = "its name holds U+D800, which is half a character"
+            assert str(caught.value) == f"the database: {told}; nothing was changed"
+    migrate("app\udcff.db", "migrations")
+    assert sorted(os.listdir(b".")) == [b"app\xff.db", b"migrations"]
+
+
 @pytest.mark.parametrize("name", ["app.db/", "sqlite:///app.db/", "file:app.db/"])
 def test_a_name_with_a_slash_at_its_end_is_that_of_a_directory(name: str) -> None:
     with pytest.raises(AccessError) as caught:

@@ -658,6 +658,11 @@ def test_a_place_is_a_path_or_a_traversable_or_the_bundled_one(package: Path) ->
     with pytest.raises(HistoryError) as empty:
         located("")
     assert str(empty.value) == "the path of the migrations is empty; nothing was changed"
+    for impossible, found in (("a\0b", "a NUL"), ("\ud800", "U+D800, which is half a character")):
+        with pytest.raises(HistoryError) as caught:
+            located(impossible)
+        shown = {"a\0b": "a\\x00b", "\ud800": "U+D800"}[impossible]
+        assert str(caught.value) == f"{shown}: the path of the migrations holds {found}; nothing was changed"
     for wrong in (5, b"migrations", ["migrations"]):
         with pytest.raises(TypeError) as caught:
             located(wrong)  # type: ignore[arg-type]

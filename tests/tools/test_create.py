@@ -18,3 +18,11 @@ def test_nothing_is_written_inside_a_package(tmp_path: Path) -> None:
         f"{place}: these migrations belong to the installed package; nothing was written; "
         "name a directory with --migrations"
     )
+
+
+def test_a_directory_too_deep_to_be_made_is_refused(tmp_path: Path) -> None:
+    place = f"{tmp_path}/{'x/' * 1500}"
+    with pytest.raises(HistoryError) as caught:
+        create("two", place)
+    assert str(caught.value) == f"{place}: file name too long"
+    assert list(tmp_path.iterdir()) == []

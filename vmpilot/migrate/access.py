@@ -30,6 +30,17 @@ def told(lack: Lack, fate: str) -> str:
     return "; ".join(filter(None, (f"{lack.where}: {lack.what}", fate, lack.cure)))
 
 
+def impossible(path: str) -> str:
+    """Return why nothing can have this path, "" if something can; of such a one the system is never asked."""
+    if "\0" in path:
+        return "holds a NUL"
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        return f"holds U+{ord(path[error.start]):04X}, which is half a character"
+    return ""
+
+
 def is_denial(error: BaseException) -> bool:
     """Tell whether the system refused something for want of a permission."""
     return isinstance(error, OSError) and error.errno in _DENIALS

@@ -23,9 +23,12 @@ def printable(text: str) -> str:
     Control characters are shown as Python writes them, all others that cannot be seen by their number
     (U+200B), and a byte of a file name that is no text as `\\xff`. What is too long loses its middle.
     """
-    if len(text) > _LONGEST:
-        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
-    return text if text.isprintable() else "".join(map(_shown, text))
+    text = _cut(text)
+    return text if text.isprintable() else _cut("".join(map(_shown, text)))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
 def _shown(character: str) -> str:

@@ -126,7 +126,7 @@ def _unrecognized(words: list[str], options: Iterable[str]) -> str:
 def _shown(word: str) -> str:
     """Return a word as a message shows it: an address can hold a password."""
     scheme, address, _ = word.partition("://")
-    return printable(f"{scheme}://..." if address else word)
+    return f"{scheme}://..." if address else word
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
@@ -144,8 +144,15 @@ def _options(parser: argparse.ArgumentParser) -> set[str]:
     return {*re.findall(r"--[a-z]+(?:-[a-z]+)*", parser.format_help())}
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are printable: most are argparse's own, and they quote what was typed."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def _general() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=program(),
         usage=_usage("[OPTIONS] [COMMAND] [ARGS]"),
         description=_fitted(_DESCRIPTION, indent=0),
@@ -160,7 +167,7 @@ def _general() -> argparse.ArgumentParser:
 def _parser(command: str) -> argparse.ArgumentParser:
     """Return the parser of one command: making those of all takes longer than doing nothing."""
     takes, told, add_options = _COMMANDS[command]
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"{program()} {command}",
         usage=_usage(f"{command} [OPTIONS] {takes}".rstrip()),
         description=f"{told[0].upper()}{told[1:]}.",

@@ -248,9 +248,13 @@ def _connect(options: Namespace) -> Connect:
 
     def connect(path: str) -> Any:
         try:
-            return function(path)
+            connection = function(path)
         except Exception as error:
             raise AccessError(f"{named}: {error}; {UNCHANGED}") from error
+        if not (hasattr(connection, "cursor") and hasattr(connection, "in_transaction")):
+            kind = type(connection).__name__
+            raise AccessError(f"{named}: expected an open connection, not {kind}; {UNCHANGED}")
+        return connection
 
     return connect
 

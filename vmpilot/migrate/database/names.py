@@ -6,6 +6,7 @@ Nothing is opened here. A name that is refused is never shown whole: it may hold
 import os
 from typing import Any
 
+from ..access import impossible
 from ..errors import AccessError
 from .connection import UNCHANGED
 
@@ -108,9 +109,10 @@ def _check(name: str) -> None:
 
     A file in quotes can be named all the same: `./"app.db"`.
     """
-    if "\r" in name or "\0" in name:
-        odd = "carriage return" if "\r" in name else "NUL"
-        raise _refused(f"its name holds a {odd}")
+    if "\r" in name:
+        raise _refused("its name holds a carriage return")
+    if odd := impossible(name):
+        raise _refused(f"its name {odd}")
     if name != name.strip().strip("\ufeff"):
         odd = "line feed" if name.endswith("\n") else "blank"
         raise _refused(f"its name begins or ends with a {odd}")

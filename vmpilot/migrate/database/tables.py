@@ -47,6 +47,8 @@ _INSERT_LOG = (
     f"INSERT INTO main.migration_log ({', '.join(LOG_COLUMNS)}) VALUES ({', '.join('?' * len(LOG_COLUMNS))})"
 )
 
+# What no version and no revision exceeds: see files.script.
+_LONGEST = 255
 _OTHERS = ("sqlite_", "_litestream_", "_cf_")
 # A bare column has a declared type, for which a caller's connection can have a converter: hence each `+`.
 # https://docs.python.org/3/library/sqlite3.html#sqlite3.PARSE_DECLTYPES
@@ -165,11 +167,17 @@ def current(session: Session) -> str:
         raise _odd(session, "a text that is not UTF-8") from error
     if not values:
         return ""
-    if len(values) == 1 and isinstance(values[0], str) and values[0]:
+    if len(values) == 1 and isinstance(values[0], str) and 0 < len(values[0]) <= _LONGEST:
         return values[0]
     found = f"{len(values)} rows" if len(values) > 1 else f"a value of type {type(values[0]).__name__}"
-    shown = ", ".join(repr(value) for value in values[:5])
-    raise _odd(session, f"{found} ({shown})")
+    raise _odd(session, f"{found} ({', '.join(map(_shown, values[:5]))})")
+
+
+def _shown(value: object) -> str:
+    """Return a value of any type as a message shows it, which may be huge."""
+    if isinstance(value, str | bytes) and len(value) > _LONGEST:
+        return f"{value[:20]!r} and {len(value) - 20} more"
+    return repr(value)
 
 
 def _odd(session: Session, found: str) -> VersionError:

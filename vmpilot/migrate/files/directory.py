@@ -181,7 +181,10 @@ def located(migrations: "str | os.PathLike[str] | Entry | None") -> Place:
     if isinstance(migrations, str | os.PathLike):
         if not os.fspath(migrations):
             raise HistoryError("the path of the migrations is empty; nothing was changed")
-        return os.fspath(migrations)
+        place = os.fspath(migrations)
+        if odd := access.impossible(place):
+            raise HistoryError(f"{place}: the path of the migrations {odd}; nothing was changed")
+        return place
     if hasattr(migrations, "iterdir"):
         return migrations
     raise TypeError(f"migrations: expected a path or a Traversable, not {type(migrations).__name__}")

@@ -17,7 +17,7 @@ from ..database.opening import SQLITE3, Connect, reading, scratch, scratch_like
 from ..database.settings import setting
 from ..database.structure import Schema
 from ..database.tables import Recorded
-from ..errors import AccessError, StepError, VersionError
+from ..errors import AccessError, StepError, VersionError, printable
 from ..files import directory as directories
 from ..files.directory import Directory, Entry
 from ..files.plan import BASE
@@ -131,8 +131,9 @@ def _exists(where: Any) -> bool:
 
 
 def _health(database: str, found: Sequence[Problem]) -> Health:
-    problems = tuple(problem for problem in found if problem.kind != _REMARK)
-    remarks = tuple(problem.message for problem in found if problem.kind == _REMARK)
+    shown = [Problem(problem.kind, printable(problem.message)) for problem in found]
+    problems = tuple(problem for problem in shown if problem.kind != _REMARK)
+    remarks = tuple(problem.message for problem in shown if problem.kind == _REMARK)
     return Health(database, not problems, problems, remarks)
 
 

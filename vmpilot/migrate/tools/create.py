@@ -3,6 +3,7 @@
 Touches one directory and no database.
 """
 
+import errno
 import os
 import re
 
@@ -41,6 +42,8 @@ def create(
 def _make(place: str) -> None:
     try:
         os.makedirs(place)
+    except RecursionError as error:  # it calls itself for each directory above
+        raise HistoryError(f"{place}: {os.strerror(errno.ENAMETOOLONG).lower()}", file=place) from error
     except OSError as error:
         raise _refused(error, place) from error
 
