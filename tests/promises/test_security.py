@@ -768,6 +768,32 @@ def test_a_kept_script_that_writes_the_schema_as_text_is_no_part_of_a_script() -
     assert answer == (1, "", f"error: {told}\n")
 
 
+@pytest.mark.usefixtures("one")
+@pytest.mark.parametrize(
+    ("script", "place"),
+    [
+        ("SELECT 1;\r\nSELECT 'a\tb\x0c\r\n\u202f', '\x1b[2J';", "3: U+001B"),
+        ("SELECT /* \x9b2J */ 1;", "1: U+009B"),
+        ("SELECT '\x7f';", "1: U+007F"),
+        ("SELECT 'shown\rover';", "1: U+000D"),
+        ("SELECT 1; -- \x1b[2J, which is no part of it\r\nSELECT\t'a\r\n\u202f';", ""),
+    ],
+)
+def test_a_kept_script_that_a_terminal_would_obey_is_no_part_of_a_script(script: str, place: str) -> None:
+    keep(script)
+    for form in ((), ("--json",)):
+        words = ("downgrade", "head", "--sql", "-d", "app.db", "--migrations", "migrations", *form)
+        assert in_process(*words).code == bool(place)
+    answer = in_process("downgrade", "head", "--sql", "-d", "app.db", "--migrations", "migrations")
+    assert "\x1b" not in answer.out
+    if place:
+        number, _, character = place.partition(": ")
+        what = f"the database kept {character} in this down script, which a terminal would obey"
+        told = f"migration_log/0002_newer.down.sql:{number}: {what}; nothing was changed"
+        assert answer == (1, "", f"error: {told}\n")
+    assert in_process(*words[:2], "--no-backup", *words[3:]).code == 0
+
+
 # --- work without end
 
 

@@ -165,10 +165,29 @@ def _check(script: Script) -> None:
 
 
 def _refuse_unseen(task: Task) -> None:
-    """Raise StepError where a script that the database kept writes the schema itself: as text, unseen."""
-    if task.script.kept and "writable_schema" in task.script.words:
+    """Raise StepError where a script that the database kept does something unseen.
+
+    It writes the schema itself, as text, or holds characters that a terminal obeys: that may be where the
+    lines are shown.
+    """
+    script = task.script
+    if not script.kept:
+        return
+    file, version = script.file, task.step.version
+    if "writable_schema" in script.words:
         what = f"PRAGMA writable_schema in the sqlite3 shell: {ASKED}; {UNCHANGED}"
-        raise StepError(f"{task.script.file}: {what}", file=task.script.file, version=task.step.version)
+        raise StepError(f"{file}: {what}", file=file, version=version)
+    for index, text in enumerate(statements(script)):
+        if (at := _obeyed(text)) >= 0:
+            number = line(script, index, at)
+            what = f"the database kept U+{ord(text[at]):04X} in this down script, which a terminal would obey"
+            raise StepError(f"{file}:{number}: {what}; {UNCHANGED}", file=file, line=number, version=version)
+
+
+def _obeyed(text: str) -> int:
+    """Return the offset of the first control character that is no blank and no end of a line, -1 for none."""
+    controls = (at for at, one in enumerate(text) if one < " " or "\x7f" <= one < "\xa0")
+    return next((at for at in controls if text[at] not in "\t\n\f" and text[at : at + 2] != "\r\n"), -1)
 
 
 def _refuse_commands(session: Session) -> None:
