@@ -44,4 +44,4 @@ if [ "$wanted" != "$(cat "$stamp" 2>/dev/null)" ] || ! "$python" -m pytest --ver
     printf '%s\n' "$wanted" >"$stamp"
 fi
 
-exec "$python" -m pytest "$@"
+exec "$python" -m pytest --halves "$@"

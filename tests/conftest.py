@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import halves
 import pytest
 from hypothesis import HealthCheck, settings
 from support import in_memory
@@ -27,6 +28,7 @@ settings.register_profile("full", settings.get_profile("quick"), max_examples=10
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run the long sweeps in their full size")
+    parser.addoption("--halves", action="store_true", help="run the files of tests in two processes")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -49,6 +51,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "full" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="a long sweep: run with --full"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    if not session.config.getoption("--halves") or session.config.option.collectonly or session.testsfailed:
+        return None
+    halves.run(session)
+    return True
 
 
 @pytest.fixture

@@ -569,7 +569,7 @@ esac
 
 MADE = """#!/bin/sh
 case $* in
-    "-m pytest --version") ;;
+    "-m pytest --version" | "-m pytest --halves --version") ;;
     "-m pytest"*)
         shift 2
         printf 'pytest:' && printf ' <%s>' "$@" && echo " ${PYTHONPATH-}"
@@ -600,6 +600,7 @@ def made(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[
     return done
 
 
+TOLD = "pytest: <--halves> {} \n"
 NEEDS = ["made", "pip: pytest >= 9", "pip: hypothesis >= 6.100"]
 
 
@@ -610,7 +611,11 @@ def test_the_tests_get_the_arguments_and_give_their_exit_code(
     monkeypatch.setenv("PYTEST_CODE", "5")
     for expected in (NEEDS, []):
         result = run(*shell, checkout / "scripts/test.sh", "-k", "two words", "")
-        assert (result.returncode, result.stdout, result.stderr) == (5, "pytest: <-k> <two words> <> \n", "")
+        assert (result.returncode, result.stdout, result.stderr) == (
+            5,
+            TOLD.format("<-k> <two words> <>"),
+            "",
+        )
         assert made() == expected
 
 
@@ -646,7 +651,7 @@ def test_the_virtual_environment_is_made_again_only_when_it_no_longer_fits(
 def test_the_tests_run_through_a_link(checkout: Path, elsewhere: Path, made: Callable[[], list[str]]) -> None:
     (elsewhere / "tests").symlink_to(checkout / "scripts/test.sh")
     result = run(elsewhere / "tests", "-x")
-    assert (result.returncode, result.stdout, result.stderr) == (0, "pytest: <-x> \n", "")
+    assert (result.returncode, result.stdout, result.stderr) == (0, TOLD.format("<-x>"), "")
     assert made() == NEEDS
     assert (checkout / ".venv").exists()
 
@@ -716,7 +721,7 @@ def test_ci_tells_what_is_missing_and_fails_when_the_tests_do(
         result = run(*shell, checkout / ".ci/run", "-q")
         assert str(result.returncode) == code
         lines = result.stdout.splitlines()
-        assert lines[-1] == "pytest: <-q> "
+        assert lines[-1] == TOLD.format("<-q>").rstrip("\n")
         assert all(line.startswith("missing: ") for line in lines[:-1])
         assert {"missing: alembic", "missing: ruff", "missing: turso"} <= set(lines)
         assert result.stderr == {"0": "", "1": "error: failed: tests\n"}[code]

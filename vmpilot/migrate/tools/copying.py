@@ -133,13 +133,21 @@ def temporary(parent: str, advice: str = "") -> Iterator[Private]:
         yield Private(os.path.join(directory, _FILE), opened[1], opened[0])
     finally:
         try:
-            if opened:
-                _empty(opened[0])
-            with passed_over(OSError):
-                os.rmdir(directory)
-        finally:
-            for handle in opened:
-                os.close(handle)
+            _discard(directory, opened)
+        except BaseException:  # a signal between two lines: it comes once
+            _discard(directory, opened)
+            raise
+
+
+def _discard(directory: str, opened: list[int]) -> None:
+    """Remove a private directory, and close what is open in it; called again where it was interrupted."""
+    with passed_over(OSError):
+        if opened:
+            _empty(opened[0])
+    with passed_over(OSError):
+        os.rmdir(directory)
+    while opened:
+        os.close(opened.pop())
 
 
 def place_of(path: str) -> str:
