@@ -10,6 +10,8 @@ import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from .errors import is_of_the_caller
+
 READ, WRITE, SEARCH = "read", "write to", "search"
 _ASKED = {READ: os.R_OK, WRITE: os.W_OK, SEARCH: os.X_OK}
 _OF_OWNER = {READ: stat.S_IRUSR, WRITE: stat.S_IWUSR, SEARCH: stat.S_IXUSR}
@@ -53,11 +55,13 @@ def lacking(path: str, *rights: str) -> Lack | None:
     """
     try:
         os.stat(path)
-    except PermissionError as error:
+    except (OSError, ValueError) as error:
+        if is_of_the_caller(error):
+            raise
+        if not isinstance(error, PermissionError):  # not there, or a path that none can have
+            return None
         closed = (each for each in _above(path) if os.path.isdir(each) and not may(each, SEARCH))
         return next((_lack(each, SEARCH) for each in closed), Lack(path, _words(error)))
-    except (OSError, ValueError):  # not there, or a path that none can have
-        return None
     missing = (_lack(path, right) for right in rights if not may(path, right))
     return next(filter(None, missing), None)
 
@@ -90,10 +94,10 @@ def nearest(path: str) -> str:
 def _is_missing(path: str) -> bool:
     try:
         os.lstat(path)
-    except PermissionError:  # there may be something
-        return False
-    except (OSError, ValueError):
-        return True
+    except (OSError, ValueError) as error:
+        if is_of_the_caller(error):
+            raise
+        return not isinstance(error, PermissionError)  # for want of which there may be something
     return False
 
 
@@ -134,7 +138,9 @@ def _lack(path: str, right: str) -> Lack | None:
         found = os.stat(path)
         if right == WRITE and is_read_only(path):
             return Lack(path, "on a read-only file system")
-    except OSError:
+    except OSError as error:
+        if is_of_the_caller(error):
+            raise
         return None
     kind = "directory" if stat.S_ISDIR(found.st_mode) else "file"
     mode = stat.S_IMODE(found.st_mode)

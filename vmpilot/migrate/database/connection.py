@@ -268,25 +268,31 @@ def wait(
     with `reason` and `fate` when the timeout, counted from the first refusal, is over. What a signal
     raises meanwhile comes out with a note that says what was waited for.
     """
-    deadline, pause, told = 0.0, 0.001, False
+    deadline, pause, told, now = 0.0, 0.001, False, 0.0
     while True:
         try:
-            return action()
-        except Exception as error:
-            if not is_busy(error) or is_of_the_caller(error):
-                raise
-            now = time.monotonic()
-            deadline = deadline or now + session.timeout
-            if now >= deadline:
-                message = f"{session.database}: {reason} for {session.timeout:g} s; {fate}"
-                raise AccessError(message, database=session.database) from error
-        try:
+            try:
+                return action()
+            except Exception as error:
+                if not is_busy(error) or is_of_the_caller(error):
+                    raise
+                now = time.monotonic()
+                deadline = deadline or now + session.timeout
+                if now >= deadline:
+                    message = f"{session.database}: {reason} for {session.timeout:g} s; {fate}"
+                    raise AccessError(message, database=session.database) from error
             told = told or is_told(session, reason, session.timeout - (deadline - now))
             time.sleep(min(pause, deadline - now))
         except BaseException as stop:
-            note(stop, session, reason)
+            # A try that is refused is short: one that lasts has the lock, and waits no more.
+            if deadline and time.monotonic() - now < pause + _LONGEST_PAUSE and _comes_from_outside(stop):
+                note(stop, session, reason)
             raise
         pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _comes_from_outside(stop: BaseException) -> bool:
+    return not isinstance(stop, Exception) or is_of_the_caller(stop)
 
 
 def is_told(session: Session, reason: str, waited: float) -> bool:

@@ -9,6 +9,7 @@ import os
 import sqlite3
 
 from ..access import READ, SEARCH, WRITE, Lack, is_denial, is_read_only, lacking, may, nearest, user
+from ..errors import is_of_the_caller
 
 # https://www.sqlite.org/rescode.html
 _DENIALS = (sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
@@ -99,7 +100,9 @@ def _with_owner(lack: Lack | None, file: str) -> Lack | None:
 def _size(path: str) -> int:
     try:
         return os.stat(path).st_size
-    except OSError:  # none
+    except OSError as error:
+        if is_of_the_caller(error):
+            raise
         return 0
 
 
