@@ -292,7 +292,9 @@ class Alarm(BaseException):
 
 
 # Between a call and the `with` that it stands in, Python itself leaves what was opened to the collector.
-unraisable = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+unraisable = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"
+)
 
 
 def ever_later(act: Callable[[], object], factor: float) -> Iterator[None]:

@@ -281,8 +281,11 @@ def test_a_duration_is_rounded_before_its_unit_is_chosen(milliseconds: float, sh
     assert duration(milliseconds) == shown
 
 
-def test_a_late_file_makes_the_newest_version_no_other() -> None:
-    assert position(Current("app.db", "0003", "0003", False, 0, True)) == "0003 (head)"
+def test_the_newest_version_is_head_only_where_all_files_are_what_was_applied() -> None:
+    assert position(Current("app.db", "0003", "0003", True, 0, True)) == "0003 (head)"
+    assert (
+        position(Current("app.db", "0003", "0003", False, 0, True)) == "0003"
+    )  # a late file, or another one
 
 
 def test_what_an_error_does_not_tell_is_null() -> None:

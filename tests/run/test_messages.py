@@ -407,15 +407,27 @@ def test_another_migration_under_an_applied_number(migrations: Path, more: bool)
         f"give this one the next free number, {number}, and put 0002_two back"
     )
     refused(upgrade, HistoryError, message, file="migrations/0002_tags.up.sql")
+    refused(COMMANDS["downgrade"], HistoryError, message, file="migrations/0002_tags.up.sql")
     assert not current("app.db", "migrations").at_head
     assert history("app.db", "migrations")[1].state == "other"
-    # What is applied is undone as it was meant then.
-    downgrade("app.db", "migrations", backup=False, target="1")
-    assert query(Path("app.db"), "SELECT name FROM sqlite_master WHERE name IN ('two', 'tags')") == []
+    # As it is told.
+    remove(migrations, "0002_tags")
+    write(migrations, f"{number}_tags", "CREATE TABLE tags (a);", "DROP TABLE tags;")
+    write(migrations, "0002_two", "CREATE TABLE two (a);", "DROP TABLE two;")
     upgrade()
-    assert query(Path("app.db"), "SELECT name FROM sqlite_master WHERE name IN ('two', 'tags')") == [
-        ("tags",)
-    ]
+    assert current("app.db", "migrations").at_head
+
+
+def test_a_late_file_is_not_in_the_way_of_a_downgrade(migrations: Path) -> None:
+    upgrade()
+    write(migrations, "0000_nil", "")
+    refused(
+        upgrade,
+        HistoryError,
+        f"migrations/0000_nil.up.sql: {LATE.replace('0001', '0002')} 0003_nil.up.sql and 0003_nil.down.sql",
+    )
+    downgrade("app.db", "migrations", backup=False, target="1")
+    assert current("app.db", "migrations").version == "0001"
 
 
 def test_the_same_statements_under_another_name_are_a_rename(migrations: Path) -> None:

@@ -36,7 +36,9 @@ def _run() -> int:
         # What comes now is too late; while the interpreter ends, it would be killed with another code.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     except KeyboardInterrupt as interrupt:  # before there was something to stop, or when all was said
-        return 143 if isinstance(interrupt, Terminated) else 130
+        code = 143 if isinstance(interrupt, Terminated) else 130
+    for stream in (sys.stdout, sys.stderr):
+        _let_go(stream)
     return code
 
 
@@ -51,13 +53,22 @@ def _answered() -> int:
             code = end.code if isinstance(end.code, int) else 0
         sys.stdout.flush()
     except OSError as error:
-        # Keep the interpreter from failing at it once more when it flushes it at its end:
-        # https://docs.python.org/3/library/signal.html#note-on-sigpipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go(sys.stdout)
         if not isinstance(error, BrokenPipeError):  # the disk is full
             say(f"error: standard output: {(error.strerror or str(error)).lower()}")
         code = 1
     return code
+
+
+def _let_go(stream: TextIO) -> None:
+    """Keep the interpreter from failing at a stream when it flushes it at its end, with a code of its own.
+
+    https://docs.python.org/3/library/signal.html#note-on-sigpipe
+    """
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class _Patient(io.FileIO):

@@ -182,7 +182,7 @@ def position(where: Current) -> str:
     """Return where a database is, in words."""
     if where.version is None:
         return BASE
-    if where.version == where.head:
+    if where.at_head:
         return f"{where.version} (head)"
     return where.version if where.known else f"{where.version} (unknown)"
 

@@ -349,6 +349,11 @@ def is_wreck(error: BaseException | None) -> bool:
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
+def is_read_only(error: BaseException | None) -> bool:
+    """Tell whether SQLite holds a database to be one that is only read."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
+
+
 def is_undecodable(error: Exception) -> bool:
     """Tell whether a text that SQLite returned is not UTF-8; Python has no code for that."""
     return "Could not decode to UTF-8" in str(error)

@@ -167,9 +167,10 @@ def refuse_upgrade(at: Status) -> None:
 
 
 def refuse_downgrade(at: Status) -> None:
-    """Raise the problem that keeps a downgrade from being planned."""
+    """Raise the first problem that keeps a downgrade from being planned; a late file is not in its way."""
     if not at.known:
         raise unknown(at)
+    _raise_first((kind, error) for kind, error in _misplaced(at) if kind == "other")
 
 
 def refuse_edited(at: Status) -> None:

@@ -15,6 +15,7 @@ from ..database.connection import (
     UNCHANGED,
     Session,
     interruptible,
+    is_read_only,
     is_sqlite3,
     is_wreck,
     snapshot,
@@ -143,9 +144,11 @@ def restore(
         try:
             name = _put(source, where, timeout)
         except AccessError as error:
-            if not isinstance(where, str) or not is_wreck(error.__cause__):
+            cause = error.__cause__
+            if not isinstance(where, str) or not (is_wreck(cause) or is_read_only(cause)):
                 raise
-            # SQLite writes to nothing but a database or an empty file; what this one held is kept.
+            # SQLite writes to nothing but a database or an empty file, and not to one whose header tells of a
+            # newer format; what is there is kept. https://www.sqlite.org/fileformat2.html#the_database_header
             _truncate(where)
             name = _put(source, where, timeout)
     return Restored(name, path, None if version == BASE else version, kept)
