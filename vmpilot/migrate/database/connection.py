@@ -5,7 +5,6 @@ where they are opened, in `opening`, and nowhere else. What is done to a databas
 """
 
 import os
-import re
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -469,12 +468,13 @@ def _is_damage(error: Exception) -> bool:
 
 def _newest_backup(database: str) -> str:
     """Return the newest backup beside a database; not what a restore kept, which may be damaged as well."""
-    directory, file = os.path.split(database)
-    fits = re.compile(rf"{re.escape(file)}\.(?!before-restore)[^/]+\.(20[0-9]{{6}}T[0-9.]+Z)\.bak").fullmatch
+    from .copies import BEFORE_RESTORE, among  # needed by messages only
+
+    directory = os.path.dirname(database)
     with passed_over(OSError, ValueError):
-        found = filter(None, map(fits, os.listdir(directory or os.curdir)))
-        if newest := max(found, key=lambda match: match[1], default=None):
-            return os.path.join(directory, newest[0])
+        found = among(database, os.listdir(directory or os.curdir))
+        if newest := max((each for each in found if each.name != BEFORE_RESTORE), default=None):
+            return os.path.join(directory, newest.file)
     return ""
 
 

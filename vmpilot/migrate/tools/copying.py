@@ -5,7 +5,6 @@ What a copy is for (a backup, putting one back, trying things out) and its name 
 
 import fcntl
 import os
-import re
 import shutil
 import stat
 import sys
@@ -14,7 +13,6 @@ import time
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from .. import access
@@ -33,13 +31,13 @@ from ..database.connection import (
     translated,
     wait,
 )
+from ..database.copies import among, path_now
 from ..database.opening import alike, reading, reading_alike
 from ..database.soundness import damage
 from ..errors import AccessError, MigrationError, is_of_the_caller, passed_over
 
 Pages = Callable[[int, int], None]
 
-TIME = r"20[0-9]{6}T[0-9]{6}\.[0-9]{3}Z"
 _KEPT = 3
 _PREFIX, _SUFFIX, _FILE = ".vmpilot.", ".tmp", "copy"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -352,7 +350,7 @@ def named(private: Private, database: str, name: str) -> str:
         if not (whole.st_size and os.path.samestat(whole, os.lstat(private.path))):
             raise refused(directory, "another process has replaced what was copied")
         make_alike(private.handle, os.stat(database))
-        path = _linked(private, f"{database}.{name}")
+        path = _linked(private, database, name)
         try:
             with passed_over(
                 PermissionError
@@ -369,11 +367,9 @@ def named(private: Private, database: str, name: str) -> str:
 
 def copies(database: str, name: str) -> list[str]:
     """Return the paths of the copies of a database with this name, newest first."""
-    file = os.path.basename(database)
-    fits = re.compile(rf"{re.escape(file)}\.{re.escape(name)}\.{TIME}\.bak").fullmatch
     with passed_over(OSError):
-        found = sorted(filter(fits, os.listdir(directory_of(database))), reverse=True)
-        return [os.path.join(os.path.dirname(database), each) for each in found]
+        found = sorted(among(database, os.listdir(directory_of(database))), reverse=True)
+        return [os.path.join(os.path.dirname(database), each.file) for each in found if each.name == name]
     return []
 
 
@@ -393,11 +389,10 @@ def make_alike(handle: int, like: os.stat_result) -> None:
     os.fchmod(handle, mode)
 
 
-def _linked(private: Private, stem: str) -> str:
+def _linked(private: Private, database: str, name: str) -> str:
     """Give a file a name that no other has, after the time; return it."""
     while True:
-        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
-        path = f"{stem}.{now}Z.bak"
+        path = path_now(database, name)
         if os.path.lexists(path):
             continue
         try:

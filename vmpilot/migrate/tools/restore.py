@@ -1,11 +1,9 @@
 """Putting a backup back, after checking that it is a sound one of this database."""
 
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -21,6 +19,7 @@ from ..database.connection import (
     snapshot,
     translated,
 )
+from ..database.copies import BEFORE_RESTORE, among, moment
 from ..database.names import located
 from ..database.opening import reading, refuse_unwritable, writing
 from ..database.tables import NOTHING
@@ -31,7 +30,6 @@ from ..files.plan import BASE
 from ..run import guards, status
 from ..run.status import Status
 from .copying import (
-    TIME,
     Private,
     asked,
     check_sound,
@@ -91,16 +89,13 @@ def backups(database: Any = None) -> tuple[Saved, ...]:
 
 def _saved(database: str, entries: "Iterator[os.DirEntry[str]]") -> Iterator[Saved]:
     """Yield what looks like a backup of a database: only what can have been named here."""
-    directory, file = os.path.split(database)
-    fits = re.compile(rf"{re.escape(file)}\.([A-Za-z0-9_.-]+)\.({TIME})\.bak").fullmatch
     for entry in entries:
-        match = fits(entry.name)
-        if match and entry.is_file(follow_symlinks=False):
+        for copied in among(database, [entry.name]):
             with suppress(ValueError, FileNotFoundError):  # no date; or gone since
-                at = datetime.strptime(match[2][:-1], "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)
-                moment = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-                size = entry.stat(follow_symlinks=False).st_size
-                yield Saved(os.path.join(directory, entry.name), match[1], moment, size)
+                if entry.is_file(follow_symlinks=False):
+                    size = entry.stat(follow_symlinks=False).st_size
+                    path = os.path.join(os.path.dirname(database), entry.name)
+                    yield Saved(path, copied.name, moment(copied), size)
 
 
 def _log(text: str) -> None:
@@ -274,7 +269,7 @@ def _keep(database: Any, timeout: float) -> str | None:
 def _kept(private: Private, database: str) -> str:
     with synced(private.path):
         pass
-    return named(private, database, "before-restore")
+    return named(private, database, BEFORE_RESTORE)
 
 
 def _create(path: str, backup: str) -> None:
