@@ -184,6 +184,11 @@ def test_history_keeps_to_the_columns_of_a_terminal_and_shortens_nothing_elsewhe
         assert first.endswith("  first") and second.endswith("…")
         assert 78 <= width(second) <= 80
         assert re.match(r"\*  20261122093000  applied  20\d\d-\d\d-\d\d \d\d:\d\d \+01:00  ", second)
+    for columns in (60, 40):  # how long it took goes first, then when it was
+        with on_terminal("history", columns=columns, NO_COLOR="1") as terminal:
+            lines = terminal.rest().splitlines()
+        assert len(lines) == 3 and max(map(width, lines)) <= columns
+        assert lines[2].startswith("*  20261122093000  applied  ") and lines[2].endswith("…")
     with on_terminal("history", columns=200, NO_COLOR="1") as terminal:
         assert terminal.rest().splitlines() == whole
 

@@ -210,6 +210,15 @@ CASES = {
         ),
         later={stem: str(up).replace("TABLE", "TABLE IF NOT EXISTS") for stem, up in TWO.items()},
     ),
+    "an edit keeps from upgrading": Case(
+        TWO,
+        (
+            "pending: app.db: 1 migration pending (0002_costs)",
+            f"edited: migrations/0001_chats.up.sql: {EDITED}, or accept the edit, {RUN} stamp 0001",
+        ),
+        target="1",
+        later={"0001_chats": "CREATE TABLE IF NOT EXISTS chats (id INTEGER PRIMARY KEY, title TEXT)"},
+    ),
     "edited, at a version that only the log knows": Case(
         TWO | {"0007_later": ""},
         (NEWER, f"edited: migrations/0001_chats.up.sql: {EDITED}", f"{UNCOMPARED} no file for 0007_later"),

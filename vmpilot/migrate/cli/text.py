@@ -402,9 +402,9 @@ def _table(entries: Iterable[Entry], version: str | None) -> list[str]:
         told = entry.state, _local(entry.applied_at), took
         rows.append((mark, printable(entry.version), *told, printable(entry.name)))
     widths = [max(map(_width, column)) for column in zip(*rows, strict=True)][:-1]
-    room = max(_room() - sum(widths) - 2 * len(widths), _SHORTEST_NAME) if _is_terminal() else sys.maxsize
+    shown, room = _columns(widths)
     lines = [
-        "  ".join((*map(_padded, row, widths), shortened(row[-1], room))).rstrip()  # a name may be empty
+        "  ".join((*(_padded(row[at], widths[at]) for at in shown), shortened(row[-1], room))).rstrip()
         for row in rows
     ]
     if not _is_coloured():
@@ -416,6 +416,19 @@ def _table(entries: Iterable[Entry], version: str | None) -> list[str]:
 
 
 _SHORTEST_NAME = 8
+_KEPT_COLUMNS = 3  # mark, version and state
+
+
+def _columns(widths: Sequence[int]) -> tuple[list[int], int]:
+    """Return the columns for which there is room on a terminal before the name, and what is left for that."""
+    shown = list(range(len(widths)))
+    if not _is_terminal():
+        return shown, sys.maxsize
+    while True:
+        room = _room() - sum(widths[at] + 2 for at in shown)
+        if room >= _SHORTEST_NAME or len(shown) <= _KEPT_COLUMNS:
+            return shown, max(room, _SHORTEST_NAME)
+        shown.pop()
 
 
 def _is_coloured() -> bool:

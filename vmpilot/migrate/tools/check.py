@@ -82,8 +82,8 @@ def check(
     found, passed = list[Problem](), dict[str, str]()
     if seen.recorded is not None:
         at = status.status(name, seen.recorded, directory)
-        found += _pending(at, _exists(where))
-        found += (Problem(kind, str(error)) for kind, error in status.problems(at))
+        problems = [Problem(kind, str(error)) for kind, error in status.problems(at)]
+        found += [*_pending(at, _exists(where), problems), *problems]
         found += _compared(at, seen.live, partial(_empty, where, timeout, connect), passed)
     found += seen.dangling
     with _empty(where, timeout, connect) as empty:
@@ -276,17 +276,17 @@ def _damage(session: Session, pragma: str, mend: str) -> Iterator[Problem]:
         yield Problem("integrity", f"{session.database}: {_some(found)}; {mend}")
 
 
-def _pending(at: Status, exists: bool) -> Iterator[Problem]:
+def _pending(at: Status, exists: bool, problems: Sequence[Problem]) -> Iterator[Problem]:
     if not status.has_files(at):
         return
     lacks = [] if exists else ["does not exist"]
     if pending := [full_name(migration) for migration in status.pending(at)]:
         lacks.append(f"{_count(pending, 'migration')} pending ({_some(pending)})")
     if lacks:
-        told = ", ".join(lacks)
-        yield Problem(
-            "pending", f"{at.database}: {told}; run: {status.command(at.database, at.directory, 'upgrade')}"
-        )
+        told = f"{at.database}: {', '.join(lacks)}"
+        if all(problem.kind == "unfinished" for problem in problems):  # all others keep it from being done
+            told += f"; run: {status.command(at.database, at.directory, 'upgrade')}"
+        yield Problem("pending", told)
 
 
 def _compared(

@@ -8,7 +8,7 @@ import os
 import re
 
 from .. import access
-from ..errors import AccessError, HistoryError, MigrationError
+from ..errors import AccessError, HistoryError, MigrationError, is_of_the_caller
 from ..files import directory as directories
 
 _LONGEST = 100
@@ -45,6 +45,8 @@ def _make(place: str) -> None:
     except RecursionError as error:  # it calls itself for each directory above
         raise HistoryError(f"{place}: {os.strerror(errno.ENAMETOOLONG).lower()}", file=place) from error
     except OSError as error:
+        if is_of_the_caller(error):
+            raise
         raise _refused(error, place) from error
 
 
@@ -70,6 +72,8 @@ def _write(path: str, text: str) -> None:
         with open(path, "x", encoding="utf-8", newline="\n") as file:
             file.write(text)
     except OSError as error:
+        if is_of_the_caller(error):
+            raise
         raise _refused(error, path) from error
 
 
