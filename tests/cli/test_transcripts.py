@@ -45,7 +45,7 @@ $ export VMPILOT_DATABASE=app.db
 $ scripts/migrate.sh --quiet upgrade 2
 $ sed -i s/title/titel/ {DOWN}
 """,
-    "When a deploy is rolled back": f"""
+    "When a release goes back": f"""
 $ sed -i s/titel/title/ {DOWN}
 $ scripts/migrate.sh --quiet upgrade
 $ mkdir newer && mv migrations/0003* newer

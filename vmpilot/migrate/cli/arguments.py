@@ -7,6 +7,7 @@ import argparse
 import os
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import NamedTuple, NoReturn, TypeVar
 
 from ... import __version__
@@ -148,7 +149,10 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are printable: most are argparse's own, and they quote what was typed."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(printable(message))
+        # What could not be said does not change the exit code; Python 3.11.2 fails at it.
+        with suppress(OSError):
+            super().error(printable(message))
+        raise SystemExit(2)
 
 
 def _general() -> argparse.ArgumentParser:

@@ -375,13 +375,15 @@ def _has_changes(session: Session, name: str) -> bool:
     So it does while another connection keeps readers out; that is waited for first.
     https://www.sqlite.org/c3ref/backup_finish.html
     """
+    from ..tokens import quoted  # not loaded by a start-up that runs no statement
+
     codes: list[int] = []
 
     def stop(code: int, remaining: int, total: int) -> None:
         codes.append(code)
         raise InterruptedError
 
-    wait(session, lambda: session.run(f'SELECT 1 FROM "{name}".sqlite_master LIMIT 1'))
+    wait(session, lambda: session.run(f"SELECT 1 FROM {quoted(name)}.sqlite_master LIMIT 1"))
     with closing(sqlite3.connect(":memory:")) as copy, suppress(InterruptedError):
         session.connection.backup(copy, pages=1, progress=stop, name=name)
     return any(map(is_held_up, codes))

@@ -291,9 +291,10 @@ def has_tables(session: Session) -> bool:
 
 
 def names(session: Session) -> set[str]:
-    """Return the names of all tables but SQLite's own."""
-    sql = "SELECT +name FROM main.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite^_%' ESCAPE '^'"
-    return {name for (name,) in wait(session, lambda: session.rows(sql))}
+    """Return the names of all tables but SQLite's own and the runner's."""
+    sql = "SELECT +name FROM main.sqlite_master WHERE type = 'table'"
+    found = (name for (name,) in wait(session, lambda: session.rows(sql)))
+    return {name for name in found if not name.lower().startswith("sqlite_") and name.lower() not in TABLES}
 
 
 def _present(session: Session) -> set[str]:

@@ -1,6 +1,7 @@
 """What must hold before a step may commit.
 
-Reads inside the step's transaction and says what it found; nothing is run, repaired or raised here.
+Reads inside the step's transaction and says what it found; what is tried is undone again, and nothing is
+repaired or raised here.
 
 A guard costs nothing where a step cannot have broken what it guards (`reach`), and what was true before the
 step is looked up only where something is wrong after it: then the step is undone, looked at, and done again.

@@ -24,7 +24,7 @@ def command(database: str, place: Place, words: str) -> str:
     options = []
     if database == ":memory:" or os.path.abspath(database) != _default():
         options += ["--database", database if database == ":memory:" else os.path.abspath(database)]
-    if os.path.realpath(str(place)) != os.path.realpath(str(directories.located(None))):
+    if os.path.realpath(str(place)) != os.path.realpath(_bundled()):
         options += ["--migrations", os.path.abspath(str(place))]
     return " ".join([_quoted_program(), *map(shlex.quote, options), words])
 
@@ -33,6 +33,16 @@ def _default() -> str:
     try:
         return names.default()
     except MigrationError:  # a user without a home
+        return ""
+
+
+def _bundled() -> str:
+    try:
+        return str(directories.located(None))
+    except (
+        ImportError,
+        OSError,
+    ):  # what may not be read is nobody's default; the message is about another error
         return ""
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from enum import Enum
 from functools import partial
+from typing import NamedTuple
 
 from ..database import tables
 from ..database.connection import (
@@ -38,46 +39,21 @@ _REPORT_EVERY = 0.1
 def perform(session: Session, request: Request, plan: Plan, report: Report, done: list[Step]) -> Plan:
     """Do the tasks of a plan, and put into `done` each step that is committed; return the last plan.
 
-    Each task is planned again under its lock, because another process may be faster: the last plan has
-    no tasks and says where the database is. Raises MigrationError; the steps in `done` stay.
+    What is left is planned again under the lock where others have written, because another process may be
+    faster: the last plan has no tasks and says where the database is. Raises MigrationError; the steps in
+    `done` stay.
     """
-    known: Integrity | None = None
-    seen: int | None = None
-    uncertain = False
+    state = _State(plan)
     with ExitStack() as stack:
-        compare = adoption.NONE
-        while plan.tasks:
+        while state.plan.tasks:
             still = f"{session.database} is at {done[-1].after}" if done else "nothing was changed"
-            script = plan.tasks[0].script
-            with keys_as_asked(session, script), _begun(session, still):
-                now = data_version(session)
-                others_wrote = now is None or now != seen
-                if known is None or others_wrote:
-                    known = guards.at_start(session, known)
-                if others_wrote or uncertain:
-                    seen = now
-                    plan = planned_again(request, plan, session)
-                    if not plan.tasks:
-                        break
-                    tables.create(session)
-                    stack.close()
-                    compare = adoption.comparison(session, plan.status, stack)
-                if bool(plan.tasks[0].script.keys_on) != bool(script.keys_on):
-                    seen = None
-                    continue
-                look = partial(_look, session, plan, known, uncertain)
-                outcome = _perform(session, plan, look, compare, report)
-            uncertain = outcome is _Again.UNCERTAIN
-            if isinstance(outcome, _Again):
-                seen = seen if uncertain else None
-                continue
-            step, known = outcome
-            total = len(plan.tasks[0].script.starts)
-            plan = after(plan)
-            done.append(step)
-            _log(session.database, step)
-            report(Progress(step, total, total, step.took, True))
-    return plan
+            with keys_as_asked(session, state.plan.tasks[0].script), _begun(session, still):
+                state, progress = _next(session, request, state, stack, report)
+            if progress:
+                done.append(progress.step)
+                _log(session.database, progress.step)
+                report(progress)
+    return state.plan
 
 
 class _Again(Enum):
@@ -87,12 +63,51 @@ class _Again(Enum):
     OVERTAKEN = 2
 
 
-def _look(session: Session, plan: Plan, known: Integrity, uncertain: bool) -> Integrity:
-    """Return what is known before the next task: all that it can break, where nobody could tell later."""
-    script = plan.tasks[0].script
-    if uncertain or not script.transactional:
-        return guards.looked_at(session, script, known)
-    return known
+class _State(NamedTuple):
+    """Where a run is: what is left of the plan, and what is known of the database.
+
+    `seen` is its data_version when it was last looked at, None if it must be looked at again. `uncertain`
+    tells that the next task was undone because what was true before it must be looked at first.
+    """
+
+    plan: Plan
+    known: Integrity | None = None
+    seen: int | None = None
+    compare: Comparison = adoption.NONE
+    uncertain: bool = False
+
+
+def _next(
+    session: Session, request: Request, state: _State, stack: ExitStack, report: Report
+) -> tuple[_State, Progress | None]:
+    """Do the next task and commit the open transaction, if it is still to be done; return what is left."""
+    asked = state.plan.tasks[0].script
+    state = _looked_at(session, request, state, stack)
+    if not state.plan.tasks or bool(state.plan.tasks[0].script.keys_on) != bool(asked.keys_on):
+        return state._replace(seen=None), None
+    outcome = _perform(session, state, report)
+    if isinstance(outcome, _Again):
+        uncertain = outcome is _Again.UNCERTAIN
+        return state._replace(uncertain=uncertain, seen=state.seen if uncertain else None), None
+    progress, known = outcome
+    return state._replace(plan=after(state.plan), known=known, uncertain=False), progress
+
+
+def _looked_at(session: Session, request: Request, state: _State, stack: ExitStack) -> _State:
+    """Plan again under the lock, and look at what is there, if others have written since the last time."""
+    now = data_version(session)
+    others_wrote = now is None or now != state.seen
+    known = state.known
+    if known is None or others_wrote:
+        known = guards.at_start(session, known)
+    if not others_wrote and not state.uncertain:
+        return state._replace(known=known)
+    plan = planned_again(request, state.plan, session)
+    if not plan.tasks:
+        return state._replace(plan=plan)
+    tables.create(session)
+    stack.close()
+    return _State(plan, known, now, adoption.comparison(session, plan.status, stack), state.uncertain)
 
 
 @contextmanager
@@ -111,22 +126,21 @@ def _log(database: str, step: Step) -> None:
         logger.info("%s: %s %s %s, %.3f s", *names, step.took)
 
 
-def _perform(
-    session: Session, plan: Plan, look: Callable[[], Integrity], compare: Comparison, report: Report
-) -> tuple[Step, Integrity] | _Again:
+def _perform(session: Session, state: _State, report: Report) -> tuple[Progress, Integrity] | _Again:
     """Do the first task of a plan in the open transaction and commit it.
 
-    `look` tells what is known before it. Returns the step with its seconds, and what is known now; else
-    nothing is committed: what the step may have broken was perhaps so before, or another process recorded the
-    step while its statements ran outside a transaction. On any error nothing is committed either.
+    Returns the step with its seconds, and what is known now; else nothing is committed: what the step may
+    have broken was perhaps so before, or another process recorded the step while its statements ran outside
+    a transaction. On any error nothing is committed either.
     """
+    plan = state.plan
     task = plan.tasks[0]
     script, total = task.script, len(task.script.starts)
     started = time.monotonic()
     tick = _ticker(task, started, report)
     try:
         with interruptible(session, lambda: tick(0)):
-            before = look()
+            before = _before(session, state)
         if not _played(session, task, before, tick, report):
             return _Again.OVERTAKEN
         with interruptible(session, lambda: tick(total)):
@@ -139,7 +153,7 @@ def _perform(
         if found:
             told, advice = "; ".join(finding.words for finding in found), guards.advice(script, found)
             raise failure(script, total, told, partial(_fate, session, task), advice)
-        if differences := compare.differences(session, script):
+        if differences := state.compare.differences(session, script):
             told = f"{session.database} is not as this file makes it: {', '.join(differences)}"
             raise failure(
                 script, total, told, partial(_fate, session, task), adoption.remedy(plan.status, task.step)
@@ -149,9 +163,16 @@ def _perform(
         raise
     took = time.monotonic() - started
     _record(session, task, took)
-    adoption.ended(session, compare, task.step, task.value_after)
+    adoption.ended(session, state.compare, task.step, task.value_after)
     commit(session, f"rolled back, {session.database} is still at {task.step.before}")
-    return task.step._replace(took=took), now
+    return Progress(task.step._replace(took=took), total, total, took, True), now
+
+
+def _before(session: Session, state: _State) -> Integrity:
+    """Return what is known before the next task: all that it can break, where nobody could tell later."""
+    script = state.plan.tasks[0].script
+    known = state.known or guards.at_start(session, None)
+    return guards.looked_at(session, script, known) if state.uncertain or not script.transactional else known
 
 
 def _played(

@@ -181,8 +181,11 @@ def _look(session: Session, directory: Directory, pragma: str) -> _Seen:
     parentless: dict[str, str] = {}
     found: list[Problem] = []
     damage: list[Problem] = []
-    put_back = status.command(session.database, directory, "restore BACKUP")
-    mend = f"mend it or put a backup back, run: {put_back}"
+
+    def mend() -> str:
+        put_back = status.command(session.database, directory, "restore BACKUP")
+        return f"mend it or put a backup back, run: {put_back}"
+
     with interruptible(session):
         try:
             recorded = status.recorded(session, directory)
@@ -199,13 +202,15 @@ def _look(session: Session, directory: Directory, pragma: str) -> _Seen:
 
 
 @contextmanager
-def _unless_lacking(database: str, what: str, mend: str, found: list[Problem]) -> Iterator[None]:
+def _unless_lacking(
+    database: str, what: str, mend: Callable[[], str], found: list[Problem]
+) -> Iterator[None]:
     """Say what only the application's own connection can look at, and what is damaged."""
     try:
         yield
     except Exception as error:
         if "malformed" in str(error):
-            found.append(Problem("integrity", f"{database}: {error}; {mend}"))
+            found.append(Problem("integrity", f"{database}: {error}; {mend()}"))
         elif is_of_the_application(str(error)):
             found.append(Problem("not_compared", f"{database}: {what}: {error}"))
         else:
@@ -271,9 +276,9 @@ def _broken(database: str, found: Iterable[str], passed: Mapping[str, str]) -> I
         yield Problem(_REMARK, f"{database}: too much to compile, so this was not tried: {_some(untried)}")
 
 
-def _damage(session: Session, pragma: str, mend: str) -> Iterator[Problem]:
+def _damage(session: Session, pragma: str, mend: Callable[[], str]) -> Iterator[Problem]:
     if found := soundness.damage(session, pragma):
-        yield Problem("integrity", f"{session.database}: {_some(found)}; {mend}")
+        yield Problem("integrity", f"{session.database}: {_some(found)}; {mend()}")
 
 
 def _pending(at: Status, exists: bool, problems: Sequence[Problem]) -> Iterator[Problem]:
@@ -319,7 +324,7 @@ def _drift(at: Status, made: Schema, live: Schema, scripts: Iterable[Script]) ->
     known = {fact.key[0] for fact in made}
     if not known.issuperset(fact.key[0] for fact in live):  # what a migration has dropped is known too
         for script in scripts:
-            known.update(name.lower() for name in guards.tables(script, "create", "alter"))
+            known.update(folded(name) for name in guards.tables(script, "create", "alter"))
     others = frozenset(fact for fact in live if fact.key[0] not in known)
     for change in structure.difference(made, live - others):
         told = f"{at.database}: schema is not as {status.version(at)} made it: {change}"

@@ -1,6 +1,6 @@
 """A run on a private copy: what each step does to schema and rows, how long it takes, and what would fail.
 
-The original is only read; how a step runs is decided in step, and how structures compare in schema.
+The original is only read; how a step runs is decided in step, and how structures compare in structure.
 """
 
 import shutil

@@ -29,6 +29,7 @@ from ..files.directory import Directory
 from ..files.plan import BASE
 from ..run import guards, status
 from ..run.status import Status
+from ..tokens import folded
 from .copying import (
     Private,
     asked,
@@ -233,7 +234,7 @@ def _foreign_tables(source: Session, directory: Directory, where: Any, timeout: 
     known = {table for script in scripts for table in guards.tables(script, "create")}
     with suppress(MigrationError), reading(where, timeout) as session:
         known |= tables.names(session)
-    if {name.lower() for name in known} & {name.lower() for name in found}:
+    if {folded(name) for name in known} & {folded(name) for name in found}:
         return ""
     return "the tables " + ", ".join(sorted(found)) if found else ""
 
