@@ -189,15 +189,25 @@ def with_owner(path: Path, owner: int, mode: int) -> str:
 @pytest.mark.parametrize(
     ("owner", "mode", "cure"),
     [
-        (65534, 0o444, "run: chmod u+w place/app.db"),
-        (0, 0o644, "to give it to this user, run as root: chown 65534 place/app.db"),
+        (65534, 0o444, "run: chmod u+w {}"),
+        (0, 0o644, "to give it to this user, run as root: chown 65534 {}"),
         (0, 0o444, ""),
         (OTHER, 0o644, f"run this as {user_name(OTHER)}"),
         (OTHER, 0o444, ""),
     ],
 )
 def test_the_cure_is_told_if_there_is_just_one(database: Path, owner: int, mode: int, cure: str) -> None:
+    cure = cure.format(os.path.abspath(database))
     assert with_owner(database, owner, mode) == "; ".join(["; nothing was changed", *filter(None, [cure])])
+
+
+def test_a_pipe_is_no_database_and_is_not_waited_for(shelf: Path) -> None:
+    write(Path("migrations"), "0001_one", "CREATE TABLE one (a);")
+    os.mkfifo("place/pipe")
+    told = "place/pipe: no regular file, expected a database; nothing was changed"
+    for path in ("place/pipe", "/dev/null"):
+        assert refused(lambda path=path: migrate(path, "migrations")) == told.replace("place/pipe", path)
+        assert refused(lambda path=path: current(path, "migrations")) == told.replace("place/pipe", path)
 
 
 def test_a_log_of_another_user_is_named(shelf: Path) -> None:

@@ -17,6 +17,8 @@ from vmpilot.migrate import (
     AccessError,
     HistoryError,
     Progress,
+    StepError,
+    VersionError,
     current,
     downgrade,
     history,
@@ -262,3 +264,22 @@ def test_the_log_holds_what_each_step_took(stored: str | None, database: Path, m
     for entry, step in zip(history(database, "migrations"), steps, strict=True):
         assert entry.took_ms is not None
         assert entry.took_ms == pytest.approx(1000 * step.took, abs=0.001)
+
+
+def test_a_downgrade_that_was_cut_short_is_told_where_nothing_else_is_to_be_done(
+    migrations: Path, database: Path
+) -> None:
+    migrations = migrations.with_name("own")
+    migrations.mkdir()
+    write(migrations, "0001_a", "CREATE TABLE a (b);", f"{ALONE}DROP TABLE a;\nDROP TABLE none;")
+    migrate(database, migrations)
+    with pytest.raises(StepError):
+        downgrade(database, migrations, backup=False)
+    for _ in range(2):
+        with pytest.raises(VersionError) as caught:
+            migrate(database, migrations)
+        assert "0001_a began outside a transaction at " in str(caught.value)
+        assert str(caught.value).endswith(" downgrade base")
+    write(migrations, "0001_a", "CREATE TABLE a (b);", f"{ALONE}DROP TABLE IF EXISTS a;")
+    assert [step.after for step in downgrade(database, migrations, backup=False)] == ["base"]
+    assert len(migrate(database, migrations)) == 1

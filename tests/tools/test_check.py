@@ -210,6 +210,23 @@ CASES = {
         ),
         later={stem: str(up).replace("TABLE", "TABLE IF NOT EXISTS") for stem, up in TWO.items()},
     ),
+    "letters beyond ASCII are letters as they are": Case(
+        {"0001_a": "CREATE TABLE ÄRZTE (a)", "0002_b": "DROP TABLE ÄRZTE"},
+        (DRIFT.format("0002", "+ table ÄRZTE"),),
+        sql=("CREATE TABLE ÄRZTE (a)",),
+    ),
+    "rows that a file may leave": Case(
+        {
+            "0001_a": "CREATE TABLE p (i INTEGER PRIMARY KEY); CREATE TABLE c (p REFERENCES p);"
+            "CREATE TABLE d (p REFERENCES p); INSERT INTO p VALUES (1); INSERT INTO c VALUES (1)",
+            "0002_b": "-- vmpilot: unguarded old sins\nUPDATE c SET p = 2",
+        },
+        (
+            f"foreign_keys: app.db: 1 foreign key violation: row 1 of d has no parent in p; {MINE}",
+            "remark: app.db: 1 foreign key violation: row 1 of c has no parent in p; unguarded: old sins",
+        ),
+        sql=("INSERT INTO d VALUES (7)",),
+    ),
     "an edit keeps from upgrading": Case(
         TWO,
         (

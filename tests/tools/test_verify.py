@@ -973,3 +973,26 @@ def test_of_any_table_a_right_down_passes_and_a_wrong_one_is_found(table: Drawn,
         one, two = verify(name).migrations
         assert one.ok
         assert two.problems or (kind == "more" and two.remarks)
+
+
+def test_what_foreign_key_actions_delete_is_seen() -> None:
+    keys_on = "-- vmpilot: foreign-keys-on so it is meant\n"
+    Path("migrations").mkdir(exist_ok=True)
+    base = (
+        "CREATE TABLE p (i INTEGER PRIMARY KEY); CREATE TABLE q (i INTEGER PRIMARY KEY, p REFERENCES p ON DELETE CASCADE);"
+        "CREATE TABLE r (q REFERENCES q ON DELETE SET NULL); CREATE TABLE s (n);"
+        "CREATE TRIGGER g AFTER DELETE ON q BEGIN DELETE FROM s; END;"
+        "INSERT INTO p VALUES (1), (2); INSERT INTO q VALUES (1, 1), (2, 2); INSERT INTO r VALUES (1), (2);"
+        "INSERT INTO s VALUES (1);"
+    )
+    write(Path("migrations"), "0001_base", base, "DROP TABLE r; DROP TABLE q; DROP TABLE p; DROP TABLE s;")
+    write(
+        Path("migrations"), "0002_less", f"{keys_on}DELETE FROM p WHERE i = 1;", "INSERT INTO p VALUES (1);"
+    )
+    found = verify("migrations").migrations[1]
+    assert not found.ok
+    told = " ".join(found.problems)
+    assert all(f"table {name}: " in told for name in "qrs")
+    migrate("app.db", "migrations", target="1")
+    said = in_process("upgrade", "--dry-run", "-d", "app.db", "--migrations", "migrations").out
+    assert all(f"rows of {name}: " in said for name in "pqs")

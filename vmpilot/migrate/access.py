@@ -154,11 +154,11 @@ def _cure(path: str, right: str, found: os.stat_result) -> str:
     """Return what gives a right, if only one thing does: to others than root, root's files can be given."""
     owner_may = bool(found.st_mode & _OF_OWNER[right])
     if found.st_uid == os.geteuid():
-        return "" if owner_may else f"run: chmod u+{_LETTERS[right]} {quoted(path)}"
+        return "" if owner_may else f"run: chmod u+{_LETTERS[right]} {quoted(os.path.abspath(path))}"
     if not owner_may:
         return ""
     if found.st_uid:
         return f"run this as {user(found.st_uid)}"
     if right == WRITE and stat.S_ISREG(found.st_mode) and may(os.path.dirname(path) or os.curdir, WRITE):
-        return f"to give it to this user, run as root: chown {os.geteuid()} {quoted(path)}"
+        return f"to give it to this user, run as root: chown {os.geteuid()} {quoted(os.path.abspath(path))}"
     return ""

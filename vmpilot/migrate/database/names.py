@@ -67,7 +67,7 @@ def default() -> str:
     """Return the path of the database that nobody named; raises AccessError for a user without a home."""
     if os.path.isdir("/app/data"):
         return "/app/data/vmpilot.db"
-    home = os.path.expanduser("~")
+    home = _expanded("~")
     if home == "~":
         raise AccessError(
             f"the default database: this user has no home directory, and HOME is not set; {UNCHANGED}; "
@@ -128,6 +128,12 @@ def _plain(path: str) -> str:
     return f"./{path}" if is_other else path
 
 
+def _expanded(path: str) -> str:
+    """Do what `os.path.expanduser` does; but an empty HOME is none, and not the root directory."""
+    own = path == "~" or path.startswith("~/")
+    return path if own and os.environ.get("HOME") == "" else os.path.expanduser(path)
+
+
 def _home(path: str) -> str:
     """Return a path with the home directory for `~` or `~user` before a slash, as a shell does.
 
@@ -135,7 +141,7 @@ def _home(path: str) -> str:
     """
     if path != "~" and not (path.startswith("~") and "/" in path):
         return path
-    if (found := os.path.expanduser(path)) == path:
+    if (found := _expanded(path)) == path:
         user = path.partition("/")[0]
         raise _refused(f"{user} is no home directory here, ./{user} is a directory of that name")
     return found

@@ -159,7 +159,12 @@ def reading_alike(connection: Any, path: str, timeout: float) -> Iterator[Sessio
 
 
 def _connect(path: str, mode: str) -> sqlite3.Connection:
-    """Open a file with the parameters of a URI: https://www.sqlite.org/uri.html"""
+    """Open a file with the parameters of a URI: https://www.sqlite.org/uri.html
+
+    A pipe would be waited for, by SQLite and through every signal.
+    """
+    if _is_special(path):
+        raise AccessError(f"{path}: no regular file, expected a database; {UNCHANGED}", database=path)
     quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     start = "file://" if path.startswith("/") else "file:"
     name = ":memory:" if path == ":memory:" else f"{start}{quoted}?mode={mode}"
@@ -169,6 +174,16 @@ def _connect(path: str, mode: str) -> sqlite3.Connection:
         if not denial(path, error) and (odd := _misplaced(path)):
             raise AccessError(f"{path}: {odd}; {UNCHANGED}", database=path) from error
         raise refused(path, error, UNCHANGED) from error
+
+
+def _is_special(path: str) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:  # there is none
+        if is_of_the_caller(error):
+            raise
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def _misplaced(path: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ..tokens import Token, folded, mentioned, plain, statements, tokens, unquoted
 from . import meaning, tables
-from .connection import Session
+from .connection import Session, references
 from .expansion import overgrown
 from .meaning import name as _name
 from .meaning import word as _word
@@ -130,8 +130,8 @@ def _known(own: str, sql: str, known: dict[str, set[str]]) -> frozenset[str]:
 def reach(session: Session, *scripts: str) -> frozenset[str]:
     """Name the tables and views whose structure or rows the scripts can change, for `snapshot(only=...)`.
 
-    Triggers are followed, foreign key actions are not: a run has them off. Many of the names, which are
-    all the words of the scripts, exist nowhere.
+    Triggers are followed, foreign key actions are not (see `with_actions`). Many of the names, which are all
+    the words of the scripts, exist nowhere.
     """
     names = set[str]().union(*map(mentioned, scripts))
     if names & {"sqlite_schema", "sqlite_master"}:  # what is written there is named in strings
@@ -142,14 +142,27 @@ def reach(session: Session, *scripts: str) -> frozenset[str]:
         for name in names & {folded(name) for _, name, _, _ in _select(session, _NAMED, names)}:
             found = session.rows(_MENTIONING, (name,))
             names.update(folded(table) for _, _, table, sql in found if name in mentioned(sql))
-    new = names
+    return _through_triggers(session, names)
+
+
+def with_actions(session: Session, names: frozenset[str]) -> frozenset[str]:
+    """Return the same with all tables that foreign key actions can lead to, for a script that has them on."""
+    pairs = [(folded(child), folded(parent)) for child, parent in references(session)]
+    while more := {child for child, parent in pairs if parent in names} - names:
+        names = _through_triggers(session, names | more)
+    return names
+
+
+def _through_triggers(session: Session, names: Iterable[str]) -> frozenset[str]:
+    """Return names with those of all that their triggers mention."""
+    found_names = new = set(names)
     while new:
         found = _select(session, _NAMED, new)
         new = {folded(table) for _, _, table, _ in found}
         new.update(*(mentioned(sql) for kind, _, _, sql in found if kind == "trigger"))
-        new -= names
-        names |= new
-    return frozenset(names)
+        new -= found_names
+        found_names = found_names | new
+    return frozenset(found_names)
 
 
 def difference(before: Schema, after: Schema) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from ..database.tables import TABLES
 from ..files.script import Script, statements
 from ..tokens import folded, head, quoted
 from .keys import Keys, about_tables, have_actions, keys_after, keys_known, keys_now, lack_words, main
-from .reach import Trigger
+from .reach import Trigger, reach
 
 _SHOWN = 5
 _ACTIONS = "ON DELETE and ON UPDATE actions do not run during a step"
@@ -115,6 +115,11 @@ def not_compiling(session: Session) -> dict[tuple[str, str], str]:
     """Return the views and triggers of a database that do not compile, with SQLite's words."""
     objects = _objects(session)
     return _broken(session, objects, objects)
+
+
+def can_break(session: Session, script: Script) -> frozenset[str]:
+    """Return the tables, folded, in which a script can have left rows without a parent."""
+    return reach(session, script, _triggers(at_start(session, None))).looked
 
 
 def _triggers(known: Integrity) -> list[Trigger]:

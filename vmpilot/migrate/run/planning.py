@@ -66,7 +66,10 @@ def planned(request: Request, session: Session) -> Plan:
         at = _checked(request, session)
         position = _goal(request, at)
         goal = at.timeline[position - 1].number if position else -1
-        return _plan(request, at, goal, session)
+        made = _plan(request, at, goal, session)
+        if not made.tasks:
+            status.refuse_unfinished(at)
+        return made
 
 
 def planned_again(request: Request, before: Plan, session: Session) -> Plan:

@@ -179,6 +179,12 @@ def refuse_edited(at: Status) -> None:
     _raise_first(_renumbered_files(at))
 
 
+def refuse_unfinished(at: Status) -> None:
+    """Raise the problem of a database that a file outside a transaction has left half-way."""
+    if note := unfinished(at.recorded):
+        raise _unfinished(at, note)
+
+
 def _raise_first(found: Problems) -> None:
     for _, error in found:
         raise error

@@ -85,7 +85,7 @@ def check(
         problems = [Problem(kind, str(error)) for kind, error in status.problems(at)]
         found += [*_pending(at, _exists(where), problems), *problems]
         found += _compared(at, seen.live, partial(_empty, where, timeout, connect), passed)
-    found += seen.dangling
+    found += [*seen.found, *_dangling(name, seen.dangling, passed)]
     with _empty(where, timeout, connect) as empty:
         found += _broken(name, [*seen.parentless, *_uncompiled(empty, seen.objects)], passed)
     return _health(name, [*found, *seen.damage])
@@ -144,7 +144,8 @@ class _Seen(NamedTuple):
     live: Schema | None
     objects: list[Row]
     parentless: list[str]
-    dangling: list[Problem]
+    found: list[Problem]
+    dangling: list[keys.Orphan]
     damage: list[Problem]
 
 
@@ -180,6 +181,7 @@ def _look(session: Session, directory: Directory, pragma: str) -> _Seen:
     objects: list[Row] = []
     parentless: dict[str, str] = {}
     found: list[Problem] = []
+    dangling: list[keys.Orphan] = []
     damage: list[Problem] = []
 
     def mend() -> str:
@@ -195,10 +197,15 @@ def _look(session: Session, directory: Directory, pragma: str) -> _Seen:
             live = structure.snapshot(session)
             objects, parentless = session.rows(_OBJECTS), _parentless(session)
         with _unless_lacking(session.database, "foreign keys not checked", mend, found):
-            found += _dangling(session, set(map(folded, parentless.values())))
+            missing = set(map(folded, parentless.values()))
+            dangling += [
+                (identity, words)
+                for identity, words in keys.dangling(session)
+                if folded(str(identity[1])) not in missing  # that is told elsewhere
+            ]
         with _unless_lacking(session.database, "pages not checked", mend, damage):
             damage += _damage(session, pragma, mend)
-    return _Seen(recorded, live, objects, list(parentless), found, damage)
+    return _Seen(recorded, live, objects, list(parentless), found, dangling, damage)
 
 
 @contextmanager
@@ -217,23 +224,23 @@ def _unless_lacking(
             raise
 
 
-def _dangling(session: Session, missing: set[str]) -> Iterator[Problem]:
-    """Yield the rows without a parent; where the parent table is missing, that is told elsewhere."""
-    rows = [
-        (identity, words)
-        for identity, words in keys.dangling(session)
-        if folded(str(identity[1])) not in missing
-    ]
+def _dangling(database: str, rows: list[keys.Orphan], passed: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield the rows without a parent; what a file says that it may leave is a remark with its reason."""
     # An error identifies itself; only a mismatch is the schema's own fault.
     errors = [words for identity, words in rows if identity[-1] == words and "mismatch" not in words]
-    violations = [words for _, words in rows if words not in errors]
+    violations = [words for identity, words in rows if words not in errors and identity[0] not in passed]
+    for table in sorted({str(identity[0]) for identity, _ in rows} & passed.keys()):
+        left = [words for identity, words in rows if identity[0] == table and words not in errors]
+        if left:
+            count = _count(left, "foreign key violation")
+            yield Problem(_REMARK, f"{database}: {count}: {_some(left)}; unguarded: {passed[table]}")
     if errors:
         lacking = any(map(is_of_the_application, errors))
-        told = f"{session.database}: foreign keys not checked: {_some(errors)}"
+        told = f"{database}: foreign keys not checked: {_some(errors)}"
         yield Problem("not_compared" if lacking else _REMARK, told)
     if violations:
         count = _count(violations, "foreign key violation")
-        told = f"{session.database}: {count}: {_some(violations)}; mend or delete these rows"
+        told = f"{database}: {count}: {_some(violations)}; mend or delete these rows"
         yield Problem("foreign_keys", told)
 
 
@@ -345,6 +352,7 @@ def _replayed(empty: Session, scripts: Iterable[Script], passed: dict[str, str])
             play(empty, script)
         if script.unguarded:
             left = [*_parentless(empty), *_uncompiled(empty, ())]
+            left += guards.can_break(empty, script)
             passed |= {words: script.unguarded for words in left if words not in passed}
     empty.run("PRAGMA writable_schema = RESET")  # read anew what a script wrote into it
     with interruptible(empty):

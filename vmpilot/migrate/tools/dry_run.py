@@ -144,9 +144,10 @@ def _run(
 def _before(session: Session, script: Script, counted: dict[str, int]) -> _View:
     """Look at what a step can touch."""
     telling = _telling(script)
-    return _view(
-        session, structure.reach(session, telling), not _MOVES.isdisjoint(mentioned(telling)), counted
-    )
+    reach = structure.reach(session, telling)
+    if script.keys_on:
+        reach = structure.with_actions(session, reach)
+    return _view(session, reach, not _MOVES.isdisjoint(mentioned(telling)), counted)
 
 
 def _after(session: Session, before: _View, counted: dict[str, int]) -> _View:

@@ -210,6 +210,8 @@ def _verdict(session: Session, pair: _Pair, integrity: guards.Integrity | None) 
     migration, up, down = pair
     with interruptible(session):
         reach = structure.reach(session, up.text, down.text if down else "")
+        if up.keys_on or (down and down.keys_on):
+            reach = structure.with_actions(session, reach)
     before = _look(session, reach, integrity)
     remarks: tuple[str, ...] = tuple(_remarks(pair))
     loses: tuple[str, ...] = ()
