@@ -138,7 +138,7 @@ def width(text: str) -> int:
     return len(text) + text.count("漢") + text.count("字") - text.count("\u0301")
 
 
-@pytest.mark.parametrize("name", ["mixed", "wide"])
+@pytest.mark.parametrize("name", ["mixed", pytest.param("wide", marks=pytest.mark.full)])
 def test_a_live_line_stays_within_its_terminal_also_when_that_is_resized(migrations: Path, name: str) -> None:
     write(migrations, f"0001_{NAMES[name]}", FOR_EVER)
     with on_terminal("upgrade", columns=80) as terminal:

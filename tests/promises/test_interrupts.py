@@ -550,7 +550,7 @@ def is_raised_at(last: int, error: type[BaseException], act: Callable[[], object
     [
         (Stopped, 29, True),
         (TimeoutError, 31, False),
-        (TimeoutError, 61, True),
+        pytest.param(TimeoutError, 61, True, marks=pytest.mark.full),
         *(
             pytest.param(error, 1, own, marks=pytest.mark.full)
             for error in (Stopped, Enough, TimeoutError)
