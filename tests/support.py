@@ -241,7 +241,7 @@ def denied(path: str | Path, right: str, purpose: str = "", fate: str = "nothing
     belongs = f"it belongs to {user_name(found.st_uid)}, mode {found.st_mode & 0o7777:04o}"
     told = f"{path}: no permission to {right} this {kind} as {user_name(me)} ({belongs}){purpose}"
     letter = {"read": "r", "write to": "w", "search": "x"}[right]
-    cure = f"run: chmod u+{letter} {path}" if found.st_uid == me else ""
+    cure = f"run: chmod u+{letter} {os.path.abspath(path)}" if found.st_uid == me else ""
     return "; ".join(filter(None, (told, fate, cure)))
 
 

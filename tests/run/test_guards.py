@@ -1364,3 +1364,17 @@ def test_a_step_that_cannot_reach_the_runners_tables_does_not_pay_for_them(
 ) -> None:
     prepared(Case(SHOP, "", "INSERT INTO goods (name) VALUES ('a');"), migrations, database)
     assert [sql for sql in executed(database, migrations) if "hex(version_num)" in sql] == []
+
+
+def test_many_broken_triggers_of_a_table_cost_as_many_looks(migrations: Path, database: Path) -> None:
+    """Whoever writes a database could keep a start-up busy for hours otherwise."""
+    write(migrations, "0001_base", "CREATE TABLE t (a);")
+    migrate(database, migrations)
+    many = "".join(
+        f"CREATE TRIGGER g{at} AFTER INSERT ON t BEGIN SELECT nope FROM nowhere; END;" for at in range(50)
+    )
+    with closing(sqlite3.connect(database)) as connection:
+        connection.executescript(many)
+    write(migrations, "0002_step", "CREATE INDEX i ON t (a);")
+    # Each is dropped, made, looked at for three statements and dropped again; before the step, and after it.
+    assert count(executed(database, migrations), "") < 2 * 50 * 12

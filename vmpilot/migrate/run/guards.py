@@ -14,7 +14,7 @@ from ..database.connection import Session, refusal
 from ..database.expansion import MOST, overgrown
 from ..database.tables import TABLES
 from ..files.script import Script, statements
-from ..tokens import folded, head, quoted
+from ..tokens import folded, head, quoted, tokens, unquoted
 from .keys import Keys, about_tables, have_actions, keys_after, keys_known, keys_now, lack_words, main
 from .reach import Trigger, reach
 
@@ -198,9 +198,9 @@ def _broken(
     if not any(kind == "trigger" for kind, _ in untried):  # other triggers can fire that one
         for table in sorted({one.table for one in looked if one.kind == "trigger"}):
             if ("view", table) not in untried and _silent(session, table):
-                triggers = {one.name for one in objects if one.kind == "trigger" and one.table == table}
-                for name in sorted(triggers):
-                    broken["trigger", name] = _alone(session, table, triggers - {name})
+                triggers = sorted(one for one in objects if one.kind == "trigger" and one.table == table)
+                for name, words in list(_each_alone(session, table, triggers)):
+                    broken["trigger", name] = words
     return {what: words for what, words in broken.items() if words}
 
 
@@ -236,16 +236,30 @@ def _silent(session: Session, table: str) -> str:
     return ""
 
 
-def _alone(session: Session, table: str, others: set[str]) -> str:
-    """Return why `table` cannot fire its triggers when these others are out of the way."""
+def _each_alone(session: Session, table: str, triggers: Sequence[Object]) -> Iterator[tuple[str, str]]:
+    """Yield for each trigger of a table why the table cannot fire it when the others are out of the way."""
     session.run("SAVEPOINT vmpilot_guard")
     try:
-        for other in others:
-            session.run(f"DROP TRIGGER {main(other)}")
-        return _silent(session, table)
+        for one in triggers:
+            session.run(f"DROP TRIGGER {main(one.name)}")
+        for one in triggers:
+            yield one.name, _refusal_of(session, table, one)
     finally:
         session.run("ROLLBACK TO vmpilot_guard")
         session.run("RELEASE vmpilot_guard")
+
+
+def _refusal_of(session: Session, table: str, trigger: Object) -> str:
+    """Return why a trigger that is made anew cannot be fired, or nothing; it is dropped again."""
+    name = next((each for each in tokens(trigger.sql) if unquoted(each.text) == trigger.name), None)
+    at = name.start if name else 0  # with its schema, because a TEMP table of that name would come first
+    try:
+        session.run(f"{trigger.sql[:at]}main.{trigger.sql[at:]}")
+    except session.failures as error:
+        return str(error)
+    words = _silent(session, table)
+    session.run(f"DROP TRIGGER {main(trigger.name)}")
+    return words
 
 
 def _unreadable(session: Session, script: Script) -> dict[str, str]:
