@@ -99,12 +99,14 @@ def test_what_a_shell_would_use_anyway_is_not_named(tmp_path: Path) -> None:
     default = str(tmp_path / "home" / ".vmpilot" / "vmpilot.db")
     program = "python3 -m vmpilot.migrate"
     assert command(default, str(ROOT / "migrations"), "upgrade") == f"{program} upgrade"
-    assert said([str(SCRIPT), "check"]).rstrip().endswith(f"run: {SCRIPT} upgrade")
+    assert said([str(SCRIPT), "check"]).rstrip().endswith(f"run: {shlex.quote(str(SCRIPT))} upgrade")
     # A variable need not be set where the command is pasted.
     told = said([str(SCRIPT), "check"], VMPILOT_DATABASE="app.db", VMPILOT_MIGRATIONS=str(tmp_path))
     assert "no migrations" in told
     told = said([str(SCRIPT), "check"], VMPILOT_DATABASE="app.db").rstrip()
-    assert told.endswith(f"run: {SCRIPT} --database {shlex.quote(os.path.abspath('app.db'))} upgrade")
+    assert told.endswith(
+        f"run: {shlex.quote(str(SCRIPT))} --database {shlex.quote(os.path.abspath('app.db'))} upgrade"
+    )
 
 
 def test_an_application_is_told_of_the_module(elsewhere: Path) -> None:
