@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -163,6 +163,19 @@ def in_process(
         except SystemExit as leaving:  # help and wrong usage
             code = int(leaving.code or 0)
     return Said(code, out.getvalue(), err.getvalue())
+
+
+def unshared(words: Sequence[str], environment: Mapping[str, str]) -> Said:
+    """Run a command in a namespace of its own, where that is allowed; it ends with 77 if it cannot mount."""
+    try:
+        done = subprocess.run(
+            words, capture_output=True, text=True, env=environment, check=False, timeout=LONGEST
+        )
+    except FileNotFoundError:
+        pytest.skip("no unshare here")
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("no mounting here")
+    return Said(done.returncode, done.stdout, done.stderr)
 
 
 class Place:

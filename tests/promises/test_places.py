@@ -10,28 +10,26 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from support import (
-    LONGEST,
     ROOT,
     Said,
     change,
     denied,
     disk,
     everything,
-    in_memory,
     in_process,
     laid,
     nobody,
     numbers,
     query,
     taken,
+    unshared,
     user_name,
     write,
 )
@@ -44,20 +42,12 @@ shlex.quote("")  # what a refusal loads, another user may not be allowed to load
 
 
 @pytest.fixture
-def shelf(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Stand in a directory that other users can enter, with `migrations` and with `place` for the database."""
-    directory = Path(tempfile.mkdtemp(dir=in_memory()))
-    directory.chmod(0o755)
-    monkeypatch.chdir(directory)
+def shelf(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand there, with the two named by the environment."""
+    monkeypatch.chdir(shelf)
     monkeypatch.setenv("VMPILOT_DATABASE", "place/app.db")
     monkeypatch.setenv("VMPILOT_MIGRATIONS", "migrations")
-    for name in ("migrations", "place"):
-        Path(name).mkdir()
-    yield directory
-    monkeypatch.undo()
-    for name in ("migrations", "place"):
-        (directory / name).chmod(0o755)
-    shutil.rmtree(directory)
+    return shelf
 
 
 @pytest.fixture(params=["delete", "wal"])
@@ -432,20 +422,7 @@ def without_temporary_place(*words: str, place: Path) -> Said:
     variables |= {"PYTHONPATH": str(ROOT), "PLACE": str(place), "PACKAGE": str(ROOT)}
     variables |= {"VMPILOT_DATABASE": f"{place}/place/app.db", "VMPILOT_MIGRATIONS": f"{place}/migrations"}
     program = [sys.executable, "-m", "vmpilot.migrate", *words]
-    try:
-        done = subprocess.run(
-            [*namespace, "sh", "-c", CLOSE, "sh", *program],
-            capture_output=True,
-            text=True,
-            env=variables,
-            check=False,
-            timeout=LONGEST,
-        )
-    except FileNotFoundError:
-        pytest.skip("no unshare here")
-    if done.returncode == 77 or "unshare" in done.stderr:
-        pytest.skip("no mounting here")
-    return Said(done.returncode, done.stdout, done.stderr)
+    return unshared([*namespace, "sh", "-c", CLOSE, "sh", *program], variables)
 
 
 def test_a_migration_that_sorts_needs_no_directory_for_temporary_files(shelf: Path) -> None:

@@ -5,14 +5,11 @@ nobody waits and nothing is left behind, not even on what is read-only.
 """
 
 import os
-import shutil
 import sqlite3
-import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -29,13 +26,13 @@ from support import (
     ended,
     forked,
     held,
-    in_memory,
     laid,
     nobody,
     pasteable,
     query,
     race,
     running,
+    unshared,
     versions,
     write,
 )
@@ -689,18 +686,6 @@ def test_with_nothing_to_do_a_vanishing_write_ahead_log_disturbs_nobody(
 # --- read-only
 
 
-@pytest.fixture
-def shelf() -> Iterator[Path]:
-    """A directory that other users can read, with two more inside: for migrations and for a database."""
-    directory = Path(tempfile.mkdtemp(dir=in_memory()))
-    directory.chmod(0o755)
-    (directory / "migrations").mkdir()
-    (directory / "place").mkdir()
-    yield directory
-    (directory / "place").chmod(0o755)
-    shutil.rmtree(directory)
-
-
 def as_nobody(work: Callable[[], object]) -> list[str]:
     """Do it as one for whom permissions count; return its error, if any."""
     with nobody():
@@ -776,19 +761,7 @@ def test_with_nothing_to_do_a_read_only_mount_is_fine(shelf: Path, mode: str) ->
     migrate(database, migrations)
     mount = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" || exit 77; shift 0; exec "$@"'
     program = [sys.executable, "-m", "vmpilot.migrate", "-d", str(database), "--migrations", str(migrations)]
-    try:
-        done = subprocess.run(
-            ["unshare", "--mount", "sh", "-c", mount, str(place), *program],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            check=False,
-            timeout=LONGEST,
-        )
-    except FileNotFoundError:
-        pytest.skip("no unshare here")
-    if done.returncode == 77 or "unshare" in done.stderr:
-        pytest.skip("no mounting here")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{database} is at 0002 (head), nothing to do\n"
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    said = unshared(["unshare", "--mount", "sh", "-c", mount, str(place), *program], variables)
+    assert said == (0, f"{database} is at 0002 (head), nothing to do\n", "")
     assert os.listdir(place) == ["app.db"]

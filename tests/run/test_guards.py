@@ -1378,3 +1378,29 @@ def test_many_broken_triggers_of_a_table_cost_as_many_looks(migrations: Path, da
     write(migrations, "0002_step", "CREATE INDEX i ON t (a);")
     # Each is dropped, made, looked at for three statements and dropped again; before the step, and after it.
     assert count(executed(database, migrations), "") < 2 * 50 * 12
+
+
+def test_what_did_not_compile_before_is_no_fault_of_a_later_step_either(
+    migrations: Path, database: Path
+) -> None:
+    """The first of them looks at another view only."""
+    write(migrations, "0001_base", "CREATE TABLE t (a);\nCREATE TABLE u (a);")
+    migrate(database, migrations)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE VIEW old AS SELECT * FROM t, gone")
+    write(migrations, "0002_view", "CREATE VIEW fine AS SELECT * FROM u;")
+    write(migrations, "0003_column", "ALTER TABLE t ADD COLUMN b;")
+    assert len(migrate(database, migrations)) == 2
+
+
+@pytest.mark.parametrize("name", ['q"x', "q`x", "q]x", "Q x"])
+def test_a_name_with_a_quote_is_that_name_however_it_is_spelled(
+    name: str, migrations: Path, database: Path
+) -> None:
+    quoted = '"' + name.replace('"', '""') + '"'
+    base = f"CREATE TABLE {quoted} (a);\nCREATE TABLE u (a);\nCREATE VIEW w AS SELECT a FROM {quoted};"
+    write(migrations, "0001_base", f"{base}\nCREATE VIEW other AS SELECT * FROM u;")
+    migrate(database, migrations)
+    write(migrations, "0002_step", f"ALTER TABLE u ADD COLUMN b;\nDROP TABLE {quoted};")
+    with pytest.raises(StepError, match="w does not compile any more"):
+        migrate(database, migrations)

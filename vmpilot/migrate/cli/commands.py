@@ -9,7 +9,7 @@ from argparse import Namespace
 from contextlib import suppress
 from typing import Any
 
-from ..database.connection import UNCHANGED, patience, waited_for
+from ..database.connection import UNCHANGED, is_connection, patience, waited_for
 from ..database.names import located
 from ..database.opening import SQLITE3, Connect
 from ..errors import AccessError, MigrationError
@@ -251,7 +251,7 @@ def _connect(options: Namespace) -> Connect:
             connection = function(path)
         except Exception as error:
             raise AccessError(f"{named}: {error}; {UNCHANGED}") from error
-        if not (hasattr(connection, "cursor") and hasattr(connection, "in_transaction")):
+        if not is_connection(connection):
             kind = type(connection).__name__
             raise AccessError(f"{named}: expected an open connection, not {kind}; {UNCHANGED}")
         return connection

@@ -186,9 +186,11 @@ def references(session: Session) -> list[Row]:
         return session.rows(
             f'SELECT +n.name, +k."table" FROM ({tables.replace("+name", "name")}) AS n JOIN {joined}'
         )
-    quoted = [name.replace('"', '""') for (name,) in session.rows(tables)]
-    listed = ((name, session.rows(f'PRAGMA main.foreign_key_list("{name}")')) for name in quoted)
-    return [(name.replace('""', '"'), row[2]) for name, rows in listed for row in rows if row[1] == 0]
+    from ..tokens import quoted  # not loaded by a start-up that runs no statement
+
+    names = [name for (name,) in session.rows(tables)]
+    listed = ((name, session.rows(f"PRAGMA main.foreign_key_list({quoted(name)})")) for name in names)
+    return [(name, row[2]) for name, rows in listed for row in rows if row[1] == 0]
 
 
 def changes(session: Session) -> int:
@@ -245,6 +247,11 @@ def limited(session: Session, *, instructions: int = 0, length: int = 0) -> Iter
         with suppress(sqlite3.ProgrammingError):  # closed already, as in `interruptible`
             for name, most in before.items():
                 set_limit(name, most)
+
+
+def is_connection(thing: Any) -> bool:
+    """Tell whether something is an open connection of sqlite3 or of a module with its interface."""
+    return hasattr(thing, "cursor") and hasattr(thing, "in_transaction")
 
 
 def is_sqlite3(connection: Any) -> bool:

@@ -20,6 +20,7 @@ from .connection import (
     failures,
     in_transaction,
     interruptible,
+    is_connection,
     is_held_up,
     is_sqlite3,
     refused,
@@ -104,7 +105,7 @@ def _connected(path: str, database: str, timeout: float, connect: Connect) -> It
         connection = connect(path)
     except sqlite3.Error as error:
         raise refused(database, error, UNCHANGED) from error
-    if not hasattr(connection, "cursor"):
+    if not is_connection(connection):
         raise TypeError(f"connect: expected an open connection, not {type(connection).__name__}")
     with closing(connection), _borrowed(connection, timeout) as session, closing(session.cursor):
         ours, converts = hasattr(connection, "set_progress_handler"), connect is not SQLITE3
@@ -323,7 +324,7 @@ def _borrowed(connection: Any, timeout: float) -> Iterator[Session]:
     """Put a caller's connection into autocommit mode, and everything back as it was at the end."""
     session = Session(connection, None, "the connection", timeout, ours=False, converts=True)
     with translated(session):
-        usable = hasattr(connection, "cursor") and hasattr(connection, "in_transaction")
+        usable = is_connection(connection)
     if not usable:
         kind = type(connection).__name__
         raise TypeError(f"database: expected a path, a sqlite:///PATH URL or an open connection, not {kind}")

@@ -14,7 +14,7 @@ from ..database.connection import Session, refusal
 from ..database.expansion import MOST, overgrown
 from ..database.tables import TABLES
 from ..files.script import Script, statements
-from ..tokens import folded, head, quoted, tokens, unquoted
+from ..tokens import folded, head, mentioned, quoted, tokens, unquoted
 from .keys import Keys, about_tables, have_actions, keys_after, keys_known, keys_now, lack_words, main
 from .reach import Trigger, reach
 
@@ -44,6 +44,9 @@ class Object(NamedTuple):
     sql: str
 
 
+Broken = dict[tuple[str, str], str]  # kind and name of what does not compile, with SQLite's words
+
+
 class Integrity(NamedTuple):
     """What is known of a database at one moment.
 
@@ -54,7 +57,7 @@ class Integrity(NamedTuple):
 
     keys: Keys
     objects: frozenset[Object]
-    broken: dict[tuple[str, str], str] | None
+    broken: Broken | None
     unreadable: dict[str, str] | None
     reaching: bool
 
@@ -100,10 +103,12 @@ def findings(session: Session, script: Script, before: Integrity) -> Findings:
     telling = {"view", "trigger", "writable_schema"}
     if script.words & telling or (before.objects and script.words & {"table", "index"}):
         objects = _objects(session)
-        broken = _broken(session, objects, _seeing(script, objects))
-        now = now._replace(objects=objects, broken=broken, reaching=_reaching(session))
+        looked = _seeing(script, objects)
+        broken = _broken(session, objects, looked)
         certain &= before.broken is not None or not broken
-        found += _stopped(before, now)
+        found += _stopped(before, broken)
+        known = _still(before.broken, objects - looked, broken)
+        now = now._replace(objects=objects, broken=known, reaching=_reaching(session))
     for table, words in _unreadable(session, script).items():
         certain &= before.unreadable is not None
         if table not in (before.unreadable or ()):
@@ -111,7 +116,7 @@ def findings(session: Session, script: Script, before: Integrity) -> Findings:
     return Findings(tuple(found), now._replace(unreadable=None), certain)
 
 
-def not_compiling(session: Session) -> dict[tuple[str, str], str]:
+def not_compiling(session: Session) -> Broken:
     """Return the views and triggers of a database that do not compile, with SQLite's words."""
     objects = _objects(session)
     return _broken(session, objects, objects)
@@ -154,10 +159,21 @@ def _violations(words: list[str]) -> str:
     return f"{len(words)} new foreign key {noun}: " + ", ".join(words[:_SHOWN]) + more
 
 
-def _stopped(before: Integrity, now: Integrity) -> Iterator[Finding]:
+def _still(before: Broken | None, passed: frozenset[Object], broken: Broken) -> Broken | None:
+    """Return all that does not compile: what is `broken` now, and what was so of those that were passed over.
+
+    None where nobody has looked at these yet.
+    """
+    if before is None:
+        return broken if not passed else None
+    kept = {(one.kind, one.name) for one in passed}
+    return {what: words for what, words in before.items() if what in kept} | broken
+
+
+def _stopped(before: Integrity, broken: Broken) -> Iterator[Finding]:
     """Yield the views and triggers that do not compile, unless they did not before."""
     known = {(one.kind, one.name) for one in before.objects}
-    for what, words in (now.broken or {}).items():
+    for what, words in broken.items():
         if what not in (before.broken or {}):
             more = " any more" if what in known else ""
             yield Finding("compile", f"{what[1]} does not compile{more}: {words}")
@@ -186,9 +202,7 @@ def _reaching(session: Session) -> bool:
     return any(session.rows(f"SELECT 1 FROM {place} {asked} LIMIT 1") for place in places)
 
 
-def _broken(
-    session: Session, objects: frozenset[Object], looked: frozenset[Object]
-) -> dict[tuple[str, str], str]:
+def _broken(session: Session, objects: frozenset[Object], looked: frozenset[Object]) -> Broken:
     """Return those of the views and triggers in `looked` that do not compile; too much is not tried."""
     untried = overgrown((one.kind, one.name, one.sql) for one in objects) if looked else frozenset()
     broken = {(one.kind, one.name): UNTRIED for one in looked if (one.kind, one.name) in untried}
@@ -210,14 +224,13 @@ def _seeing(script: Script, objects: frozenset[Object]) -> frozenset[Object]:
     unnamed = any(one.verb == "drop" and one.kind == "index" for one in heads)  # its table is what counts
     if unnamed or "writable_schema" in script.words:
         return objects
-    names = {folded(name) for one in heads for name in (one.name, one.table, one.renamed) if name}
-    texts = {one: folded(f"{one.name} {one.table} {one.sql}") for one in objects}
+    names = {folded(name) for one in heads for name in (one.name, one.table, one.renamed)}
+    named = {one: mentioned(one.sql) | {folded(one.name), folded(one.table)} for one in objects}
     seeing = set[Object]()
-    while more := {one for one in objects - seeing if any(name in texts[one] for name in names)}:
+    while more := {one for one in objects - seeing if not names.isdisjoint(named[one])}:
         seeing |= more
         names = {folded(one.name) for one in more}
-    # In quotes, a name with a quote in it is spelled otherwise.
-    return objects if any('"' in name or "`" in name for name in names) else frozenset(seeing)
+    return frozenset(seeing)
 
 
 def _silent(session: Session, table: str) -> str:

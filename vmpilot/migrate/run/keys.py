@@ -30,7 +30,6 @@ class Key(NamedTuple):
     """
 
     table: str
-    number: int
     parent: str
     columns: str
     targets: tuple[str, ...]
@@ -301,7 +300,7 @@ def _keys(session: Session, table: str) -> dict[int, Key]:
         columns = ", ".join(row[2] for row in rows)
         named = tuple(row[3] for row in rows if row[3])
         actions = bool({*rows[0][4:6]} - {"NO ACTION", "RESTRICT"})
-        found[number] = Key(table, number, parent, columns, named, values, orphaned, actions)
+        found[number] = Key(table, parent, columns, named, values, orphaned, actions)
     return found
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..database import tables
 from ..database.connection import UNCHANGED, Session, snapshot
+from ..database.tables import Record
 from ..errors import HistoryError, StepError, VersionError
 from ..files import plan
 from ..files.directory import Directory, Migration, shown
@@ -87,6 +88,23 @@ def after(done: Plan) -> Plan:
     task, *rest = done.tasks
     position = done.status.position + (1 if task.step.action == "upgrade" else -1)
     return Plan(status.moved(done.status, position, task.value_after), done.goal, tuple(rest))
+
+
+def start(task: Task) -> Record:
+    """Return the note that a file outside a transaction begins."""
+    step = task.step
+    return Record("start", step.version, step.name, task.value_before, task.value_after)
+
+
+def end(task: Task, took: float = 0.0) -> Record:
+    """Return the row of the log for a task that is done, after so many seconds."""
+    from ..files.script import checksum  # loads OpenSSL
+
+    step = task.step
+    mark = checksum(task.script) if step.action == "upgrade" else ""
+    return Record(
+        step.action, step.version, step.name, task.value_before, task.value_after, mark, "", 1000 * took
+    )
 
 
 def is_reversible(at: Status, migration: Migration, session: Session) -> bool:

@@ -24,12 +24,11 @@ Trigger = tuple[str, str]  # the table, folded, and the text
 class Reach(NamedTuple):
     """What a script has written, and what follows: names of tables, folded.
 
-    `children` can have got a row or a key that has no parent, in `parents` a parent can have gone. `looked`
-    are the tables whose keys are to be checked therefore.
+    `children` can have got a row or a key that has no parent. `looked` are the tables whose keys are to be
+    checked, for that or because a parent of theirs can have gone.
     """
 
     children: frozenset[str]
-    parents: frozenset[str]
     looked: frozenset[str]
 
 
@@ -39,12 +38,12 @@ def reach(session: Session, script: Script, triggers: Iterable[Trigger]) -> Reac
     pairs = [(folded(child), folded(parent)) for child, parent in found]
     tables = frozenset(child for child, _ in pairs)
     if script.keys_on or "writable_schema" in script.words:
-        return Reach(tables, frozenset(parent for _, parent in pairs), tables)
+        return Reach(tables, tables)
     if not pairs:
-        return Reach(frozenset(), frozenset(), tables)
+        return Reach(frozenset(), tables)
     children, parents = _written(session, script, triggers, pairs)
     looked = {child for child, parent in pairs if child in children or parent in parents}
-    return Reach(frozenset(children), frozenset(parents), frozenset(looked))
+    return Reach(frozenset(children), frozenset(looked))
 
 
 def _written(

@@ -22,7 +22,6 @@ from ..database.connection import (
     snapshot,
     undone,
 )
-from ..database.tables import Record
 from ..errors import StepError, printable
 from ..files.plan import Progress, Report, Step
 from ..files.script import Script, checksum, line
@@ -30,7 +29,7 @@ from . import adoption, guards
 from .adoption import Comparison
 from .guards import Integrity
 from .ours import own_tables, refuse_changed, refuse_changed_outside
-from .planning import Plan, Request, Task, after, planned_again
+from .planning import Plan, Request, Task, after, end, planned_again, start
 from .play import failure, keys_as_asked, play
 
 _REPORT_EVERY = 0.1
@@ -229,20 +228,14 @@ def _is_overtaken(session: Session, task: Task, done: int, own: tables.Content |
 
 def _leave_transaction(session: Session, task: Task) -> None:
     """Note in the log that a no-transaction file begins: the only trace if it is cut short."""
-    step = task.step
-    note = Record("start", step.version, step.name, task.value_before, task.value_after)
-    tables.write(session, note)
-    commit(session, f"rolled back, {session.database} is still at {step.before}")
+    tables.write(session, start(task))
+    commit(session, f"rolled back, {session.database} is still at {task.step.before}")
 
 
 def _record(session: Session, task: Task, took: float) -> None:
-    step, down = task.step, task.down
+    down = task.down
     tables.move(session, task.value_before, task.value_after)
-    up_mark = checksum(task.script) if step.action == "upgrade" else ""
-    record = Record(
-        step.action, step.version, step.name, task.value_before, task.value_after, up_mark, "", 1000 * took
-    )
-    tables.write(session, record, down.text if down else None, checksum(down) if down else None)
+    tables.write(session, end(task, took), down.text if down else None, checksum(down) if down else None)
 
 
 def _fate(session: Session, task: Task, done: int) -> str:

@@ -16,7 +16,7 @@ from ..database.tables import Record
 from ..errors import AccessError, HistoryError, StepError, printable
 from ..files.script import Script, checksum, line, statements
 from ..run import adoption
-from ..run.planning import Request, Task, planned
+from ..run.planning import Request, Task, end, planned, start
 from ..run.play import journal_mode, kept_from_wal, lacks_wal
 from ..tokens import alone, plain, unusual
 
@@ -103,9 +103,9 @@ def _as_in_a_run() -> Iterator[str]:
 
 
 def _step(task: Task, settings: dict[str, str]) -> Iterator[str]:
-    step, value, after = task.step, task.value_before, task.value_after
+    value, after = task.value_before, task.value_after
     if not task.script.transactional:
-        yield _log(Record("start", step.version, step.name, value, after), None)
+        yield _log(start(task), None)
         yield "COMMIT;"
     yield from (f"{text};" for text in statements(task.script))
     if "writable_schema" in task.script.words:
@@ -117,8 +117,7 @@ def _step(task: Task, settings: dict[str, str]) -> Iterator[str]:
     yield "DELETE FROM main.alembic_version;"
     if after:
         yield f"INSERT INTO main.alembic_version (version_num) VALUES ({_literal(after)});"
-    mark = checksum(task.script) if step.action == "upgrade" else ""
-    yield _log(Record(step.action, step.version, step.name, value, after, mark), task.down)
+    yield _log(end(task), task.down)
 
 
 def _put_back(script: Script, settings: dict[str, str]) -> Iterator[str]:

@@ -121,8 +121,9 @@ def _proof(session: Session, directory: Directory, pending: History) -> Proof:
     failed = ""
     has_log = setting(session, "journal_mode") == "wal"
     lacking = known = _lacking(session, {}, "")
-    for migration in pending:
-        pair = _pair(directory, migration)
+    pairs = [_pair(directory, migration) for migration in pending]
+    for pair in pairs:
+        migration = pair.migration
         if failed:
             problem = f"{pair.up.file}: not tried, because {failed} fails"
             verdicts.append(Verdict(migration.version, migration.name, False, (problem,)))
@@ -133,7 +134,6 @@ def _proof(session: Session, directory: Directory, pending: History) -> Proof:
         if "table" in pair.up.words:
             lacking = _lacking(session, lacking, pair.up.file)
     left = {} if failed else {place: by for place, by in lacking.items() if place not in known}
-    pairs = [_pair(directory, migration) for migration in pending]
     verdicts = [
         _with_lacking(_with(verdict, kept), pair.up, left)
         for verdict, pair, kept in zip(verdicts, pairs, _kept_from_wal(pairs, has_log), strict=True)
@@ -417,8 +417,14 @@ def _moment(session: Session, pair: _Pair, name: str) -> Iterator[Callable[[], b
             _copy(session.connection, copy)
             yield lambda: _copy(copy, session.connection)
         return
+
+    def back() -> bool:
+        if possible := in_transaction(session):
+            session.run(f"ROLLBACK TO {name}")
+        return possible
+
     session.run(f"SAVEPOINT {name}")
-    yield lambda: in_transaction(session) and session.run(f"ROLLBACK TO {name}") in (True, False)
+    yield back
     if in_transaction(session):
         session.run(f"RELEASE {name}")
 
