@@ -8,11 +8,12 @@ line of a log.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 _LONGEST = 8000
+_SHOWN = 5  # of many findings of one kind
 
 _T = TypeVar("_T")
 
@@ -38,6 +39,17 @@ def _shown(character: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # https://peps.python.org/pep-0383/
         return f"\\x{code - 0xDC00:02x}"
     return ascii(character)[1:-1] if code < 0xA0 else f"U+{code:04X}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things in words."""
+    return f"{number} {noun}" + "s" * (number != 1)
+
+
+def some(found: Sequence[str]) -> str:
+    """Return the first few of many words, and how many more there are."""
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return ", ".join(found[:_SHOWN]) + more
 
 
 class MigrationError(Exception):

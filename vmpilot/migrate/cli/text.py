@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import MigrationError, printable
+from ..errors import MigrationError, counted, printable
 from ..files.plan import BASE, Progress, Step
 from ..run.commands import Current, Entry, Result
 
@@ -244,7 +244,7 @@ def _proof(proof: "Proof", more: "Callable[[Verdict], list[str]]") -> Reply:
         lines.append(f"{'ok  ' if verdict.ok else 'FAIL'}  {verdict.version} {verdict.name}".rstrip())
         lines += [f"      {text}" for text in (*verdict.problems, *verdict.remarks, *more(verdict))]
     failed = sum(not verdict.ok for verdict in proof.migrations)
-    total = f"{len(proof.migrations)} {'migration' if len(proof.migrations) == 1 else 'migrations'}"
+    total = counted(len(proof.migrations), "migration")
     data = {"ok": proof.ok, "migrations": [_verdict_data(verdict) for verdict in proof.migrations]}
     return Reply(data, _said([*lines, f"{total}, {failed} with problems"]), int(not proof.ok))
 

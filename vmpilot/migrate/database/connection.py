@@ -324,7 +324,6 @@ def waited_for(stop: BaseException) -> str:
 def is_busy(error: Exception) -> bool:
     """Tell whether another connection's lock is the reason.
 
-    By SQLite's code, where a module tells it: https://www.sqlite.org/rescode.html
     SQLITE_LOCKED alone is a conflict inside the connection, which no waiting ends. In a shared cache every
     statement is refused, even a PRAGMA, while another connection has not committed what it created.
     """
@@ -342,22 +341,38 @@ def is_held_up(status: int) -> bool:
     return status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
+def _tells(error: BaseException | None, words: str, *codes: int) -> bool:
+    """Tell whether an error is of one of these kinds: by its code, or by words where a module has none.
+
+    https://www.sqlite.org/rescode.html
+    """
+    code = getattr(error, "sqlite_errorcode", None)
+    return words in str(error) if code is None else code & 0xFF in codes
+
+
 def is_lacking(error: Exception) -> bool:
     """Tell whether SQLite misses something that only the application has: a function, a collation."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_ERROR
+    return _tells(error, "no such", sqlite3.SQLITE_ERROR)
 
 
 def is_wreck(error: BaseException | None) -> bool:
     """Tell whether SQLite refused a file because it is no database any more."""
     if isinstance(error, UnicodeDecodeError):  # a damaged schema, in which not even the text is whole
         return True
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return _tells(error, "not a database", sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def is_damage(error: Exception) -> bool:
+    """Tell whether SQLite or Python found bytes in a database that make no sense.
+
+    What cannot be parsed in a schema has another code, that of its own fault.
+    """
+    return is_wreck(error) or is_undecodable(error) or "malformed" in str(error)
 
 
 def is_read_only(error: BaseException | None) -> bool:
     """Tell whether SQLite holds a database to be one that is only read."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
+    return _tells(error, "readonly database", sqlite3.SQLITE_READONLY)
 
 
 def is_undecodable(error: Exception) -> bool:
@@ -367,12 +382,12 @@ def is_undecodable(error: Exception) -> bool:
 
 def is_full(error: BaseException | None) -> bool:
     """Tell whether SQLite could not write more: the disk is full, or an AUTOINCREMENT has no number left."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    return _tells(error, "disk is full", sqlite3.SQLITE_FULL)
 
 
 def is_input_output(error: BaseException | None) -> bool:
     """Tell whether the system failed SQLite in reading or writing."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
+    return _tells(error, "disk I/O", sqlite3.SQLITE_IOERR)
 
 
 def is_of_the_application(told: str) -> bool:
@@ -463,14 +478,9 @@ def refused(database: str, error: Exception, fate: str) -> AccessError:
     """Return the AccessError of what a module or the system refused: which right is missing, if one is."""
     lack = denial(database, error)
     message = told(lack, fate) if lack else f"{database}: {words(error)}; {fate}"
-    if _is_damage(error) and (backup := _newest_backup(database)):
+    if is_damage(error) and (backup := _newest_backup(database)):
         message += f"; to put its newest backup back, restore {backup}"
     return AccessError(message, database=database)
-
-
-def _is_damage(error: Exception) -> bool:
-    """Tell whether SQLite or Python found bytes in a database that make no sense."""
-    return is_wreck(error) or is_undecodable(error)
 
 
 def _newest_backup(database: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
+from ..errors import counted
 from ..tokens import folded, plain, quoted
 from .connection import Session, interruptible, limited
 from .structure import Schema
@@ -231,4 +232,4 @@ def _height(columns: _Columns) -> int:
 
 
 def _rows(number: int) -> str:
-    return f"{number} {'row' if number == 1 else 'rows'}"
+    return counted(number, "row")

@@ -109,7 +109,7 @@ def build(names: Sequence[str], place: str, odd: Mapping[str, str] | None = None
     for up in names:
         if up.endswith(".up.sql") and (match := match_up(up)):
             digits, name = match.groups("")
-            down = f"{up[:-7]}.down.sql"
+            down = _down_beside(up)
             if down in present:
                 paired += 1
             else:
@@ -144,6 +144,15 @@ def _meant(name: str) -> str:
     if ending.lower() in _ADDED and stem.lstrip(".")[:1].isdigit() and stem.lower().endswith(".sql"):
         name = stem.removeprefix(".") if ending.lower() == ".icloud" else stem
     return name if name.lower().endswith(".sql") and not name.startswith(".") else ""
+
+
+def _down_beside(up: str) -> str:
+    return f"{up.removesuffix('.up.sql')}.down.sql"
+
+
+def lack_of_down(migration: Migration) -> str:
+    """Say which file a migration lacks that has no down."""
+    return f"no {_down_beside(migration.up)} beside it"
 
 
 def number_after(history: History) -> str:

@@ -8,7 +8,7 @@ A position counts migrations from base: 0 is base.
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from ..errors import VersionError
+from ..errors import VersionError, counted
 from .directory import Migration
 
 BASE = "base"
@@ -115,6 +115,6 @@ def _moved(by: int, history: Sequence[Migration], position: int, database: str) 
     end = "head" if by > 0 else BASE
     raise VersionError(
         f"cannot move by {by:+}: {database} is at {version(history, position)}, "
-        f"{left} {'step' if left == 1 else 'steps'} from {end}; nothing was changed",
+        f"{counted(left, 'step')} from {end}; nothing was changed",
         version=f"{by:+}",
     )

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from .. import tokens
-from ..errors import HistoryError
+from ..errors import HistoryError, counted
 
 _BEGIN = re.compile("begin( deferred| immediate| exclusive)?( transaction)?")
 _END = re.compile("(commit|end)( transaction)?")
@@ -332,7 +332,7 @@ def _changed(head: tokens.Head) -> str:
 
 def _leave_out(file: str, text: str, offsets: list[int], reason: str) -> HistoryError:
     more = len(offsets) - 1
-    others = f" and {more} {'other' if more == 1 else 'others'}" if more else ""
+    others = f" and {counted(more, 'other')}" if more else ""
     return _refuse(file, text, offsets[0], f"leave this line{others} out: {reason}")
 
 

@@ -13,12 +13,12 @@ from typing import NamedTuple
 from ..database.connection import Session, refusal
 from ..database.expansion import MOST, overgrown
 from ..database.tables import TABLES
+from ..errors import counted, some
 from ..files.script import Script, statements
 from ..tokens import folded, head, mentioned, quoted, tokens, unquoted
 from .keys import Keys, about_tables, have_actions, keys_after, keys_known, keys_now, lack_words, main
 from .reach import Trigger, reach
 
-_SHOWN = 5
 _ACTIONS = "ON DELETE and ON UPDATE actions do not run during a step"
 _BEGIN_WITH = 'begin the file with "-- vmpilot: {} REASON"'
 UNTRIED = f"it stands for more than {MOST} tokens, so this was not tried"
@@ -154,9 +154,7 @@ def advice(script: Script, found: Iterable[Finding]) -> str:
 
 
 def _violations(words: list[str]) -> str:
-    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
-    noun = "violation" if len(words) == 1 else "violations"
-    return f"{len(words)} new foreign key {noun}: " + ", ".join(words[:_SHOWN]) + more
+    return f"{counted(len(words), 'new foreign key violation')}: {some(words)}"
 
 
 def _still(before: Broken | None, passed: frozenset[Object], broken: Broken) -> Broken | None:

@@ -12,7 +12,7 @@ from ..database.connection import UNCHANGED, Session, snapshot
 from ..database.tables import Record
 from ..errors import HistoryError, StepError, VersionError
 from ..files import plan
-from ..files.directory import Directory, Migration, shown
+from ..files.directory import Directory, Migration, lack_of_down, shown
 from ..files.plan import BASE, Step
 from . import status
 from .status import Status, revisions
@@ -210,7 +210,7 @@ def _down(at: Status, migration: Migration, session: Session) -> "Script":
     elif migration.up:
         up = shown(at.directory.place, migration.up)
         raise VersionError(
-            f"{refusal}: {up} has no {migration.up[:-7]}.down.sql beside it; {UNCHANGED}",
+            f"{refusal}: {up} has {lack_of_down(migration)}; {UNCHANGED}",
             version=migration.version,
         )
     else:

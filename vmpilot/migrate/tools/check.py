@@ -11,13 +11,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ..database import soundness, structure
-from ..database.connection import Row, Session, interruptible, is_of_the_application, snapshot
+from ..database.connection import Row, Session, interruptible, is_damage, is_of_the_application, snapshot
 from ..database.names import located
 from ..database.opening import SQLITE3, Connect, reading, scratch, scratch_like
 from ..database.settings import setting
 from ..database.structure import Schema
 from ..database.tables import Recorded
-from ..errors import AccessError, StepError, VersionError, printable
+from ..errors import AccessError, StepError, VersionError, counted, printable, some
 from ..files import directory as directories
 from ..files.directory import Directory, Entry
 from ..files.plan import BASE
@@ -27,7 +27,6 @@ from ..run.play import play, transaction
 from ..run.status import Status, full_name
 from ..tokens import folded
 
-_SHOWN = 5
 _PAUSE = 0.1
 _PATIENCE = 0.5
 _OBJECTS = "SELECT +type, +name, +sql FROM main.sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid"
@@ -216,7 +215,7 @@ def _unless_lacking(
     try:
         yield
     except Exception as error:
-        if "malformed" in str(error):
+        if is_damage(error):
             found.append(Problem("integrity", f"{database}: {error}; {mend()}"))
         elif is_of_the_application(str(error)):
             found.append(Problem("not_compared", f"{database}: {what}: {error}"))
@@ -232,15 +231,15 @@ def _dangling(database: str, rows: list[keys.Orphan], passed: Mapping[str, str])
     for table in sorted({str(identity[0]) for identity, _ in rows} & passed.keys()):
         left = [words for identity, words in rows if identity[0] == table and words not in errors]
         if left:
-            count = _count(left, "foreign key violation")
-            yield Problem(_REMARK, f"{database}: {count}: {_some(left)}; unguarded: {passed[table]}")
+            count = counted(len(left), "foreign key violation")
+            yield Problem(_REMARK, f"{database}: {count}: {some(left)}; unguarded: {passed[table]}")
     if errors:
         lacking = any(map(is_of_the_application, errors))
-        told = f"{database}: foreign keys not checked: {_some(errors)}"
+        told = f"{database}: foreign keys not checked: {some(errors)}"
         yield Problem("not_compared" if lacking else _REMARK, told)
     if violations:
-        count = _count(violations, "foreign key violation")
-        told = f"{database}: {count}: {_some(violations)}; mend or delete these rows"
+        count = counted(len(violations), "foreign key violation")
+        told = f"{database}: {count}: {some(violations)}; mend or delete these rows"
         yield Problem("foreign_keys", told)
 
 
@@ -280,12 +279,12 @@ def _broken(database: str, found: Iterable[str], passed: Mapping[str, str]) -> I
         else:
             yield Problem("broken", f"{database}: {words}")
     if untried:
-        yield Problem(_REMARK, f"{database}: too much to compile, so this was not tried: {_some(untried)}")
+        yield Problem(_REMARK, f"{database}: too much to compile, so this was not tried: {some(untried)}")
 
 
 def _damage(session: Session, pragma: str, mend: Callable[[], str]) -> Iterator[Problem]:
     if found := soundness.damage(session, pragma):
-        yield Problem("integrity", f"{session.database}: {_some(found)}; {mend()}")
+        yield Problem("integrity", f"{session.database}: {some(found)}; {mend()}")
 
 
 def _pending(at: Status, exists: bool, problems: Sequence[Problem]) -> Iterator[Problem]:
@@ -293,7 +292,7 @@ def _pending(at: Status, exists: bool, problems: Sequence[Problem]) -> Iterator[
         return
     lacks = [] if exists else ["does not exist"]
     if pending := [full_name(migration) for migration in status.pending(at)]:
-        lacks.append(f"{_count(pending, 'migration')} pending ({_some(pending)})")
+        lacks.append(f"{counted(len(pending), 'migration')} pending ({some(pending)})")
     if lacks:
         told = f"{at.database}: {', '.join(lacks)}"
         if all(problem.kind == "unfinished" for problem in problems):  # all others keep it from being done
@@ -318,7 +317,7 @@ def _compared(
     scripts = [at.directory.script(migration.up) for migration in applied if migration.up]
     try:
         if absent or not at.known:
-            raise StepError(f"no file for {_some(absent or [status.version(at)])}")
+            raise StepError(f"no file for {some(absent or [status.version(at)])}")
         with opened() as empty:
             made = _replayed(empty, scripts, passed)
     except StepError as error:
@@ -357,12 +356,3 @@ def _replayed(empty: Session, scripts: Iterable[Script], passed: dict[str, str])
     empty.run("PRAGMA writable_schema = RESET")  # read anew what a script wrote into it
     with interruptible(empty):
         return structure.snapshot(empty)
-
-
-def _count(found: Sequence[str], noun: str) -> str:
-    return f"{len(found)} {noun}" + "s" * (len(found) != 1)
-
-
-def _some(found: Sequence[str]) -> str:
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return ", ".join(found[:_SHOWN]) + more

@@ -22,7 +22,9 @@ from ..database.connection import (
     Session,
     hold,
     in_transaction,
+    is_full,
     is_held_up,
+    is_input_output,
     is_lacking,
     is_sqlite3,
     is_told,
@@ -256,7 +258,7 @@ def copy(session: Session, path: str, report: Pages, advice: str) -> None:
     except Exception as error:
         if is_of_the_caller(error):
             raise
-        if "disk is full" in str(error) or "disk I/O" in str(error):
+        if is_full(error) or is_input_output(error):
             raise refused(directory, f"{room}: {error}", advice) from error
         if isinstance(error, MigrationError) or is_sqlite3(session.connection):
             raise

@@ -24,7 +24,7 @@ from ..database.opening import SQLITE3, Connect, alike, reading, scratch
 from ..database.settings import setting
 from ..errors import HistoryError, StepError
 from ..files import directory as directories
-from ..files.directory import Directory, History, Migration
+from ..files.directory import Directory, History, Migration, lack_of_down
 from ..files.script import Script
 from ..run import guards, keys
 from ..run.planning import Request, planned
@@ -222,7 +222,7 @@ def _verdict(session: Session, pair: _Pair, integrity: guards.Integrity | None) 
         if problems:
             pass
         elif down is None:
-            problems = (f"{up.file}: no {migration.up[:-7]}.down.sql beside it",)
+            problems = (f"{up.file}: {lack_of_down(migration)}",)
         elif down.irreversible:
             gone = contents.given_up(before.contents, first.contents)
             remarks += tuple(f"not to be brought back: {words}" for words in gone)
