@@ -17,13 +17,14 @@ HOUSE = ROOT / "vmpilot/migrate"
 MAY_IMPORT = {
     "access": {"errors"},
     "errors": set[str](),
+    "limits": set[str](),
     "tokens": set[str](),
-    "files": {"access", "errors", "tokens"},
-    "database": {"access", "errors", "tokens"},
-    "run": {"access", "errors", "tokens", "files", "database"},
-    "tools": {"access", "errors", "tokens", "files", "database", "run"},
-    "__init__": {"access", "errors", "tokens", "files", "database", "run", "tools"},
-    "cli": {"access", "errors", "tokens", "files", "database", "run", "tools"},
+    "files": {"access", "errors", "limits", "tokens"},
+    "database": {"access", "errors", "limits", "tokens"},
+    "run": {"access", "errors", "limits", "tokens", "files", "database"},
+    "tools": {"access", "errors", "limits", "tokens", "files", "database", "run"},
+    "__init__": {"access", "errors", "limits", "tokens", "files", "database", "run", "tools"},
+    "cli": {"access", "errors", "limits", "tokens", "files", "database", "run", "tools"},
     "__main__": {"errors", "cli"},
 }
 

@@ -10,14 +10,15 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from ..errors import AccessError, MigrationError, VersionError
+from ..limits import LETTER, LOG_TABLE, LONGEST, VERSION_TABLE, is_version
 from .connection import UNCHANGED, Row, Session, changes, is_undecodable, wait
 
 # Alembic's own text, to the byte: https://alembic.sqlalchemy.org/en/latest/api/runtime.html
-_VERSION_TABLE = (
+_VERSION_DDL = (
     "CREATE TABLE alembic_version (\n\tversion_num VARCHAR(32) NOT NULL, \n"
     "\tCONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)\n)"
 )
-_LOG_TABLE = """CREATE TABLE migration_log (
+_LOG_DDL = """CREATE TABLE migration_log (
     id INTEGER PRIMARY KEY,
     action TEXT NOT NULL,
     version TEXT NOT NULL,
@@ -30,7 +31,7 @@ _LOG_TABLE = """CREATE TABLE migration_log (
     at TEXT NOT NULL,
     took_ms REAL NOT NULL
 )"""
-TABLES = {"alembic_version": _VERSION_TABLE, "migration_log": _LOG_TABLE}
+TABLES = {VERSION_TABLE: _VERSION_DDL, LOG_TABLE: _LOG_DDL}
 LOG_COLUMNS = (
     "action",
     "version",
@@ -47,8 +48,6 @@ _INSERT_LOG = (
     f"INSERT INTO main.migration_log ({', '.join(LOG_COLUMNS)}) VALUES ({', '.join('?' * len(LOG_COLUMNS))})"
 )
 
-# What no version and no revision exceeds: see files.script.
-_LONGEST = 255
 _OTHERS = ("sqlite_", "_litestream_", "_cf_")
 # A bare column has a declared type, for which a caller's connection can have a converter: hence each `+`.
 # https://docs.python.org/3/library/sqlite3.html#sqlite3.PARSE_DECLTYPES
@@ -57,9 +56,7 @@ _AS_MADE = (
     "SELECT sum(sql IN (?, ?)), count(*) FROM main.sqlite_master"
     " WHERE lower(tbl_name) IN (?, ?) AND sql IS NOT NULL"  # which that of a constraint's index is
 )
-# What stands in a text of the log: no more characters than the name of a file has, and only those that it
-# can have (see files.directory).
-_FIT = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{0,255}")
+_FIT = re.compile(f"{LETTER}{{0,{LONGEST}}}")
 # What computes something: whole objects, and parts of a table, told by its words and signs.
 _KINDS = {"view": "is a view", "trigger": "has a trigger"}
 _PARTS = {
@@ -116,8 +113,8 @@ def read(session: Session) -> Recorded:
     present = _present(session)
     if not present:
         return NOTHING
-    value = current(session) if "alembic_version" in present else ""
-    return Recorded(value, _log(session) if "migration_log" in present else ())
+    value = current(session) if VERSION_TABLE in present else ""
+    return Recorded(value, _log(session) if LOG_TABLE in present else ())
 
 
 # What nearly every start-up finds, in one look that is cheaper than reading the log.
@@ -167,7 +164,7 @@ def current(session: Session) -> str:
         raise _odd(session, "a text that is not UTF-8") from error
     if not values:
         return ""
-    if len(values) == 1 and isinstance(values[0], str) and 0 < len(values[0]) <= _LONGEST:
+    if len(values) == 1 and isinstance(values[0], str) and 0 < len(values[0]) <= LONGEST:
         return values[0]
     found = f"{len(values)} rows" if len(values) > 1 else f"a value of type {type(values[0]).__name__}"
     raise _odd(session, f"{found} ({', '.join(map(_shown, values[:5]))})")
@@ -175,7 +172,7 @@ def current(session: Session) -> str:
 
 def _shown(value: object) -> str:
     """Return a value of any type as a message shows it, which may be huge."""
-    if isinstance(value, str | bytes) and len(value) > _LONGEST:
+    if isinstance(value, str | bytes) and len(value) > LONGEST:
         return f"{value[:20]!r} and {len(value) - 20} more"
     return repr(value)
 
@@ -251,10 +248,8 @@ def content(session: Session) -> Content:
     shape = tuple(sorted(found, key=repr))
     if any(_oddity(*row) for row in found):
         return Content(shape, (), ())
-    value = _spelled(session, "alembic_version", ("version_num",))
-    return Content(
-        tuple(sorted(shape, key=repr)), value, _spelled(session, "migration_log", ("id", *LOG_COLUMNS))
-    )
+    value = _spelled(session, VERSION_TABLE, ("version_num",))
+    return Content(tuple(sorted(shape, key=repr)), value, _spelled(session, LOG_TABLE, ("id", *LOG_COLUMNS)))
 
 
 def _spelled(session: Session, name: str, columns: Iterable[str]) -> tuple[tuple[Any, ...], ...]:
@@ -357,7 +352,6 @@ def _is_ours(action: object, version: object, *values: object) -> bool:
         or (action, texts[2]) == ("upgrade", "")
     ):
         return False
-    named = version.isascii() and version.isdigit() and len(version) <= 32
-    return (named or (not version and action in ("stamp", "adopt"))) and all(
+    return (is_version(version) or (not version and action in ("stamp", "adopt"))) and all(
         isinstance(text, str) and _FIT.fullmatch(text) for text in texts
     )

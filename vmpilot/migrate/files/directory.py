@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from .. import access
 from ..errors import AccessError, HistoryError, is_of_the_caller
+from ..limits import DIGITS, LETTER
 
 if TYPE_CHECKING:
     from .script import Script
 
 # A name is printed and written to the log: no control characters, and nothing that is not UTF-8.
-_UP = re.compile(r"([0-9]{1,32})(?:[_-]([^\x00-\x1f\x7f\ud800-\udfff]+)(?<!\.up)(?<!\.down))?\.up\.sql")
+_UP = re.compile(rf"([0-9]{{1,{DIGITS}}})(?:[_-]({LETTER}+)(?<!\.up)(?<!\.down))?\.up\.sql")
 # What stands behind a name while its download has not ended, and what editors put there.
 _DOWNLOADS = (".crdownload", ".download", ".icloud", ".part", ".partial")
 _ADDED = (*_DOWNLOADS, ".txt")
@@ -343,7 +344,7 @@ def _wanted(name: str) -> tuple[int, str, str]:
 
 
 def _digits(name: str) -> str:
-    match = re.match("[0-9]{0,32}", _meant(name).strip())
+    match = re.match(f"[0-9]{{0,{DIGITS}}}", _meant(name).strip())
     return match[0] if match else ""
 
 

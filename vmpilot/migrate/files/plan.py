@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..errors import VersionError, counted
+from ..limits import is_version
 from .directory import Migration
 
 BASE = "base"
@@ -89,7 +90,7 @@ def resolve(
 
 def number_of(text: str) -> int | None:
     """Return the number that a version is, None if the text is none."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 32 else None
+    return int(text) if is_version(text) else None
 
 
 def head(history: Sequence[Migration]) -> int:

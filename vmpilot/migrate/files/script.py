@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from .. import tokens
 from ..errors import HistoryError, counted
+from ..limits import LONGEST, RUNNERS
 
 _BEGIN = re.compile("begin( deferred| immediate| exclusive)?( transaction)?")
 _END = re.compile("(commit|end)( transaction)?")
@@ -30,7 +31,6 @@ _CLIENTS = {
 }
 _REFUSED = {*_CLIENTS, "#"}
 _INTERNAL = {"sqlite_sequence", "sqlite_stat1", "sqlite_stat3", "sqlite_stat4"}
-_OURS = ("alembic_version", "migration_log")
 _CHANGING = {"create", "alter", "drop", "insert", "replace", "update", "delete"}
 
 _WORD = re.compile(r"[A-Za-z_]+")
@@ -89,7 +89,7 @@ def parse(file: str, data: bytes, direction: str) -> Script:
     text = _decode(file, data)
     starts, ends, words, control = _split(file, text)
     lowered = data.lower()
-    if any(name.encode() in lowered for name in _OURS):
+    if any(name.encode() in lowered for name in RUNNERS):
         _refuse_ours(file, text, starts, ends)
     del lowered
     directives = _directives(file, text, direction, starts[0] if starts else len(text))
@@ -314,7 +314,7 @@ def _refuse_ours(file: str, text: str, starts: "array[int]", ends: "array[int]")
     found = [
         (start, name)
         for start, end in zip(starts, ends, strict=True)
-        if any(name in text[start:end].lower() for name in _OURS)
+        if any(name in text[start:end].lower() for name in RUNNERS)
         if (name := _changed(tokens.head(text, start, end)))
     ]
     if found:
@@ -327,7 +327,7 @@ def _changed(head: tokens.Head) -> str:
     if head.verb not in _CHANGING or (head.temporary and head.kind != "trigger"):
         return ""
     named = map(tokens.folded, (head.name, head.table, head.renamed))
-    return next((name for name in named if name in _OURS), "")
+    return next((name for name in named if name in RUNNERS), "")
 
 
 def _leave_out(file: str, text: str, offsets: list[int], reason: str) -> HistoryError:
@@ -415,7 +415,7 @@ def _problem(name: str, value: str, direction: str, repeated: bool, late: bool) 
     if repeated:
         return f'"{name}" is given twice'
     if name == "revision" and not is_revision(value):
-        return f'"{value}" is not a revision; expected up to 255 printable characters without a space'
+        return f'"{value}" is not a revision; expected up to {LONGEST} printable characters without a space'
     if name in _REASONED and not value:
         return f'"{name}" needs a reason behind it'
     if name == "no-transaction" and value:
@@ -425,5 +425,5 @@ def _problem(name: str, value: str, direction: str, repeated: bool, late: bool) 
 
 def is_revision(value: str) -> bool:
     """Tell whether a text can be a revision: what Alembic takes on SQLite."""
-    named = 0 < len(value) < 256 and value.lower() not in ("head", "base")
+    named = 0 < len(value) <= LONGEST and value.lower() not in ("head", "base")
     return named and value.isprintable() and " " not in value

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from ..database.connection import Session, refusal
 from ..database.expansion import MOST, overgrown
-from ..database.tables import TABLES
 from ..errors import counted, some
 from ..files.script import Script, statements
+from ..limits import RUNNERS
 from ..tokens import folded, head, mentioned, quoted, tokens, unquoted
 from .keys import Keys, about_tables, have_actions, keys_after, keys_known, keys_now, lack_words, main
 from .reach import Trigger, reach
@@ -191,7 +191,7 @@ def _objects(session: Session) -> frozenset[Object]:
 
 
 def _reaching(session: Session) -> bool:
-    told = " OR ".join(f"instr(lower(sql), '{name}')" for name in TABLES)
+    told = " OR ".join(f"instr(lower(sql), '{name}')" for name in RUNNERS)
     asked = f"WHERE type IN ('view', 'trigger') AND ({told})"
     # To look at what is not there yet would begin it, and then no file could say where it is to be kept:
     # https://www.sqlite.org/pragma.html#pragma_temp_store

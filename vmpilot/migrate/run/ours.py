@@ -8,13 +8,12 @@ from contextlib import suppress
 
 from ..database import tables
 from ..database.connection import Session, snapshot
-from ..database.tables import TABLES, Content
+from ..database.tables import Content
 from ..files.script import Script, statements
+from ..limits import RUNNERS, VERSION_TABLE
 from ..tokens import folded, head
 from .guards import Integrity
 from .play import failure
-
-_NAMES = tuple(TABLES)
 
 
 def own_tables(
@@ -26,10 +25,10 @@ def own_tables(
     """
     # As bytes, because that is quick for a file of any size, and the names are ASCII.
     text = script.text.encode().lower()
-    named = any(name.encode() in text for name in _NAMES)
-    if named and not script.transactional and (at := _culprit(script, _NAMES)) < len(script.starts):
+    named = any(name.encode() in text for name in RUNNERS)
+    if named and not script.transactional and (at := _culprit(script, RUNNERS)) < len(script.starts):
         one = head(script.text, script.starts[at], script.ends[at])
-        touched = next(name for name in _NAMES if name in (folded(one.name), folded(one.table)))
+        touched = next(name for name in RUNNERS if name in (folded(one.name), folded(one.table)))
         raise failure(script, at, _words((touched,)), lambda done: fate(0))
     reached = named or before.reaching or "writable_schema" in script.words
     return tables.content(session) if reached else None
@@ -44,7 +43,7 @@ def refuse_changed(
     now = tables.content(session)
     if not script.transactional:  # others may have begun to run it too, which they note
         now = now._replace(log=now.log[: len(before.log)])
-    names = tuple(name for name in _NAMES if _told(now, name) != _told(before, name))
+    names = tuple(name for name in RUNNERS if _told(now, name) != _told(before, name))
     if names:
         raise failure(script, _culprit(script, names), _words(names), fate)
 
@@ -65,7 +64,7 @@ def refuse_changed_outside(
     kept = now._replace(log=now.log[: len(before.log)], value=before.value if others else now.value)
     if kept == before:
         return
-    names = tuple(name for name in _NAMES if _told(kept, name) != _told(before, name))
+    names = tuple(name for name in RUNNERS if _told(kept, name) != _told(before, name))
     with suppress(*session.failures):
         tables.put(session, bytes.fromhex(before.value[0][0][4:]).decode() if before.value else "")
     raise failure(script, done - 1, _words(names), lambda _: fate(done))
@@ -73,7 +72,7 @@ def refuse_changed_outside(
 
 def _told(content: Content, name: str) -> object:
     """Return what is to be compared of one table."""
-    rows = content.value if name == "alembic_version" else content.log
+    rows = content.value if name == VERSION_TABLE else content.log
     return [row for row in content.shape if folded(row[2]) == name], rows
 
 

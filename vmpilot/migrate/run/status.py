@@ -14,9 +14,10 @@ from ..database.tables import Record, Recorded
 from ..errors import HistoryError, MigrationError, VersionError
 from ..files.directory import Directory, History, Migration, number_after, shown
 from ..files.plan import BASE, known, number_of
+from ..limits import DIGITS
 
 # Above every number that a file name can hold: the floor of a database about which nothing was logged.
-_EVERYTHING = 10**32
+_EVERYTHING = 10**DIGITS
 
 
 class Status(NamedTuple):
