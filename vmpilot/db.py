@@ -13,11 +13,16 @@ from .migrate.errors import AccessError
 
 
 def connect(
-    path: str | os.PathLike[str] | None = None, migrations: Migrations = None, **options: Any
+    path: str | os.PathLike[str] | None = None,
+    migrations: Migrations = None,
+    *,
+    create: bool = True,
+    **options: Any,
 ) -> sqlite3.Connection:
     """Migrate the database at `path` to head and open it for the application.
 
     `path` may be any name of a database that `migrate` takes, or ":memory:"; None is the default path.
+    `create` False refuses a file that is not there.
     `options` are those of `sqlite3.connect`. The connection has foreign keys on
     (https://www.sqlite.org/foreignkeys.html#fk_enable) and rows as `sqlite3.Row`. Raises
     MigrationError if the database cannot be brought to head, or not be read where it may not be written.
@@ -26,7 +31,7 @@ def connect(
         connection: sqlite3.Connection = sqlite3.connect(path, **options)
         migrate(connection, migrations)
     else:
-        file = located(path)
+        file = located(path, create=create)
         migrate(file, migrations)
         connection = sqlite3.connect(file, **options)
         _refuse_unreadable(connection, file)

@@ -60,8 +60,41 @@ def test_the_default_database_is_made_by_a_run_alone(three: Path, monkeypatch: p
         in_process(*line.split())
         assert list(home.iterdir()) == [], line
     assert json.loads(in_process("current", "--json").out)["database"] == expected
-    assert timeless(in_process("upgrade", "1").out) == f"applied 0001 notes (N ms)\n{expected} is at 0001\n"
+    assert timeless(in_process("upgrade", "1").out) == (
+        f"created {expected}\napplied 0001 notes (N ms)\n{expected} is at 0001\n"
+    )
     assert query(Path(expected), "SELECT version_num FROM alembic_version") == [("57dc007f6d46",)]
+
+
+@pytest.mark.parametrize(
+    "line", [*READING[:3], "upgrade", "upgrade --dry-run", "upgrade --sql", "upgrade --follow", "downgrade base",
+             "stamp 1", "stamp base", "restore other.bak", "verify --on-copy"],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["typo.db", "none/typo.db", "file:typo.db?mode=ro", "link.db"])
+def test_existing_refuses_a_database_that_is_not_there(
+    three: Path, tmp_path: Path, line: str, name: str
+) -> None:
+    assert in_process("upgrade", "-d", "other.bak", "--quiet").code == 0
+    Path("link.db").symlink_to("typo.db")
+    before, path = everything(tmp_path), name.removeprefix("file:").partition("?")[0]
+    answer = in_process(*line.split(), "-d", name, "--existing")
+    told = f"{path}: no such file, expected a database; nothing was changed\n"
+    assert (answer.code, answer.out, answer.err) == (1, "", f"error: {told}")
+    assert in_process("check", "-d", name, "--existing").out == f"unreadable: {told}"
+    assert everything(tmp_path) == before
+
+
+def test_existing_takes_a_database_that_is_there_and_a_new_one_is_said_to_be_created(three: Path) -> None:
+    Path("empty.db").touch()  # to SQLite an empty file is an empty database
+    done = in_process("upgrade", "1", "-d", "empty.db", "--existing")
+    assert timeless(done.out) == "applied 0001 notes (N ms)\nempty.db is at 0001\n"
+    assert in_process("stamp", "2", "-d", "new.db").out == "created new.db\nnew.db is stamped 0002\n"
+    restored = in_process("restore", "empty.db", "-d", "again.db").out
+    assert restored == "created again.db\nagain.db is at 0001, restored from empty.db\n"
+    assert "created" not in in_process("upgrade", "base", "-d", "never.db").out
+    write(three, "0001_notes", "CREATE TABEL notes (id INTEGER PRIMARY KEY);")
+    assert in_process("upgrade", "-d", "failed.db").out == "created failed.db\n"
+    assert os.path.exists("failed.db")
 
 
 @pytest.mark.parametrize("name", ["a\0b", "a" * 300, "\udcff"])

@@ -100,7 +100,7 @@ def test_a_live_line_on_a_terminal(migrations: Path) -> None:
     with on_terminal("upgrade") as terminal:
         seen = terminal.until("0002 long: statement 2 of 2, ")
         shown = timeless(seen).split("\r\x1b[K")
-        assert shown[:2] == ["", "0001 quick: statement 1 of 2, N ms"]
+        assert shown[:3] == ["", "created app.db\r\n", "0001 quick: statement 1 of 2, N ms"]
         assert "applied 0001 quick (N ms)\r\n" in shown
         assert "0002 long: statement 1 of 2, N ms" in shown
         clock = r"statement 2 of 2, \d+\.\d s"
@@ -210,6 +210,7 @@ def test_piped_a_line_comes_when_its_step_is_committed(migrations: Path, number:
     write(migrations, "0002_long", f"CREATE TABLE c (d);\n{FOR_EVER}")
     with running(*COMMAND, "upgrade", stdout=subprocess.PIPE) as process:
         assert process.stdout and process.stderr
+        assert process.stdout.readline() == "created app.db\n"
         assert timeless(process.stdout.readline()) == "applied 0001 quick (N ms)\n"
         assert query(Path("app.db"), "SELECT version_num FROM alembic_version") == [("0001",)]
         process.send_signal(number)
@@ -290,7 +291,7 @@ def test_names_that_the_terminal_cannot_show(migrations: Path) -> None:
     write(migrations, "0002_next", "CREATE TABLE c (d);", "DROP TABLE c;")
     done = command("upgrade", "-d", "Ä.db", PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")
-    assert timeless(done.stdout).splitlines()[1] == "applied 0002 next (N ms)"
+    assert timeless(done.stdout).splitlines()[2] == "applied 0002 next (N ms)"
     assert query(Path("Ä.db"), "SELECT version_num FROM alembic_version") == [("0002",)]
 
 

@@ -2,12 +2,14 @@
 
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from support import in_process, query, write
 
+from vmpilot import migrate as api
 from vmpilot.db import connect
 from vmpilot.migrate import AccessError, current, migrate
 from vmpilot.migrate.database.names import located
@@ -251,3 +253,35 @@ def test_foreign_keys_are_on_also_where_a_transaction_is_always_open(name: str) 
     with closing(connect(name, "migrations", autocommit=False)) as connection:
         assert connection.execute("PRAGMA foreign_keys").fetchone()[0] == 1
         assert connection.in_transaction
+
+
+OPENING: dict[str, Callable[[str], object]] = {
+    "migrate": lambda name: migrate(name, create=False),
+    "downgrade": lambda name: api.downgrade(name, target="base", create=False),
+    "stamp": lambda name: api.stamp("base", name, create=False),
+    "current": lambda name: api.current(name, create=False),
+    "history": lambda name: api.history(name, create=False),
+    "restore": lambda name: api.restore("other.db", name, create=False),
+    "connect": lambda name: connect(name, create=False),
+}
+
+
+@pytest.mark.parametrize("call", OPENING.values(), ids=OPENING)
+def test_create_false_refuses_a_database_that_is_not_there(call: Callable[[str], object]) -> None:
+    migrate("other.db")
+    with pytest.raises(AccessError) as caught:
+        call("sqlite:///typo.db?timeout=3")
+    assert str(caught.value) == "typo.db: no such file, expected a database; nothing was changed"
+    assert caught.value.database == "typo.db"
+    (found,) = api.check("typo.db", create=False).problems
+    assert found == api.Problem("unreadable", str(caught.value))
+    assert sorted(os.listdir()) == ["migrations", "other.db"]
+    if call is not OPENING["restore"]:  # of which there is no second one
+        result = call("other.db")
+        if isinstance(result, sqlite3.Connection):
+            result.close()
+
+
+def test_create_false_says_nothing_about_a_connection() -> None:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        assert len(migrate(connection, create=False)) > 0

@@ -9,7 +9,8 @@ At start-up, one line does it::
 Every function takes `database`: a path, a `sqlite:///` URL, None (the default path) or an open
 connection of `sqlite3` or of a module with its interface, which comes back open and with its settings
 unchanged; `migrations`: a directory, an `importlib.resources` Traversable or None (those that ship with
-the package); and `timeout`: how many seconds to wait for a lock. All errors are MigrationErrors.
+the package); `timeout`: how many seconds to wait for a lock; and `create`: False refuses a database that is
+not there, where it would be made or read as an empty one. All errors are MigrationErrors.
 """
 
 from os import PathLike
@@ -79,6 +80,7 @@ def migrate(
     target: str = "head",
     backup: bool = False,
     timeout: float = 30.0,
+    create: bool = True,
     progress: Report | None = None,
 ) -> tuple[Step, ...]:
     """Upgrade a database to `target`; return the steps that were done, () if there was nothing to do.
@@ -88,7 +90,7 @@ def migrate(
     Progress while a step runs and when it is committed. Each step is one transaction: after an error
     the earlier steps stay and the failed one left nothing.
     """
-    return _run("upgrade", database, migrations, target, backup, timeout, progress)
+    return _run("upgrade", database, migrations, target, backup, timeout, create, progress)
 
 
 def downgrade(
@@ -98,6 +100,7 @@ def downgrade(
     target: str = "-1",
     backup: bool = True,
     timeout: float = 30.0,
+    create: bool = True,
     progress: Report | None = None,
 ) -> tuple[Step, ...]:
     """Undo migrations down to `target`; return the steps that were done.
@@ -105,11 +108,16 @@ def downgrade(
     Where a newer release left migrations that have no files here, the down scripts that it kept in
     the database are run. The other arguments are those of `migrate`.
     """
-    return _run("downgrade", database, migrations, target, backup, timeout, progress)
+    return _run("downgrade", database, migrations, target, backup, timeout, create, progress)
 
 
 def stamp(
-    target: str, database: Database = None, migrations: Migrations = None, *, timeout: float = 30.0
+    target: str,
+    database: Database = None,
+    migrations: Migrations = None,
+    *,
+    timeout: float = 30.0,
+    create: bool = True,
 ) -> Step:
     """Record that a database is at `target` and run nothing; works from any state.
 
@@ -117,21 +125,24 @@ def stamp(
     """
     listed = directories.listed_even_if_empty if target == BASE else directories.listed
     directory = listed(directories.located(migrations))
-    return commands.stamp(directory, target, located(database), timeout=timeout).steps[0]
+    where = located(database, create=create)
+    return commands.stamp(directory, target, where, timeout=timeout).steps[0]
 
 
-def current(database: Database = None, migrations: Migrations = None, *, timeout: float = 30.0) -> Current:
+def current(
+    database: Database = None, migrations: Migrations = None, *, timeout: float = 30.0, create: bool = True
+) -> Current:
     """Return where a database is; reads only."""
     directory = directories.listed(directories.located(migrations))
-    return commands.current(directory, located(database), timeout=timeout)
+    return commands.current(directory, located(database, create=create), timeout=timeout)
 
 
 def history(
-    database: Database = None, migrations: Migrations = None, *, timeout: float = 30.0
+    database: Database = None, migrations: Migrations = None, *, timeout: float = 30.0, create: bool = True
 ) -> tuple[Entry, ...]:
     """Return every migration as seen from a database, oldest first; reads only."""
     directory = directories.listed(directories.located(migrations))
-    return commands.history(directory, located(database), timeout=timeout)[1]
+    return commands.history(directory, located(database, create=create), timeout=timeout)[1]
 
 
 def _run(
@@ -141,10 +152,11 @@ def _run(
     target: str,
     backup: bool,
     timeout: float,
+    create: bool,
     progress: Report | None,
 ) -> tuple[Step, ...]:
     request = Request(action, directories.listed(directories.located(migrations)), target)
-    where = located(database)
+    where = located(database, create=create)
 
     def prelude(version: str) -> None:
         if backup:

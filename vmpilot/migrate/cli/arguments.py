@@ -243,6 +243,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     add("-d", "--database", metavar="NAME", help="a path, sqlite:///PATH or file:PATH ($VMPILOT_DATABASE)")
     add("--migrations", metavar="DIR", help="the migration files ($VMPILOT_MIGRATIONS, else those that ship)")
     add("--timeout", metavar="SECONDS", type=_seconds, help=patience)
+    add("--existing", action="store_true", help="refuse instead of creating a database")
     add("--json", action="store_true", help="one JSON object on standard output")
     add("-q", "--quiet", action="store_true", help="print errors only")
     add("-v", "--verbose", action="store_true", help="say on standard error what is used")

@@ -88,12 +88,12 @@ def _upgrade(options: Namespace) -> Reply:
 
 def _is_ahead(options: Namespace) -> bool:
     """Tell whether a newer release has left a version that these files do not know."""
-    where = commands.current(_directory(options), located(options.database), timeout=options.timeout)
+    where = commands.current(_directory(options), _database(options), timeout=options.timeout)
     return not where.known
 
 
 def _move(options: Namespace) -> Reply:
-    directory, database = _directory(options), located(options.database)
+    directory, database = _directory(options), _database(options)
     request = Request(options.command, directory, options.target)
     _say_what_is_used(options, database, directory.place)
     if options.sql:
@@ -109,9 +109,13 @@ def _move(options: Namespace) -> Reply:
             kept.extend(_back_up(database, version, options))
         options.doing = "begun"
 
-    show = text.step_reporter(options.form)
+    show, is_new = text.step_reporter(options.form), not os.path.exists(database)
 
     def report(progress: Progress) -> None:
+        nonlocal is_new
+        if is_new:  # by now it is there
+            text.tell(text.made(database), options.form)
+            is_new = False
         options.doing = "done" if progress.done else "step"
         show(progress)
 
@@ -143,7 +147,7 @@ def _rehearse(request: Request, database: str, options: Namespace) -> Reply:
 
 
 def _current(options: Namespace) -> Reply:
-    directory, database = _directory(options), located(options.database)
+    directory, database = _directory(options), _database(options)
     _say_what_is_used(options, database, directory.place)
     where = commands.current(directory, database, timeout=options.timeout)
     _say_if_missing(options, database)
@@ -151,7 +155,7 @@ def _current(options: Namespace) -> Reply:
 
 
 def _history(options: Namespace) -> Reply:
-    directory, database = _directory(options), located(options.database)
+    directory, database = _directory(options), _database(options)
     _say_what_is_used(options, database, directory.place)
     found = commands.history(directory, database, timeout=options.timeout)
     _say_if_missing(options, database)
@@ -165,9 +169,16 @@ def _heads(options: Namespace) -> Reply:
 
 def _stamp(options: Namespace) -> Reply:
     listed = directories.listed_even_if_empty if options.target == BASE else directories.listed
-    directory, database = listed(_place(options)), located(options.database)
+    directory, database = listed(_place(options)), _database(options)
     _say_what_is_used(options, database, directory.place)
-    return text.stamped(commands.stamp(directory, options.target, database, timeout=options.timeout))
+    is_new = not os.path.exists(database)
+    result = commands.stamp(directory, options.target, database, timeout=options.timeout)
+    return _with_made(text.stamped(result), database if is_new else "")
+
+
+def _with_made(reply: Reply, created: str) -> Reply:
+    """Return a reply that begins with which database was created, if one was."""
+    return reply._replace(lines=[text.made(created), *reply.lines]) if created else reply
 
 
 def _create(options: Namespace) -> Reply:
@@ -181,7 +192,8 @@ def _check(options: Namespace) -> Reply:
 
     place, database = _place(options), located(options.database)
     _say_what_is_used(options, database, place)
-    how: dict[str, Any] = {"full": options.full, "timeout": options.timeout, "connect": _connect(options)}
+    how: dict[str, Any] = {"full": options.full, "timeout": options.timeout, "create": not options.existing}
+    how["connect"] = _connect(options)
     if options.wait is None:
         return text.checked(check(database, place, **how))
     return text.checked(wait(database, place, seconds=options.wait, say=text.say, **how))
@@ -193,7 +205,7 @@ def _verify(options: Namespace) -> Reply:
     place, connect = _place(options), _connect(options)
     if not options.on_copy:
         return text.proven(verify(place, connect=connect))
-    database = located(options.database)
+    database = _database(options)
     _say_what_is_used(options, database, place)
     return text.proven_on_copy(verify_on_copy(database, place, timeout=options.timeout, connect=connect))
 
@@ -204,8 +216,10 @@ def _restore(options: Namespace) -> Reply:
     database = located(options.database)
     if options.backup is None:
         return text.saved(database, backups(database))
-    place = _place(options)
-    return text.restored(restore(options.backup, database, place, timeout=options.timeout, say=text.say))
+    place, database = _place(options), _database(options)
+    is_new = not os.path.exists(database)
+    result = restore(options.backup, database, place, timeout=options.timeout, say=text.say)
+    return _with_made(text.restored(result), database if is_new else "")
 
 
 _COMMANDS = {
@@ -229,6 +243,10 @@ def _directory(options: Namespace) -> Directory:
 def _place(options: Namespace) -> directories.Place:
     named = options.migrations
     return directories.located((os.environ.get("VMPILOT_MIGRATIONS") or None) if named is None else named)
+
+
+def _database(options: Namespace) -> str:
+    return str(located(options.database, create=not options.existing))
 
 
 def _connect(options: Namespace) -> Connect:

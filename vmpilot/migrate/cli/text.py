@@ -82,6 +82,11 @@ def moved(result: Result, backup: str | None) -> Reply:
     return Reply(_result_data(result) | {"backup": backup}, _said(lines))
 
 
+def made(database: str) -> str:
+    """Say that a database was created: its name may be mistyped."""
+    return printable(f"created {database}")
+
+
 def stamped(result: Result) -> Reply:
     """Return what a stamp recorded."""
     lines = [f"{result.now.database} is stamped {result.now.version or BASE}"]

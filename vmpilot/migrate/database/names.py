@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from ..access import impossible
-from ..errors import AccessError
+from ..errors import AccessError, is_of_the_caller
 from .connection import UNCHANGED
 
 _EXPECTED = "expected a path, sqlite:///PATH, sqlite+DRIVER:///PATH or file:PATH"
@@ -47,20 +47,40 @@ _SCHEMES = frozenset((*_OURS, *_OTHERS, "duckdb", "s3", "sqlserver", "ws", "wss"
 _SETTINGS = ("data source=", "datasource=", "password=", "pwd=")
 
 
-def located(database: Any) -> Any:
+def located(database: Any, *, create: bool = True) -> Any:
     """Return the path that a caller means by None or a name; anything else, a connection, as it is.
 
     None is $VMPILOT_DATABASE, else `/app/data/vmpilot.db` where `/app/data` exists (a container),
     else `~/.vmpilot/vmpilot.db`. `~/` in a path is the home directory. Raises AccessError for a name that
-    is not that of a file, or that only a slip could make one.
+    is not that of a file, or that only a slip could make one; and, for who will not have a database made,
+    where there is none.
     """
+    if database is not None and not isinstance(database, str | os.PathLike):
+        return database
+    path = _named(database)
+    if not create and is_missing(path):
+        raise AccessError(f"{path}: no such file, expected a database; {UNCHANGED}", database=path)
+    return path
+
+
+def _named(database: "str | os.PathLike[Any] | None") -> str:
     if database is None:
         name = os.environ.get("VMPILOT_DATABASE")
         return _path(name) if name else default()
-    if not isinstance(database, str | os.PathLike):
-        return database
     name = os.fspath(database)
     return _path(os.fsdecode(name) if isinstance(name, bytes) else name)
+
+
+def is_missing(path: str) -> bool:
+    """Tell whether there is surely no such file; what one may not even look for is no missing file."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError) as error:
+        if is_of_the_caller(error):
+            raise
+    return False
 
 
 def default() -> str:

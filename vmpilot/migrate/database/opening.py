@@ -28,7 +28,7 @@ from .connection import (
     translated,
     wait,
 )
-from .names import default
+from .names import default, is_missing
 from .permissions import denial, has_temporary_place, is_place, unwritable
 from .settings import setting
 
@@ -45,7 +45,7 @@ def reading(database: Any, timeout: float, connect: Connect = SQLITE3) -> Iterat
     """
     if not isinstance(database, str):
         opened = _borrowed(database, timeout)
-    elif connect is sqlite3.connect or _is_missing(database):
+    elif connect is sqlite3.connect or is_missing(database):
         opened = _reader(database, timeout)
     else:
         opened = _connected(database, database, timeout, connect)
@@ -271,21 +271,9 @@ def _is_default(path: str) -> bool:
 @contextmanager
 def _reader(path: str, timeout: float) -> Iterator[Session]:
     """Open a file so that looking at it leaves no trace; where there is none, an empty database."""
-    opened = _connect(":memory:", "memory") if _is_missing(path) else _connect(path, _reading_mode(path))
+    opened = _connect(":memory:", "memory") if is_missing(path) else _connect(path, _reading_mode(path))
     with _closed(opened) as (connection, cursor):
         yield Session(connection, cursor, path, timeout, handlers=[])
-
-
-def _is_missing(path: str) -> bool:
-    """Tell whether there is surely no such file; what one may not even look for is no missing file."""
-    try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except (OSError, ValueError) as error:
-        if is_of_the_caller(error):
-            raise
-    return False
 
 
 def _reading_mode(path: str) -> str:

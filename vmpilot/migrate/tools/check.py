@@ -62,16 +62,18 @@ def check(
     *,
     full: bool = False,
     timeout: float = 30.0,
+    create: bool = True,
     connect: Connect = SQLITE3,
 ) -> Health:
     """Find all that keeps a database from being at head and sound; reads only, at one moment.
 
     `connect` is how the application opens a path, with its SQL functions. `full` takes SQLite's slow
     integrity_check instead of its quick_check. Raises HistoryError if the migration files are wrong; a
-    database that cannot be read is a problem like others.
+    database that cannot be read is a problem like others, and without `create` so is one that is not there.
     """
     directory, where = directories.listed(directories.located(migrations)), located(database)
     try:
+        where = located(where, create=create)
         with reading(where, timeout, connect) as session, _read_anew(session), snapshot(session):
             name = session.database
             seen = _look(session, directory, "integrity_check" if full else "quick_check")
@@ -97,6 +99,7 @@ def wait(
     seconds: float,
     full: bool = False,
     timeout: float = 30.0,
+    create: bool = True,
     connect: Connect = SQLITE3,
     say: Callable[[str], None] = lambda text: None,
 ) -> Health:
@@ -111,7 +114,8 @@ def wait(
             say(lack)
             told = lack
         time.sleep(min(left, _PAUSE))
-    return check(where, place, full=full, timeout=0.0 if lack else timeout, connect=connect)
+    patience = 0.0 if lack else timeout
+    return check(where, place, full=full, timeout=patience, create=create, connect=connect)
 
 
 def _lack(place: directories.Place, where: Any) -> str:

@@ -111,18 +111,19 @@ def restore(
     migrations: "str | os.PathLike[str] | directories.Entry | None" = None,
     *,
     timeout: float = 30.0,
+    create: bool = True,
     say: Callable[[str], None] = _log,
 ) -> Restored:
     """Put a backup back, after keeping what the database holds now as `<database>.before-restore.TIME.bak`.
 
     Open connections see one state or the other. A database in WAL mode stays in it, any other gets the
     journal mode of the backup. `say` is called, before anything is changed, with what is odd but no
-    reason to stop: a backup of another database; by default that is logged as a warning. Raises
-    AccessError for what is no sound backup of this database, and VersionError for one of a version
-    that the migration files do not know.
+    reason to stop: a backup of another database; by default that is logged as a warning. `create` False
+    refuses a database that is not there. Raises AccessError for what is no sound backup of this database,
+    and VersionError for one of a version that the migration files do not know.
     """
     directory = directories.listed(directories.located(migrations))
-    path, where = os.fsdecode(backup), located(database)
+    path, where = os.fsdecode(backup), located(database, create=create)
     if not isinstance(where, str) and not is_sqlite3(where):
         raise TypeError(f"database: expected a path or a connection of sqlite3, not {type(where).__name__}")
     _refuse_as_backup(path, where)

@@ -97,10 +97,14 @@ def verify_on_copy(
     migrations: "str | PathLike[str] | directories.Entry | None" = None,
     *,
     timeout: float = 30.0,
+    create: bool = True,
     connect: Connect = SQLITE3,
 ) -> Proof:
-    """Prove the pending migrations on a private copy of a database, with its rows; reads only."""
-    directory, where = directories.listed(directories.located(migrations)), located(database)
+    """Prove the pending migrations on a private copy of a database, with its rows; reads only.
+
+    One that is not there counts as empty; with `create` False that is an AccessError.
+    """
+    directory, where = directories.listed(directories.located(migrations)), located(database, create=create)
     with reading(where, timeout) as session:
         name, tasks = session.database, planned(Request("upgrade", directory, "head"), session).tasks
     steps = {task.step.version for task in tasks}
