@@ -600,6 +600,19 @@ VERSION, LOG = (f"out: the runner keeps {name} itself" for name in ("alembic_ver
             "CREATE TEMP TRIGGER g AFTER INSERT ON main.alembic_version BEGIN SELECT 1; END",
             f"1: leave this line {VERSION}",
         ),
+        (
+            "CREATE TRIGGER g AFTER INSERT ON t BEGIN\n  SELECT 1;\n  DELETE FROM migration_log;\nEND;",
+            "3: this trigger changes migration_log, which only the runner may change",
+        ),
+        (
+            "CREATE TRIGGER begin UPDATE OF begin ON begin WHEN new.begin BEGIN\n"
+            "UPDATE OR IGNORE Alembic_Version SET version_num = ';END;'; END",
+            "2: this trigger changes alembic_version, which only the runner may change",
+        ),
+        (
+            "CREATE TEMP TRIGGER g INSTEAD OF DELETE ON v BEGIN REPLACE INTO 'migration_log' VALUES (1); END",
+            "1: this trigger changes migration_log, which only the runner may change",
+        ),
     ],
 )
 def test_a_statement_on_a_table_of_the_runner_is_refused(text: str, expected: str) -> None:
@@ -615,6 +628,8 @@ def test_a_statement_on_a_table_of_the_runner_is_refused(text: str, expected: st
         "-- INSERT INTO alembic_version\nDROP TABLE t /* migration_log */;",
         "CREATE TEMP TABLE alembic_version (a); INSERT INTO temp.alembic_version VALUES (1);",
         "CREATE TABLE t (alembic_version DEFAULT 'migration_log');",
+        "CREATE TRIGGER g AFTER INSERT ON t WHEN (SELECT 1 FROM migration_log AS begin) BEGIN\n"
+        "INSERT INTO seen SELECT * FROM alembic_version; SELECT 'DELETE FROM migration_log'; END",
     ],
 )
 def test_the_tables_of_the_runner_may_be_mentioned(text: str) -> None:

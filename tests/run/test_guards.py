@@ -513,8 +513,9 @@ def test_what_one_step_mends_or_makes_the_next_may_not_break(migrations: Path, d
 
 def test_what_one_step_makes_reaches_the_runners_tables_in_the_next(migrations: Path, database: Path) -> None:
     write(migrations, "0001_table", "CREATE TABLE t (a);")
-    trigger = "CREATE TRIGGER g AFTER INSERT ON t BEGIN DELETE FROM migration_log; END;"
-    write(migrations, "0002_trigger", trigger)
+    trigger = "CREATE TRIGGER g AFTER INSERT ON t BEGIN DELETE FROM migration_log; END"
+    by_hand = f"INSERT INTO sqlite_schema VALUES ('trigger', 'g', 't', 0, '{trigger}');"
+    write(migrations, "0002_trigger", f"PRAGMA writable_schema = ON;\n{by_hand}")
     write(migrations, "0003_row", "INSERT INTO t VALUES (1);")
     message = (
         f"{migrations}/0003_row.up.sql: changes migration_log, which only the runner may change; "
@@ -1128,18 +1129,13 @@ def test_with_foreign_keys_on_a_child_without_parent_is_sqlites_own_error(
 def test_outside_a_transaction_a_trigger_on_the_runners_tables_is_found_out_at_once(
     body: str, names: str, version: list[tuple[str]], migrations: Path, database: Path
 ) -> None:
-    write(
-        migrations, "0001_base", f"CREATE TABLE t (a);\nCREATE TRIGGER g AFTER INSERT ON t BEGIN {body} END;"
-    )
-    write(
-        migrations,
-        "0002_alone",
-        "-- vmpilot: no-transaction\nSELECT 1;\nINSERT INTO t VALUES (1);\nDROP TABLE t;",
-    )
+    trigger = f"CREATE TRIGGER g AFTER INSERT ON t BEGIN {body} END;"
+    step = "-- vmpilot: no-transaction\nSELECT 1;\nINSERT INTO t VALUES (1);\nDROP TABLE t;"
+    prepared(Case("CREATE TABLE t (a);", trigger, step), migrations, database)
     with pytest.raises(StepError) as caught:
         migrate(database, migrations)
     assert str(caught.value) == (
-        f"{migrations}/0002_alone.up.sql:3: changes {names}, which only the runner may change; statements 1 to 2 "
+        f"{migrations}/0002_step.up.sql:3: changes {names}, which only the runner may change; statements 1 to 2 "
         f"(lines 2 to 3) have taken effect already, {database} is still at 0001, and the file will run again "
         "from its start"
     )
@@ -1246,7 +1242,7 @@ OURS = {
     "through a view": (0, "INSERT INTO door VALUES ('z');", "alembic_version"),
     "through a new trigger": (
         0,
-        "CREATE TRIGGER n AFTER DELETE ON t BEGIN UPDATE alembic_version SET version_num = 1; END;\n"
+        "CREATE TRIGGER n AFTER DELETE ON t BEGIN INSERT INTO door VALUES ('z'); END;\n"
         "INSERT INTO t VALUES (0); DELETE FROM t;",
         "alembic_version",
     ),
@@ -1262,10 +1258,11 @@ OURS = {
         "migration_log",
     ),
 }
+BASE = "CREATE TABLE t (a);\nCREATE VIEW door AS SELECT version_num FROM alembic_version;"
+# What no file may make.
 DOORS = (
-    "CREATE TABLE t (a);\nCREATE TRIGGER g AFTER INSERT ON t WHEN new.a > 0 "
-    "BEGIN DELETE FROM migration_log; END;\n"
-    "CREATE VIEW door AS SELECT version_num FROM alembic_version;\nCREATE TRIGGER h INSTEAD OF INSERT ON door "
+    "CREATE TRIGGER g AFTER INSERT ON t WHEN new.a > 0 BEGIN DELETE FROM migration_log; END;\n"
+    "CREATE TRIGGER h INSTEAD OF INSERT ON door "
     "BEGIN UPDATE alembic_version SET version_num = new.version_num; END;"
 )
 
@@ -1276,7 +1273,7 @@ def test_a_migration_that_changes_the_runners_tables_is_refused(
     name: str, owner: str, migrations: Path, database: Path
 ) -> None:
     line, step, tables = OURS[name]
-    prepared(Case(DOORS, "", step), migrations, database)
+    prepared(Case(BASE, DOORS, step), migrations, database)
     before = contents(database)
     file = f"{migrations}/0002_step.up.sql"
     where = f"{file}:{line}" if line else file
@@ -1307,15 +1304,19 @@ def test_a_migration_that_changes_the_runners_tables_is_refused(
     ],
 )
 def test_a_migration_may_look_at_the_runners_tables(step: str, migrations: Path, database: Path) -> None:
-    setup = DOORS.replace("new.a > 0", "typeof(new.a) = 'integer' AND new.a > 0")
-    tried(Case(setup, "", step), migrations, database)
+    legacy = DOORS.replace("new.a > 0", "typeof(new.a) = 'integer' AND new.a > 0")
+    tried(Case(BASE, legacy, step), migrations, database)
 
 
 @pytest.mark.parametrize(
-    ("setup", "step", "tables"),
+    ("legacy", "step", "tables"),
     [
-        ("", OURS["through a new trigger"][1].replace("alembic_v", "Alembic_V"), "alembic_version"),
         ("", OURS["by hand"][1], "migration_log"),
+        (
+            "CREATE TRIGGER g AFTER INSERT ON t BEGIN UPDATE Alembic_Version SET version_num = 1; END;",
+            "INSERT INTO t VALUES (1);",
+            "alembic_version",
+        ),
         (
             "CREATE TRIGGER g AFTER INSERT ON t BEGIN DELETE FROM alembic_version; DELETE FROM migration_log; END;",
             "INSERT INTO t VALUES (1);",
@@ -1324,9 +1325,9 @@ def test_a_migration_may_look_at_the_runners_tables(step: str, migrations: Path,
     ],
 )
 def test_a_change_of_the_runners_tables_is_seen_where_nothing_else_reaches_them(
-    setup: str, step: str, tables: str, migrations: Path, database: Path
+    legacy: str, step: str, tables: str, migrations: Path, database: Path
 ) -> None:
-    prepared(Case(f"CREATE TABLE t (a);\n{setup}", "", step), migrations, database)
+    prepared(Case("CREATE TABLE t (a);", legacy, step), migrations, database)
     message = (
         f"{migrations}/0002_step.up.sql: changes {tables}, which only the runner may change; "
         f"rolled back, {database} is still at 0001"

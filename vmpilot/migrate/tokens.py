@@ -10,7 +10,7 @@ issue 106052).
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, pairwise
 from typing import NamedTuple
 
@@ -221,6 +221,7 @@ class Head(NamedTuple):
 _NAMES = ("word", "string", "double", "name")
 _KINDS = ("table", "view", "index", "trigger")
 _BEHIND_SET = ("where", "from", "returning", "order", "limit")
+_IN_BODY = ("select", "values", "with", "insert", "replace", "update", "delete")
 _END = Token("", "", -1)
 
 
@@ -335,6 +336,32 @@ def _trimmed(sql: str, start: int, end: int) -> int:
     if sql[end - 1] not in "/\ufeff" and sql.find("--", last_line, end) < 0:
         return end
     return max(match.end(1) for match in _TEXT.finditer(sql, start, end))
+
+
+def body(trigger: str, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each statement between the BEGIN and the END of a CREATE TRIGGER."""
+    if (begin := begin_of_body(tokens(trigger, start, end))) < 0:
+        return
+    first = begin + len("begin")
+    for at, until, word in statements(trigger[first : len(trigger) if end is None else end]):
+        if word != "end":
+            yield first + at, first + until
+
+
+def begin_of_body(found: Iterable[Token]) -> int:
+    """Return the offset of the BEGIN of a trigger's body, -1 if there is none.
+
+    A trigger, a table, a column and a collation can be called so too: that comes before ON, in parentheses,
+    behind a dot, or has no statement behind it.
+    """
+    behind_on, depth, last = False, 0, ""
+    for token, following in pairwise(found):
+        depth += (token.text == "(") - (token.text == ")")
+        behind_on |= _is(token, "on")
+        if behind_on and not depth and last != "." and _is(token, "begin") and _is(following, *_IN_BODY):
+            return token.start
+        last = token.text
+    return -1
 
 
 def _begins_trigger(sql: str, start: int) -> bool:

@@ -7,7 +7,7 @@ parentheses are gone; what is left differs only where SQLite does something else
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from ..tokens import Token, folded, tokens, unquoted
+from ..tokens import Token, begin_of_body, folded, tokens, unquoted
 from .parentheses import loosened, loosened_statements
 
 Tokens = Sequence[Token]
@@ -155,7 +155,7 @@ def trigger(found: Tokens, names: Names) -> str:
         rest = rest[3:]
     condition = ""
     if word(rest[0]) == "WHEN":
-        begin = next(at for at, token in enumerate(rest) if word(token) == "BEGIN")
+        begin = [token.start for token in rest].index(begin_of_body(found))
         condition, rest = expression(rest[1:begin], names), rest[begin:]
     return "\3".join((head, name(found[on + 1]), condition, plain_meaning(loosened_statements(rest), names)))
 

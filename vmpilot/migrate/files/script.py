@@ -309,17 +309,27 @@ def _refuse_command(file: str, text: str, start: int) -> HistoryError:
 def _refuse_ours(file: str, text: str, starts: "array[int]", ends: "array[int]") -> None:
     """Raise HistoryError where a file changes a table of the runner, as what Alembic prints does.
 
-    TEMP tables of these names are not the runner's. What is done to them in other ways is seen before COMMIT.
+    TEMP tables of these names are not the runner's. What is done to its own in other ways is seen before
+    COMMIT.
     """
-    found = [
-        (start, name)
-        for start, end in zip(starts, ends, strict=True)
-        if any(name in text[start:end].lower() for name in RUNNERS)
-        if (name := _changed(tokens.head(text, start, end)))
-    ]
+    found: list[tuple[int, str]] = []
+    for start, end in zip(starts, ends, strict=True):
+        if not any(name in text[start:end].lower() for name in RUNNERS):
+            continue
+        if name := _changed(head := tokens.head(text, start, end)):
+            found.append((start, name))
+        elif (head.verb, head.kind) == ("create", "trigger"):
+            _refuse_trigger(file, text, start, end)
     if found:
         offsets = [start for start, _ in found]
         raise _leave_out(file, text, offsets, f"the runner keeps {found[0][1]} itself")
+
+
+def _refuse_trigger(file: str, text: str, start: int, end: int) -> None:
+    """Raise HistoryError where the body of a trigger, which fires some day, changes a table of the runner."""
+    for at, until in tokens.body(text, start, end):
+        if name := _changed(tokens.head(text, at, until)):
+            raise _refuse(file, text, at, f"this trigger changes {name}, which only the runner may change")
 
 
 def _changed(head: tokens.Head) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..database.connection import Session, references
 from ..files.script import Script
 from ..files.script import statements as statements_of
-from ..tokens import Head, assigned, folded, head, mentioned, quoted, statements, tokens
+from ..tokens import Head, assigned, body, folded, head, mentioned, quoted, tokens
 
 _ROWID = frozenset(("rowid", "_rowid_", "oid"))
 _WRITING = ("insert", "replace", "update", "delete")
@@ -132,10 +132,7 @@ def _only_adds(text: str) -> bool:
 
 def _body(trigger: str) -> Iterator[str]:
     """Return the statements of a trigger."""
-    words = (token for token in tokens(trigger) if token.kind == "word")
-    begin = next((word.start for word in words if word.text.lower() == "begin"), len(trigger))
-    body = trigger[begin + len("begin") :]
-    return (body[start:end] for start, end, word in statements(body) if word != "end")
+    return (trigger[start:end] for start, end in body(trigger))
 
 
 def _sets_key(names: set[str], columns: Mapping[str, frozenset[str]], text: str) -> bool:
