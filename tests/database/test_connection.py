@@ -124,7 +124,8 @@ def migrated_and_handed_back(connection: Any, migrations: Path) -> None:
     cursor = connection.cursor()
     cursor.execute("INSERT INTO child VALUES (2, 1)")
     cursor.fetchall()
-    connection.commit()
+    if connection.in_transaction:
+        connection.commit()
     with suppress(AttributeError):
         cursor.row_factory = None
     cursor.execute("SELECT count(*), max(more) FROM child, parent")
@@ -819,6 +820,7 @@ MODULES = [
     pytest.param(encrypted, id="sqlcipher3"),
     pytest.param(lambda database: pytest.importorskip("libsql").connect(str(database)), id="libsql"),
     pytest.param(lambda database: pytest.importorskip("turso").connect(str(database)), id="turso"),
+    pytest.param(lambda database: pytest.importorskip("apsw").Connection(str(database)), id="apsw"),
 ]
 
 
@@ -874,15 +876,29 @@ def test_the_views_of_another_module_are_guarded(migrations: Path, foreign: Any)
     assert rows(foreign, "SELECT count(*) FROM names") == [(1,)]
 
 
+def test_rows_of_the_application_and_a_closed_connection_of_apsw(migrations: Path, database: Path) -> None:
+    family(migrations)
+    connection = pytest.importorskip("apsw").Connection(str(database))
+    connection.row_trace = lambda cursor, row: {"row": row}
+    assert len(migrate(connection, migrations)) == 2
+    assert list(connection.execute("SELECT id FROM child")) == [{"row": (1,)}]
+    connection.close()
+    with pytest.raises(AccessError) as caught:
+        migrate(connection, migrations)
+    assert str(caught.value) == "the connection: The connection has been closed; nothing was changed"
+
+
 def test_an_open_transaction_of_another_module_is_refused(migrations: Path, foreign: Any) -> None:
     family(migrations)
     migrate(foreign, migrations)
+    if not isinstance(foreign, OddConnection):  # that begins one by itself
+        foreign.execute("BEGIN")
     foreign.execute("INSERT INTO child VALUES (5, 1)")
     assert foreign.in_transaction
     with pytest.raises(AccessError) as caught:
         migrate(foreign, migrations)
     assert str(caught.value).endswith(f": {OPEN}")
-    foreign.commit()
+    foreign.execute("COMMIT")
     assert rows(foreign, "SELECT id FROM child ORDER BY id") == [(1,), (5,)]
 
 

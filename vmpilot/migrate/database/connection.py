@@ -1,7 +1,8 @@
 """The one door to SQLite: statements, waiting for locks, transactions, interrupts.
 
 What modules with sqlite3's interface do differently (libsql, turso, sqlcipher, pysqlite) is told here and
-where they are opened, in `opening`, and nowhere else. What is done to a database is decided elsewhere.
+where they are opened, in `opening`, and nowhere else; how apsw gets that interface, in `apsw`. What is done
+to a database is decided elsewhere.
 """
 
 import os

@@ -310,6 +310,9 @@ def _has_log(path: str) -> bool:
 @contextmanager
 def _borrowed(connection: Any, timeout: float) -> Iterator[Session]:
     """Put a caller's connection into autocommit mode, and everything back as it was at the end."""
+    from .apsw import adapted  # not loaded by a start-up that names a path
+
+    connection = adapted(connection)
     session = Session(connection, None, "the connection", timeout, ours=False, converts=True)
     with translated(session):
         usable = is_connection(connection)
