@@ -14,7 +14,6 @@ not there, where it would be made or read as an empty one. All errors are Migrat
 """
 
 from os import PathLike
-from typing import TYPE_CHECKING, Any
 
 from .database.names import located
 from .errors import AccessError, HistoryError, MigrationError, StepError, VersionError
@@ -23,6 +22,7 @@ from .files.plan import BASE, Progress, Report, Step
 from .run import commands
 from .run.commands import Current, Entry
 from .run.planning import Request
+from .typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .tools.check import Health, Problem, check

@@ -3,6 +3,8 @@
 Signals, streams and the exit code; everything else is in cli.
 """
 
+from __future__ import annotations
+
 import signal
 
 # Until there is something to stop, Ctrl-C ends this at once and without a traceback, as SIGTERM does.
@@ -12,10 +14,10 @@ import io  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
 from types import FrameType  # noqa: E402
-from typing import TextIO, cast  # noqa: E402
 
 from .cli.commands import Terminated, main  # noqa: E402
 from .cli.text import say  # noqa: E402
+from .typed import TextIO, cast  # noqa: E402
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -78,7 +80,7 @@ class _Patient(io.FileIO):
     https://man7.org/linux/man-pages/man2/fcntl.2.html
     """
 
-    def write(self, data: "bytes | memoryview") -> int:  # type: ignore[override]
+    def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
         """Write what there is room for, but something, and return how much."""
         from select import select
 

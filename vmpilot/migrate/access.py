@@ -4,13 +4,15 @@ Nothing is opened or changed here: the system is only asked, and only after it h
 right before much work that it would refuse.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import stat
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from .errors import is_of_the_caller
+from .typed import NamedTuple
 
 READ, WRITE, SEARCH = "read", "write to", "search"
 _ASKED = {READ: os.R_OK, WRITE: os.W_OK, SEARCH: os.X_OK}

@@ -7,10 +7,13 @@ characters: what it quotes can come from a database or a file name, and must not
 line of a log.
 """
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+
+from .typed import Any, TypeVar
 
 _LONGEST = 8000
 _SHOWN = 5  # of many findings of one kind

@@ -6,9 +6,15 @@ RUNNERS = (VERSION_TABLE, LOG_TABLE)
 
 DIGITS = 32  # of a version; SQLite's and Python's integers have fewer, so a version is a text
 LONGEST = 255  # characters of a revision, of a value and of a name
-LETTER = r"[^\x00-\x1f\x7f\ud800-\udfff]"  # in a name: what a person can read, and UTF-8 can say
 
 
 def is_version(text: str) -> bool:
     """Tell whether a text can be a version."""
     return text.isascii() and text.isdigit() and len(text) <= DIGITS
+
+
+def is_fit(name: str) -> bool:
+    """Tell whether a name can be printed and logged: no control characters, and nothing that is no UTF-8."""
+    return name.isprintable() or not any(
+        character < " " or character == "\x7f" or "\ud800" <= character <= "\udfff" for character in name
+    )

@@ -3,16 +3,18 @@
 Wrong usage, help and the version end here, as SystemExit; nothing is opened and nothing else is printed.
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import NamedTuple, NoReturn, TypeVar
 
 from ... import __version__
 from ..errors import printable
 from ..run.paste import program
+from ..typed import NamedTuple, NoReturn, TypeVar
 
 _TARGET = "head, base, a version (0002 or 2), a revision, +N or -N"
 _DESCRIPTION = "Bring a SQLite database to the schema that the running code needs."

@@ -3,11 +3,12 @@
 What only one command needs is imported when that command runs: a start-up pays for none of it.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 from argparse import Namespace
 from contextlib import suppress
-from typing import Any
 
 from ..database.connection import UNCHANGED, is_connection, patience, waited_for
 from ..database.names import located
@@ -18,6 +19,7 @@ from ..files.directory import Directory
 from ..files.plan import BASE, Progress
 from ..run import commands
 from ..run.planning import Request
+from ..typed import Any
 from . import text
 from .arguments import parse
 from .text import Reply

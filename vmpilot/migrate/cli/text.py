@@ -6,15 +6,17 @@ still works: a line for each step that is committed and, on a terminal, a live o
 A form is "text", "json" or "quiet".
 """
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import MigrationError, counted, printable
 from ..files.plan import BASE, Progress, Step
 from ..run.commands import Current, Entry, Result
+from ..typed import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from ..tools.backup import Backup
@@ -93,7 +95,7 @@ def stamped(result: Result) -> Reply:
     return Reply(_result_data(result), _said(lines))
 
 
-def rehearsed(rehearsal: "Rehearsal") -> Reply:
+def rehearsed(rehearsal: Rehearsal) -> Reply:
     """Return how a run went on a copy of the database."""
     database, steps, before = rehearsal.database, rehearsal.steps, rehearsal.before
     data = _moved(database, before, steps[-1].step.after if steps else before, map(_rehearsed_data, steps))
@@ -136,7 +138,7 @@ def created(up: str, down: str) -> Reply:
     return Reply({"up": up, "down": down}, _said([up, down]))
 
 
-def checked(health: "Health") -> Reply:
+def checked(health: Health) -> Reply:
     """Return all that was found to be wrong with a database."""
     data = health._asdict() | {"problems": [problem._asdict() for problem in health.problems]}
     lines = [f"{problem.kind}: {problem.message}" for problem in health.problems]
@@ -145,31 +147,31 @@ def checked(health: "Health") -> Reply:
     return Reply(data, _said(lines), int(not health.ok))
 
 
-def proven(proof: "Proof") -> Reply:
+def proven(proof: Proof) -> Reply:
     """Return what was found of each migration."""
     return _proof(proof, lambda verdict: [])
 
 
-def proven_on_copy(proof: "Proof") -> Reply:
+def proven_on_copy(proof: Proof) -> Reply:
     """Return what was found of each migration, and what it does to the rows of a database."""
     return _proof(proof, _rows_lines)
 
 
-def saved(database: str, backups: "Sequence[Saved]") -> Reply:
+def saved(database: str, backups: Sequence[Saved]) -> Reply:
     """Return the backups that there are of a database."""
     data = {"database": database, "backups": [backup._asdict() for backup in backups]}
     lines = [f"{_local(backup.taken_at)}  {_bytes(backup.bytes)}  {backup.path}" for backup in backups]
     return Reply(data, _said(lines or [f"no backups of {database}"]))
 
 
-def backed_up(backup: "Backup") -> str:
+def backed_up(backup: Backup) -> str:
     """Say where a backup is."""
     if backup.unfinished:
         return f"{backup.unfinished} is unfinished: no new backup, {backup.path} is kept"
     return f"backed up to {backup.path}"
 
 
-def restored(result: "Restored") -> Reply:
+def restored(result: Restored) -> Reply:
     """Return what was put back."""
     lines = [f"kept what was there as {result.kept}"] if result.kept else []
     lines.append(f"{result.database} is at {result.version or BASE}, restored from {result.backup}")
@@ -221,12 +223,12 @@ def _milliseconds(seconds: float) -> float:
     return round(1000 * seconds, 3)
 
 
-def _rehearsed_data(rehearsed: "Rehearsed") -> dict[str, Any]:
+def _rehearsed_data(rehearsed: Rehearsed) -> dict[str, Any]:
     rows = [_rows_data(rows) for rows in rehearsed.rows]
     return _step_data(rehearsed.step) | {"changes": rehearsed.changes, "rows": rows}
 
 
-def _rehearsed_lines(rehearsed: "Rehearsed") -> list[str]:
+def _rehearsed_lines(rehearsed: Rehearsed) -> list[str]:
     step = rehearsed.step
     return [
         f"would {step.action} {_title(step)} ({duration(1000 * step.took)})",
@@ -243,7 +245,7 @@ def _rows_line(table: str, before: int | None, after: int | None) -> str:
     return f"rows of {table}: {'none' if before is None else before} -> {'none' if after is None else after}"
 
 
-def _proof(proof: "Proof", more: "Callable[[Verdict], list[str]]") -> Reply:
+def _proof(proof: Proof, more: Callable[[Verdict], list[str]]) -> Reply:
     lines = []
     for verdict in proof.migrations:
         lines.append(f"{'ok  ' if verdict.ok else 'FAIL'}  {verdict.version} {verdict.name}".rstrip())
@@ -254,11 +256,11 @@ def _proof(proof: "Proof", more: "Callable[[Verdict], list[str]]") -> Reply:
     return Reply(data, _said([*lines, f"{total}, {failed} with problems"]), int(not proof.ok))
 
 
-def _verdict_data(verdict: "Verdict") -> dict[str, Any]:
+def _verdict_data(verdict: Verdict) -> dict[str, Any]:
     return verdict._asdict() | {"rows": [_rows_data(rows) for rows in verdict.rows]}
 
 
-def _rows_lines(verdict: "Verdict") -> list[str]:
+def _rows_lines(verdict: Verdict) -> list[str]:
     costs = [f"a downgrade would cost: {text}" for text in verdict.loses]
     return [_rows_line(*rows) for rows in verdict.rows] + costs
 

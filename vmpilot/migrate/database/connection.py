@@ -5,16 +5,18 @@ where they are opened, in `opening`, and nowhere else; how apsw gets that interf
 to a database is decided elsewhere.
 """
 
+from __future__ import annotations
+
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
 
 from ..access import told
 from ..errors import AccessError, MigrationError, is_of_the_caller, passed_over
+from ..typed import Any, NamedTuple, TypeVar
 from .permissions import denial
 
 UNCHANGED = "nothing was changed"
@@ -67,7 +69,7 @@ class Session(NamedTuple):
     timeout: float
     ours: bool = True
     converts: bool = False
-    handlers: "list[Callable[[], int]] | None" = None
+    handlers: list[Callable[[], int]] | None = None
 
     @property
     def failures(self) -> tuple[type[Exception], ...]:

@@ -3,11 +3,13 @@
 Nothing is opened here. A name that is refused is never shown whole: it may hold a password.
 """
 
+from __future__ import annotations
+
 import os
-from typing import Any
 
 from ..access import impossible
 from ..errors import AccessError, is_of_the_caller
+from ..typed import Any
 from .connection import UNCHANGED
 
 _EXPECTED = "expected a path, sqlite:///PATH, sqlite+DRIVER:///PATH or file:PATH"
@@ -63,7 +65,7 @@ def located(database: Any, *, create: bool = True) -> Any:
     return path
 
 
-def _named(database: "str | os.PathLike[Any] | None") -> str:
+def _named(database: str | os.PathLike[Any] | None) -> str:
     if database is None:
         name = os.environ.get("VMPILOT_DATABASE")
         return _path(name) if name else default()

@@ -4,16 +4,18 @@ A path is opened here; a caller's connection is borrowed: put into autocommit mo
 texts, whatever module it is of.
 """
 
+from __future__ import annotations
+
 import os
 import sqlite3
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
-from typing import Any
 
 from .. import access
 from ..access import WRITE
 from ..errors import AccessError, is_of_the_caller, passed_over
+from ..typed import Any
 from .connection import (
     UNCHANGED,
     Session,

@@ -5,6 +5,8 @@ for none of it. No database is opened here: to close it would drop the locks tha
 https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks
 """
 
+from __future__ import annotations
+
 import os
 import sqlite3
 

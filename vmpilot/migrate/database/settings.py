@@ -3,6 +3,8 @@
 Which statements are run is decided elsewhere; here is told what they can change, and it is put back.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 

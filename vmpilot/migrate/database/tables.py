@@ -4,13 +4,14 @@ The only SQL that touches them lives here; what follows from their rows is decid
 Every function works inside the caller's transaction.
 """
 
-import re
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
 
 from ..errors import AccessError, MigrationError, VersionError
-from ..limits import LETTER, LOG_TABLE, LONGEST, VERSION_TABLE, is_version
+from ..limits import LOG_TABLE, LONGEST, VERSION_TABLE, is_fit, is_version
+from ..typed import Any, NamedTuple
 from .connection import UNCHANGED, Row, Session, changes, is_undecodable, wait
 
 # Alembic's own text, to the byte: https://alembic.sqlalchemy.org/en/latest/api/runtime.html
@@ -56,7 +57,6 @@ _AS_MADE = (
     "SELECT sum(sql IN (?, ?)), count(*) FROM main.sqlite_master"
     " WHERE lower(tbl_name) IN (?, ?) AND sql IS NOT NULL"  # which that of a constraint's index is
 )
-_FIT = re.compile(f"{LETTER}{{0,{LONGEST}}}")
 # What computes something: whole objects, and parts of a table, told by its words and signs.
 _KINDS = {"view": "is a view", "trigger": "has a trigger"}
 _PARTS = {
@@ -353,5 +353,5 @@ def _is_ours(action: object, version: object, *values: object) -> bool:
     ):
         return False
     return (is_version(version) or (not version and action in ("stamp", "adopt"))) and all(
-        isinstance(text, str) and _FIT.fullmatch(text) for text in texts
+        isinstance(text, str) and len(text) <= LONGEST and is_fit(text) for text in texts
     )

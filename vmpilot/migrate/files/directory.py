@@ -3,23 +3,23 @@
 Reads names and bytes and nothing else: no database and no SQL may enter here.
 """
 
+from __future__ import annotations
+
 import os
-import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import count, pairwise
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from .. import access
 from ..errors import AccessError, HistoryError, is_of_the_caller
-from ..limits import DIGITS, LETTER
+from ..limits import DIGITS, is_fit, is_version
+from ..typed import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from .script import Script
 
-# A name is printed and written to the log: no control characters, and nothing that is not UTF-8.
-_UP = re.compile(rf"([0-9]{{1,{DIGITS}}})(?:[_-]({LETTER}+)(?<!\.up)(?<!\.down))?\.up\.sql")
+_FIGURES, _LETTERS = "0123456789", "abcdefghijklmnopqrstuvwxyz"
 # What stands behind a name while its download has not ended, and what editors put there.
 _DOWNLOADS = (".crdownload", ".download", ".icloud", ".part", ".partial")
 _ADDED = (*_DOWNLOADS, ".txt")
@@ -36,8 +36,8 @@ class Entry(Protocol):
     def name(self) -> str: ...
     def is_file(self) -> bool: ...
     def is_dir(self) -> bool: ...
-    def iterdir(self) -> Iterator["Entry"]: ...
-    def joinpath(self, *names: str) -> "Entry": ...
+    def iterdir(self) -> Iterator[Entry]: ...
+    def joinpath(self, *names: str) -> Entry: ...
     def read_bytes(self) -> bytes: ...
 
 
@@ -65,7 +65,7 @@ class Directory(NamedTuple):
 
     place: Place
     history: History
-    script: "Callable[[str], Script]"
+    script: Callable[[str], Script]
 
 
 def listed(place: Place) -> Directory:
@@ -106,10 +106,9 @@ def build(names: Sequence[str], place: str, odd: Mapping[str, str] | None = None
     present = set(names)
     history: list[Migration] = []
     paired = 0
-    match_up = _UP.fullmatch
     for up in names:
-        if up.endswith(".up.sql") and (match := match_up(up)):
-            digits, name = match.groups("")
+        if up.endswith(".up.sql") and (parts := _parts(up[:-7])):
+            digits, name = parts
             down = _down_beside(up)
             if down in present:
                 paired += 1
@@ -127,6 +126,16 @@ def build(names: Sequence[str], place: str, odd: Mapping[str, str] | None = None
         told = "; ".join(f"{shown(place, name)}: {what}" for name, what in problems)
         raise HistoryError(told, file=shown(place, problems[0][0]))
     return tuple(history)
+
+
+def _parts(stem: str) -> tuple[str, str] | None:
+    """Return number and name of the migration whose up file is `<stem>.up.sql`, None where none can be."""
+    for sign in "_-":
+        digits, found, name = stem.partition(sign)
+        if is_version(digits):
+            fits = not found or (name and is_fit(name) and not name.endswith((".up", ".down")))
+            return (digits, name) if fits else None
+    return None
 
 
 def _is_meant(name: str, fit: Container[str]) -> bool:
@@ -163,7 +172,7 @@ def number_after(history: History) -> str:
     return str(history[-1].number + 1).zfill(max(4, len(history[-1].version)))
 
 
-def load(place: Place, name: str) -> "Script":
+def load(place: Place, name: str) -> Script:
     """Read and check one file of a migration.
 
     Raises HistoryError if it is not there or breaks a rule, AccessError if it may not be read.
@@ -184,7 +193,7 @@ def load(place: Place, name: str) -> "Script":
     return parse(path, data, "up" if name.endswith(".up.sql") else "down")
 
 
-def located(migrations: "str | os.PathLike[str] | Entry | None") -> Place:
+def located(migrations: str | os.PathLike[str] | Entry | None) -> Place:
     """Return the place of the migrations that a caller named, or of the bundled ones."""
     if migrations is None:
         return _bundled()
@@ -239,7 +248,7 @@ def _listing(place: Place) -> tuple[list[str], list[str]]:
     return names, [name for name in odd if _is_meant(name, names)]
 
 
-def _is_file(entry: "os.DirEntry[str]") -> bool:
+def _is_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file()
     except OSError as error:  # a link that leads to itself
@@ -301,7 +310,7 @@ def _misnamed(history: History, unfit: Sequence[str]) -> Iterator[tuple[str, str
 
 def _is_lone(name: str) -> bool:
     """Tell whether all that is wrong with a name is that it is a down's without its up."""
-    return name.endswith(".down.sql") and bool(_UP.fullmatch(f"{name.removesuffix('.down.sql')}.up.sql"))
+    return name.endswith(".down.sql") and _parts(name.removesuffix(".down.sql")) is not None
 
 
 def _free(history: History, unfit: Iterable[str]) -> Iterator[str]:
@@ -337,15 +346,19 @@ def _wanted(name: str) -> tuple[int, str, str]:
     """Return the number that a name wants, -1 for none, its title and its direction."""
     digits = _digits(name)
     lower = _meant(name).strip().lower()
-    direction = "down" if "down" in re.split("[^a-z]+", lower) else "up"
-    words = [word for word in re.split("[^a-z0-9]+", lower[len(digits) :]) if word]
+    direction = "down" if "down" in _words(lower, _LETTERS) else "up"
+    words = _words(lower[len(digits) :], _LETTERS + _FIGURES)
     title = "_".join(word for word in words if word not in ("up", "down", "sql"))
     return int(digits or -1), title, direction
 
 
 def _digits(name: str) -> str:
-    match = re.match(f"[0-9]{{0,{DIGITS}}}", _meant(name).strip())
-    return match[0] if match else ""
+    meant = _meant(name).strip()
+    return meant[: len(meant) - len(meant.lstrip(_FIGURES))][:DIGITS]
+
+
+def _words(text: str, kept: str) -> list[str]:
+    return "".join(character if character in kept else " " for character in text).split()
 
 
 def _joined(digits: str, title: str) -> str:

@@ -5,11 +5,13 @@ Pure: no file, no database, no clock and no printing may enter here.
 A position counts migrations from base: 0 is base.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 from ..errors import VersionError, counted
 from ..limits import is_version
+from ..typed import NamedTuple
 from .directory import Migration
 
 BASE = "base"

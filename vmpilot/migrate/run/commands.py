@@ -12,9 +12,10 @@ How a run goes, and where to read on:
 Nothing is printed here, and what each part decides is decided there.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
 
 from ..database import tables
 from ..database.connection import Session, begin, commit, snapshot, undone
@@ -23,6 +24,7 @@ from ..database.tables import Record
 from ..errors import MigrationError, called, is_of_the_caller
 from ..files.directory import Directory, Migration
 from ..files.plan import BASE, Report, Step, resolve
+from ..typed import Any, NamedTuple
 from . import status
 from .planning import Request, is_reversible, planned
 from .status import Status, version

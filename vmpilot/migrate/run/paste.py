@@ -1,5 +1,7 @@
 """How a message writes a command: pasted anywhere, it acts on the database that the message is about."""
 
+from __future__ import annotations
+
 import os
 import sys
 

@@ -3,9 +3,10 @@
 Nothing is written and no migration is run here: a plan is a plain value, so a preview is printing it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
 
 from ..database import tables
 from ..database.connection import UNCHANGED, Session, snapshot
@@ -14,6 +15,7 @@ from ..errors import HistoryError, StepError, VersionError
 from ..files import plan
 from ..files.directory import Directory, Migration, lack_of_down, shown
 from ..files.plan import BASE, Step
+from ..typed import TYPE_CHECKING, NamedTuple
 from . import status
 from .status import Status, revisions
 
@@ -38,8 +40,8 @@ class Task(NamedTuple):
     """
 
     step: Step
-    script: "Script"
-    down: "Script | None"
+    script: Script
+    down: Script | None
     value_before: str
     value_after: str
 
@@ -195,7 +197,7 @@ def _value(at: Status, migration: Migration) -> str:
     return at.applied[migration.number].to_version
 
 
-def _down(at: Status, migration: Migration, session: Session) -> "Script":
+def _down(at: Status, migration: Migration, session: Session) -> Script:
     """Return the down script of a migration: its file's, or the one that the log kept of what was applied.
 
     That is run where there are no files, and where these say something else by now: what was applied is
@@ -231,7 +233,7 @@ def _is_past(at: Status, migration: Migration) -> bool:
     return not migration.up or status.is_edited(at, migration)
 
 
-def _kept_down(at: Status, migration: Migration, kept: tuple[str, str], refusal: str) -> "Script":
+def _kept_down(at: Status, migration: Migration, kept: tuple[str, str], refusal: str) -> Script:
     """Return a down script of the log; raise StepError if it would do more than change its database."""
     from ..files.script import checksum, parse
 
@@ -251,7 +253,7 @@ def _kept_down(at: Status, migration: Migration, kept: tuple[str, str], refusal:
     return script._replace(kept=True)
 
 
-def _refuse_beyond(script: "Script", migration: Migration, refusal: str) -> None:
+def _refuse_beyond(script: Script, migration: Migration, refusal: str) -> None:
     """Raise StepError for a statement that would reach beyond its database, whatever then runs it."""
     from ..database.confined import ASKED, forbidden
     from ..files.script import line, shortened, statements

@@ -4,9 +4,10 @@ The one judge: a run raises the first of these problems, `check` lists them all,
 states. Nothing is written here, and no migration is run.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import takewhile
-from typing import NamedTuple
 
 from ..database import tables
 from ..database.connection import UNCHANGED, Session
@@ -15,6 +16,7 @@ from ..errors import HistoryError, MigrationError, VersionError
 from ..files.directory import Directory, History, Migration, number_after, shown
 from ..files.plan import BASE, known, number_of
 from ..limits import DIGITS
+from ..typed import NamedTuple
 
 # Above every number that a file name can hold: the floor of a database about which nothing was logged.
 _EVERYTHING = 10**DIGITS
