@@ -277,26 +277,35 @@ def wait(
     with `reason` and `fate` when the timeout, counted from the first refusal, is over. What a signal
     raises meanwhile comes out with a note that says what was waited for.
     """
-    deadline, pause, told, now = 0.0, 0.001, False, 0.0
+    waited: list[float] = []  # when each try was refused
+    try:
+        return _again_and_again(session, action, reason, fate, waited)
+    except BaseException as stop:
+        # A try that is refused is short: one that lasts has the lock, and waits no more.
+        if waited and time.monotonic() - waited[-1] < 2 * _LONGEST_PAUSE and _comes_from_outside(stop):
+            note(stop, session, reason)
+        raise
+
+
+def _again_and_again(
+    session: Session, action: Callable[[], _T], reason: str, fate: str, waited: list[float]
+) -> _T:
+    """Do `action` until it is not refused; keep when it was."""
+    pause, told = 0.001, False
     while True:
         try:
-            try:
-                return action()
-            except Exception as error:
-                if not is_busy(error) or is_of_the_caller(error):
-                    raise
-                now = time.monotonic()
-                deadline = deadline or now + session.timeout
-                if now >= deadline:
-                    message = f"{session.database}: {reason} for {session.timeout:g} s; {fate}"
-                    raise AccessError(message, database=session.database) from error
-            told = told or is_told(session, reason, session.timeout - (deadline - now))
-            time.sleep(min(pause, deadline - now))
-        except BaseException as stop:
-            # A try that is refused is short: one that lasts has the lock, and waits no more.
-            if deadline and time.monotonic() - now < pause + _LONGEST_PAUSE and _comes_from_outside(stop):
-                note(stop, session, reason)
-            raise
+            return action()
+        except Exception as error:
+            if not is_busy(error) or is_of_the_caller(error):
+                raise
+            now = time.monotonic()
+            waited.append(now)
+            left = waited[0] + session.timeout - now
+            if left <= 0:
+                message = f"{session.database}: {reason} for {session.timeout:g} s; {fate}"
+                raise AccessError(message, database=session.database) from error
+        told = told or is_told(session, reason, session.timeout - left)
+        time.sleep(min(pause, left))
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 

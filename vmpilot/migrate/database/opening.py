@@ -64,18 +64,26 @@ def writing(database: Any, timeout: float) -> Iterator[Session]:
     Raises AccessError.
     """
     opened = _writer(database, timeout) if isinstance(database, str) else _borrowed(database, timeout)
-    with opened as session, interruptible(session):
-        with translated(session):
-            keys = wait(session, lambda: setting(session, "foreign_keys"))
+    with opened as session, interruptible(session), _without_keys(session):
         try:
-            with translated(session):
-                wait(session, lambda: session.run("PRAGMA foreign_keys = OFF"))
             yield session
         finally:
             rollback(session)  # an interrupted BEGIN may have begun one all the same
+
+
+@contextmanager
+def _without_keys(session: Session) -> Iterator[None]:
+    """Switch foreign keys off inside, and on again behind it if they were."""
+    with translated(session):
+        keys = wait(session, lambda: setting(session, "foreign_keys"))
+    try:
+        with translated(session):
+            wait(session, lambda: session.run("PRAGMA foreign_keys = OFF"))
+        yield
+    finally:
+        with passed_over(AccessError, *failures(session.connection)):
             if keys == "1":
-                with passed_over(AccessError, *failures(session.connection)):
-                    wait(session, lambda: session.run("PRAGMA foreign_keys = ON"))
+                wait(session, lambda: session.run("PRAGMA foreign_keys = ON"))
 
 
 @contextmanager

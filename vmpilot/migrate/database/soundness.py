@@ -39,12 +39,9 @@ def damage(session: Session, pragma: str) -> tuple[str, ...]:
     with limited(session, length=max(_LONGEST, 2 * size)):
         # Without a limit of our own, a hundred findings that are not so would hide one that is.
         for chunk in session.chunks(f"PRAGMA {pragma}({(1 << 31) - 1})"):
-            for (words,) in chunk:
-                told = " ".join(str(words).split())
-                if told.startswith(_VALUES):
-                    doubtful.add(told)
-                elif told != "ok":
-                    found.append(told)
+            told = [" ".join(str(words).split()) for (words,) in chunk]
+            doubtful.update(words for words in told if words.startswith(_VALUES))
+            found += [words for words in told if words != "ok" and not words.startswith(_VALUES)]
             if len(found) >= _ENOUGH:
                 break
     if doubtful:

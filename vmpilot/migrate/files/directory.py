@@ -234,13 +234,8 @@ def _listing(place: Place) -> tuple[list[str], list[str]]:
     names: list[str] = []
     odd: list[str] = []
     try:
-        if isinstance(place, str):
-            with os.scandir(place) as entries:
-                for entry in entries:
-                    (names if _is_file(entry) else odd).append(entry.name)
-        else:
-            for part in place.iterdir():
-                (names if part.is_file() else odd).append(part.name)
+        for entry in _entries(place):
+            (names if _is_file(entry) else odd).append(entry.name)
     except (OSError, ValueError) as error:
         if is_of_the_caller(error):
             raise
@@ -248,7 +243,15 @@ def _listing(place: Place) -> tuple[list[str], list[str]]:
     return names, [name for name in odd if _is_meant(name, names)]
 
 
-def _is_file(entry: os.DirEntry[str]) -> bool:
+def _entries(place: Place) -> Iterator[os.DirEntry[str] | Entry]:
+    if not isinstance(place, str):
+        yield from place.iterdir()
+        return
+    with os.scandir(place) as entries:
+        yield from entries
+
+
+def _is_file(entry: os.DirEntry[str] | Entry) -> bool:
     try:
         return entry.is_file()
     except OSError as error:  # a link that leads to itself

@@ -207,12 +207,14 @@ def _broken(session: Session, objects: frozenset[Object], looked: frozenset[Obje
     for name in sorted(one.name for one in looked if one.kind == "view"):
         if ("view", name) not in untried:
             broken["view", name] = refusal(session, f"SELECT * FROM {main(name)}")
-    if not any(kind == "trigger" for kind, _ in untried):  # other triggers can fire that one
-        for table in sorted({one.table for one in looked if one.kind == "trigger"}):
-            if ("view", table) not in untried and _silent(session, table):
-                triggers = sorted(one for one in objects if one.kind == "trigger" and one.table == table)
-                for name, words in list(_each_alone(session, table, triggers)):
-                    broken["trigger", name] = words
+    fired = sorted({one.table for one in looked if one.kind == "trigger"})
+    if any(kind == "trigger" for kind, _ in untried):  # other triggers can fire that one
+        fired = []
+    for table in fired:
+        if ("view", table) not in untried and _silent(session, table):
+            triggers = sorted(one for one in objects if one.kind == "trigger" and one.table == table)
+            told = list(_each_alone(session, table, triggers))
+            broken |= {("trigger", name): words for name, words in told}
     return {what: words for what, words in broken.items() if words}
 
 

@@ -179,10 +179,10 @@ def _locked(directory: str) -> list[int]:
 def _sweep(parent: str) -> None:
     """Remove the directories that killed processes of this user left behind."""
     with passed_over(OSError):  # one may be allowed to write to a directory but not to list it
-        for name in os.listdir(parent):
-            if name.startswith(_PREFIX) and name.endswith(_SUFFIX):
-                with passed_over(OSError):
-                    _remove_if_left(os.path.join(parent, name))
+        names = [name for name in os.listdir(parent) if name.startswith(_PREFIX) and name.endswith(_SUFFIX)]
+        for name in names:
+            with passed_over(OSError):
+                _remove_if_left(os.path.join(parent, name))
 
 
 def _remove_if_left(directory: str) -> None:

@@ -90,13 +90,12 @@ def backups(database: Any = None) -> tuple[Saved, ...]:
 
 def _saved(database: str, entries: "Iterator[os.DirEntry[str]]") -> Iterator[Saved]:
     """Yield what looks like a backup of a database: only what can have been named here."""
-    for entry in entries:
-        for copied in among(database, [entry.name]):
-            with suppress(ValueError, FileNotFoundError):  # no date; or gone since
-                if entry.is_file(follow_symlinks=False):
-                    size = entry.stat(follow_symlinks=False).st_size
-                    path = os.path.join(os.path.dirname(database), entry.name)
-                    yield Saved(path, copied.name, moment(copied), size)
+    files = {entry.name: entry for entry in entries if entry.is_file(follow_symlinks=False)}
+    for copied in among(database, files):
+        with suppress(ValueError, FileNotFoundError):  # no date; or gone since
+            size = files[copied.file].stat(follow_symlinks=False).st_size
+            path = os.path.join(os.path.dirname(database), copied.file)
+            yield Saved(path, copied.name, moment(copied), size)
 
 
 def _log(text: str) -> None:
