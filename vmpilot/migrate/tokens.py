@@ -14,6 +14,10 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, pairwise
 from typing import NamedTuple
 
+# What a statement begins with that handles rows, but for WITH, behind which one of these comes.
+WRITING = ("insert", "replace", "update", "delete")
+READING = ("select", "values")
+
 _BLANK = r"[ \t\n\f\r\ufeff]"
 # What SQLite names when a statement fails: a token as it is written, or the last part of a name.
 _WRITTEN = re.compile(r'(?:near|unrecognized token:) "(.+)"(?:: syntax error)?', re.DOTALL)
@@ -60,7 +64,7 @@ _HIDING = {"'": "\0q", ";": "\0s", "--": "\0m", "/*": "\0c"}
 _QUOTED = r"""'[^']*+(?:'|\Z)|"[^"]*+(?:"|\Z)|`[^`]*+(?:`|\Z)|\[[^\]]*+(?:\]|\Z)"""
 _PLAIN = r"""[^;'"`\[/-]*+"""
 _CODE = rf"{_PLAIN}(?:(?:{_QUOTED}|{_COMMENT}|[/-]){_PLAIN})*+"
-_ROWS = rf"(?i:insert|update|delete|replace|select|with|values)(?!{_INSIDE})"
+_ROWS = rf"(?i:{'|'.join((*WRITING, *READING, 'with'))})(?!{_INSIDE})"
 # One match per statement: its text, and its first word unless that only handles rows.
 _STATEMENT = re.compile(rf"{_TRIVIA}((?:(?={_ROWS})|((?:{_WORD})?)){_CODE});?")
 _NOTHING = re.compile(_TRIVIA)
@@ -69,7 +73,7 @@ _COMMENTED = re.compile(_COMMENT)
 _NAMED = rf"{_WORD}|{_STRING}|{_DOUBLE}|{_NAME}"
 _GAP = rf"(?!{_INSIDE}){_TRIVIA}"
 _TARGET = re.compile(
-    rf"{_TRIVIA}(insert|replace|update|delete){_GAP}(?:or{_GAP}{_WORD}{_TRIVIA})?(?:(?:into|from){_GAP})?"
+    rf"{_TRIVIA}({'|'.join(WRITING)}){_GAP}(?:or{_GAP}{_WORD}{_TRIVIA})?(?:(?:into|from){_GAP})?"
     rf"(?!(?:or|into|from)(?!{_INSIDE}))({_NAMED})(?:{_TRIVIA}\.{_TRIVIA}({_NAMED}))?",
     re.IGNORECASE,
 )
@@ -247,7 +251,7 @@ def _behind_with(rest: Iterator[Token]) -> int:
     depth = 0
     for token in rest:
         depth += (token.text == "(") - (token.text == ")")
-        if not depth and _is(token, "insert", "replace", "update", "delete", "select", "values"):
+        if not depth and _is(token, *WRITING, *READING):
             return token.start
     return -1
 

@@ -26,7 +26,6 @@ _OF_THE_APPLICATION = (
     *("no such function", "no such collation", "no such module", "no such tokenizer"),
     *("unknown function", "not supported"),
 )
-_CHANGING = ("insert", "replace", "update", "delete", "with")
 _LONGEST_PAUSE = 0.05
 LOCKED = "locked by another process"
 _WAITING = "interrupted while waiting, "
@@ -132,10 +131,12 @@ def unread(session: Session, sql: str) -> bool:
     """
     if not session.converts:
         return session.run(sql)
+    from ..tokens import READING, WRITING  # not loaded by a start-up that runs no statement
+
     verb = sql[:10].lower()
-    if verb.startswith(("select", "values", "with")) and (number := _columns_of_query(session, sql)):
+    if verb.startswith((*READING, "with")) and (number := _columns_of_query(session, sql)):
         return session.run(f"SELECT {', '.join(['NULL'] * number)} WHERE 0 UNION ALL SELECT * FROM ({sql}\n)")
-    if not verb.startswith(_CHANGING) or "returning" not in sql.lower():
+    if not verb.startswith((*WRITING, "with")) or "returning" not in sql.lower():
         return session.run(sql)
     return _first_row_unread(session, sql)
 

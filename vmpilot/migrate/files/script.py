@@ -31,7 +31,7 @@ _CLIENTS = {
 }
 _REFUSED = {*_CLIENTS, "#"}
 _INTERNAL = {"sqlite_sequence", "sqlite_stat1", "sqlite_stat3", "sqlite_stat4"}
-_CHANGING = {"create", "alter", "drop", "insert", "replace", "update", "delete"}
+_CHANGING = {"create", "alter", "drop", *tokens.WRITING}
 
 _WORD = re.compile(r"[A-Za-z_]+")
 _DIRECTIVE = re.compile(r"vmpilot:[ \t]*(\S*)[ \t]*(.*)", re.IGNORECASE)

@@ -7,10 +7,10 @@ import time
 from typing import NamedTuple
 
 from ..database.connection import Row, Session, wait
-from ..tokens import Head, folded, head, mentioned, plain, quoted, tokens, unquoted
+from ..tokens import READING, WRITING, Head, folded, head, mentioned, plain, quoted, tokens, unquoted
 
 _OPENS = ("OpenRead", "OpenWrite", "ReopenIdx")
-_ROWS = ("insert", "replace", "update", "delete", "select", "values", "with")
+_ROWS = (*WRITING, *READING, "with")
 _ANY = ("analyze", "reindex")  # what these name is no column
 _WHOLE = ("analyze", "reindex", "vacuum")  # what these name can be a database
 # Pragmas, and whether they are set, that without a schema mean all databases.

@@ -10,11 +10,10 @@ from typing import NamedTuple
 from ..database.connection import Session, references
 from ..files.script import Script
 from ..files.script import statements as statements_of
-from ..tokens import Head, assigned, body, folded, head, mentioned, quoted, tokens
+from ..tokens import READING, WRITING, Head, assigned, body, folded, head, mentioned, quoted, tokens
 
 _ROWID = frozenset(("rowid", "_rowid_", "oid"))
-_WRITING = ("insert", "replace", "update", "delete")
-_SILENT = ("select", "values", "explain", "pragma", "analyze", "reindex", "vacuum", "begin", "commit")
+_SILENT = (*READING, "explain", "pragma", "analyze", "reindex", "vacuum", "begin", "commit")
 _TEMPORARY = "SELECT +tbl_name, +sql FROM sqlite_temp_master WHERE type = 'trigger'"
 _REPLACING = "SELECT +name FROM main.sqlite_master WHERE type = 'table' AND instr(lower(sql), 'replace')"
 
@@ -64,7 +63,7 @@ def _written(
             if one.renamed or one.kind == "trigger":
                 _follow(one, text, firing, fired)
             names = _targets(one, text)
-            both = one.verb not in _WRITING or _can_replace(text) or bool(names & replacing)
+            both = one.verb not in WRITING or _can_replace(text) or bool(names & replacing)
             if both or one.verb == "delete" or (one.verb == "update" and _sets_key(names, columns, text)):
                 parents |= names
             if both or one.verb == "insert" or (one.verb == "update" and names & parents):
@@ -108,7 +107,7 @@ def _can_replace(text: str) -> bool:
 
 def _targets(one: Head, text: str) -> set[str]:
     """Return the tables that a statement writes, folded; those that it mentions where that is not certain."""
-    if one.verb in _WRITING and one.name:
+    if one.verb in WRITING and one.name:
         return {folded(one.name)}
     if one.verb in _SILENT:
         return set()

@@ -18,13 +18,12 @@ from ..files.script import Script
 from ..run.planning import Plan, Request, planned
 from ..run.status import version
 from ..run.step import perform
-from ..tokens import folded, head, mentioned, quoted
+from ..tokens import READING, WRITING, folded, head, mentioned, quoted
 from .copying import ELSEWHERE, place_of, private_copy
 
-_WRITES = {"insert", "replace", "update", "delete"}
 _SCHEMA = {"sqlite_schema", "sqlite_master"}
 _MEMORY_PER_SECOND = 1 << 36  # bytes
-_MOVES = _WRITES | {"drop", "rename", "select", "values"}
+_MOVES = {"drop", "rename", *WRITING, *READING}
 
 
 class Rehearsed(NamedTuple):
@@ -172,6 +171,6 @@ def _telling(script: Script) -> str:
     for start, end in zip(script.starts, script.ends, strict=True):
         row = head(script.text, start, end)
         # What is written into the schema by hand is named in the values.
-        plain = row.verb in _WRITES and row.name and folded(row.name) not in _SCHEMA
+        plain = row.verb in WRITING and row.name and folded(row.name) not in _SCHEMA
         told.add(f"{row.verb} {quoted(row.name)}" if plain else script.text[start:end])
     return ";\n".join(told)
