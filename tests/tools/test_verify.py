@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import change, ever_later, heard, in_process, query, running, unraisable, write
 
-from vmpilot.migrate import AccessError, HistoryError, migrate, verify
+from vmpilot.migrate import AccessError, HistoryError, StepError, check, migrate, verify
 from vmpilot.migrate.tools.verify import verify_on_copy
 
 CHANGED = "after up and down the schema is not what it was before"
@@ -665,6 +665,67 @@ def test_on_copy_a_key_that_had_no_parent_before_is_no_problem(migrations: Path)
     change("app.db", "CREATE TABLE legacy (y REFERENCES nobody)")
     write(migrations, "0002_b", "CREATE TABLE team (id INTEGER PRIMARY KEY);", "DROP TABLE team;")
     assert [verdict.problems for verdict in verify_on_copy("app.db", "migrations").migrations] == [(), ()]
+
+
+# --- the runner's two tables
+
+READING = (
+    (
+        "0001_seen",
+        "-- vmpilot: revision first\nCREATE TABLE seen (a NOT NULL);\nCREATE VIEW log AS SELECT * FROM migration_log;",
+        "DROP VIEW log;\nDROP TABLE seen;",
+    ),
+    (
+        "0002_reads",
+        "INSERT INTO seen SELECT version FROM log;\nINSERT INTO seen VALUES ((SELECT * FROM alembic_version));",
+        "DELETE FROM seen;\nCREATE TABLE seen2 (a CHECK (a = '0002'));\n"
+        "INSERT INTO seen2 SELECT * FROM alembic_version;\nDROP TABLE seen2;",
+    ),
+    (
+        "0003_again",
+        "CREATE TABLE held (a NOT NULL);\nINSERT INTO held VALUES ((SELECT a FROM seen));",
+        "DROP TABLE held;",
+    ),
+)
+
+
+def test_a_file_may_read_what_a_run_has_recorded_by_then(migrations: Path, database: Path) -> None:
+    for stem, up, down in READING:
+        write(migrations, stem, up, down)
+    assert verify(migrations).ok
+    migrate(database, migrations)
+    assert query(database, "SELECT a FROM seen") == [("0001",), ("first",)]
+    assert check(database, migrations).problems == ()
+
+
+def test_what_is_taken_over_may_read_it_too(migrations: Path, database: Path) -> None:
+    change(database, "CREATE TABLE other (a)")
+    for stem, up, down in READING:
+        write(migrations, stem, up, down)
+    change(database, "CREATE TABLE held (b)")
+    write(
+        migrations,
+        "0003_again",
+        READING[2][1].replace("TABLE held", "TABLE IF NOT EXISTS held").replace("INSERT", "-- INSERT"),
+    )
+    with pytest.raises(StepError, match=r"is not as this file makes it: - column held\.a NOT NULL"):
+        migrate(database, migrations)
+
+
+def test_a_change_of_the_runners_tables_fails_in_verify_as_in_a_run(migrations: Path) -> None:
+    trigger = "CREATE TRIGGER g AFTER INSERT ON t BEGIN DELETE FROM migration_log; END"
+    by_hand = f"INSERT INTO sqlite_schema VALUES ('trigger', 'g', 't', 0, '{trigger}');"
+    write(
+        migrations,
+        "0001_hidden",
+        f"CREATE TABLE t (a);\nPRAGMA writable_schema = ON;\n{by_hand}",
+        "DROP TABLE t;",
+    )
+    write(migrations, "0002_fires", "INSERT INTO t VALUES (1);")
+    told = verify(migrations).migrations[1].problems
+    assert told == (
+        f"{migrations}/0002_fires.up.sql: changes migration_log, which only the runner may change",
+    )
 
 
 # --- the application's own connection

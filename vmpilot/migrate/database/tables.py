@@ -234,6 +234,22 @@ def write(
     session.run(_INSERT_LOG, (*record[:6], down_sql, down_checksum, now, took))
 
 
+def note(session: Session, version: str, name: str, value: str) -> None:
+    """Record an upgrade that was played on a scratch database, with `value` as what is current now.
+
+    Files may read the two tables, and a view over one must compile.
+    """
+    before = current(session)
+    put(session, value)
+    write(session, Record("upgrade", version, name, before, value))
+
+
+def take_back(session: Session, value: str) -> None:
+    """Undo the last note on a scratch database, before which `value` was current."""
+    put(session, value)
+    session.run("DELETE FROM main.migration_log WHERE id = (SELECT max(id) FROM main.migration_log)")
+
+
 class Content(NamedTuple):
     """All that the two tables are and hold, good for being compared."""
 

@@ -15,11 +15,13 @@ from ..database.opening import scratch_like
 from ..database.structure import Schema
 from ..database.tables import NOTHING, Record, Recorded
 from ..errors import MigrationError
+from ..files.directory import Migration
 from ..files.plan import Step
 from ..files.script import Script, statements
 from ..tokens import folded, head
 from . import status
-from .play import play, transaction
+from .planning import Task
+from .play import follow
 from .status import Status
 
 
@@ -29,7 +31,7 @@ class Comparison(NamedTuple):
     `last` is the version of the step with which it ends, empty if there is nothing to compare.
     """
 
-    differences: Callable[[Session, Script], tuple[str, ...]]
+    differences: Callable[[Session, Task], tuple[str, ...]]
     last: str
 
 
@@ -45,13 +47,14 @@ def comparison(session: Session, at: Status, stack: ExitStack) -> Comparison:
     elif not is_begun(at.recorded):
         return NONE
     empty = stack.enter_context(scratch_like(session))
-    below = (each.up for each in at.timeline[: at.position] if each.up)
-    comparable = all(_follow(empty, at.directory.script(name)) for name in below)
+    tables.create(empty)
+    below = (each for each in at.timeline[: at.position] if each.up)
+    comparable = all(_follow(empty, each, at.directory.script(each.up)) for each in below)
 
-    def differences(session: Session, script: Script) -> tuple[str, ...]:
+    def differences(session: Session, task: Task) -> tuple[str, ...]:
         nonlocal comparable
-        comparable = comparable and _follow(empty, script)
-        return _differences(session, empty, script) if comparable else ()
+        comparable = comparable and _follow(empty, task.step, task.script)
+        return _differences(session, empty, task.script) if comparable else ()
 
     return Comparison(differences, last_version(at))
 
@@ -86,7 +89,7 @@ def remedy(at: Status, step: Step) -> str:
     )
 
 
-def _nothing(session: Session, script: Script) -> tuple[str, ...]:
+def _nothing(session: Session, task: Task) -> tuple[str, ...]:
     """Find no difference: what a database holds that has a version is its own affair."""
     return ()
 
@@ -101,10 +104,9 @@ def is_begun(recorded: Recorded) -> bool:
     return bool(notes) and notes[-1].action == "adopt" and not notes[-1].version
 
 
-def _follow(empty: Session, script: Script) -> bool:
+def _follow(empty: Session, migration: Migration | Step, script: Script) -> bool:
     try:
-        with transaction(empty, script):
-            play(empty, script)
+        follow(empty, migration, script)
     except MigrationError:
         return False
     return True

@@ -21,7 +21,10 @@ from ..database.connection import (
 )
 from ..database.permissions import denial
 from ..database.settings import read_anew, schema_kept, setting, settings_kept
+from ..database.tables import note
 from ..errors import MigrationError, StepError, is_of_the_caller
+from ..files.directory import Migration
+from ..files.plan import Step
 from ..files.script import Script, line, shortened, statement, statements
 from ..tokens import Token, alone, head, named
 from .hidden import elsewhere, others
@@ -91,6 +94,13 @@ def play(
                 tick(done)
         if "writable_schema" in script.words:
             _read_anew(session, script, fate)
+
+
+def follow(session: Session, migration: Migration | Step, script: Script) -> None:
+    """Play the up script of a migration on a scratch database with the two tables, and record it there."""
+    with transaction(session, script):
+        play(session, script)
+    note(session, migration.version, migration.name, script.revision or migration.version)
 
 
 @contextmanager

@@ -152,7 +152,7 @@ def _perform(session: Session, state: _State, report: Report) -> tuple[Progress,
         if found:
             told, advice = "; ".join(finding.words for finding in found), guards.advice(script, found)
             raise failure(script, total, told, partial(_fate, session, task), advice)
-        if differences := state.compare.differences(session, script):
+        if differences := state.compare.differences(session, task):
             told = f"{session.database} is not as this file makes it: {', '.join(differences)}"
             raise failure(
                 script, total, told, partial(_fate, session, task), adoption.remedy(plan.status, task.step)

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
-from ..database import soundness, structure
+from ..database import soundness, structure, tables
 from ..database.connection import Row, Session, interruptible, is_damage, is_of_the_application, snapshot
 from ..database.names import located
 from ..database.opening import SQLITE3, Connect, reading, scratch, scratch_like
@@ -19,11 +19,11 @@ from ..database.structure import Schema
 from ..database.tables import Recorded
 from ..errors import AccessError, StepError, VersionError, counted, printable, some
 from ..files import directory as directories
-from ..files.directory import Directory, Entry
+from ..files.directory import Directory, Entry, Migration
 from ..files.plan import BASE
 from ..files.script import Script
 from ..run import commands, guards, keys, status
-from ..run.play import play, transaction
+from ..run.play import follow
 from ..run.status import Status, full_name
 from ..tokens import folded
 
@@ -318,7 +318,7 @@ def _compared(
         return
     applied = at.timeline[: at.position]
     absent = [full_name(migration) for migration in applied if not migration.up]
-    scripts = [at.directory.script(migration.up) for migration in applied if migration.up]
+    scripts = {each: at.directory.script(each.up) for each in applied if each.up}
     try:
         if absent or not at.known:
             raise StepError(f"no file for {some(absent or [status.version(at)])}")
@@ -327,7 +327,7 @@ def _compared(
     except StepError as error:
         yield Problem("not_compared", f"{at.database}: schema not compared: {error}")
         return
-    yield from _drift(at, made, live, scripts)
+    yield from _drift(at, made, live, scripts.values())
 
 
 def _drift(at: Status, made: Schema, live: Schema, scripts: Iterable[Script]) -> Iterator[Problem]:
@@ -344,15 +344,15 @@ def _drift(at: Status, made: Schema, live: Schema, scripts: Iterable[Script]) ->
         yield Problem(_REMARK, f"{at.database}: also holds what no applied migration made: {extra}")
 
 
-def _replayed(empty: Session, scripts: Iterable[Script], passed: dict[str, str]) -> Schema:
-    """Return the structure that scripts make in memory, and note what they leave broken on purpose.
+def _replayed(empty: Session, scripts: Mapping[Migration, Script], passed: dict[str, str]) -> Schema:
+    """Return the structure that up scripts make in memory, and note what they leave broken on purpose.
 
     Raises StepError with the first statement that cannot run there: it needs functions, rows or
     tables that only the application has.
     """
-    for script in scripts:
-        with transaction(empty, script):
-            play(empty, script)
+    tables.create(empty)
+    for migration, script in scripts.items():
+        follow(empty, migration, script)
         if script.unguarded:
             left = [*_parentless(empty), *_uncompiled(empty, ())]
             left += guards.can_break(empty, script)

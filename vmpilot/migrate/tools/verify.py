@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from os import PathLike
 from typing import Any, NamedTuple
 
-from ..database import contents, structure
+from ..database import contents, structure, tables
 from ..database.connection import Session, in_transaction, interruptible, is_of_the_application
 from ..database.contents import Contents
 from ..database.names import located
@@ -27,6 +27,7 @@ from ..files import directory as directories
 from ..files.directory import Directory, History, Migration, lack_of_down
 from ..files.script import Script
 from ..run import guards, keys
+from ..run.ours import own_tables, refuse_changed
 from ..run.planning import Request, planned
 from ..run.play import journal_mode, kept_from_wal, play, stands_alone, transaction
 from ..tokens import mentioned
@@ -125,6 +126,7 @@ def _proof(session: Session, directory: Directory, pending: History) -> Proof:
     failed = ""
     has_log = setting(session, "journal_mode") == "wal"
     lacking = known = _lacking(session, {}, "")
+    tables.create(session)
     pairs = [_pair(directory, migration) for migration in pending]
     for pair in pairs:
         migration = pair.migration
@@ -135,6 +137,8 @@ def _proof(session: Session, directory: Directory, pending: History) -> Proof:
         verdict, first = _verdict(session, pair, integrity)
         verdicts.append(verdict)
         integrity, failed = first.integrity, migration.version if first.problems else ""
+        if not failed:
+            _note(session, pair)
         if "table" in pair.up.words:
             lacking = _lacking(session, lacking, pair.up.file)
     left = {} if failed else {place: by for place, by in lacking.items() if place not in known}
@@ -187,6 +191,12 @@ class _Pair(NamedTuple):
 def _pair(directory: Directory, migration: Migration) -> _Pair:
     down = directory.script(migration.down) if migration.down else None
     return _Pair(migration, directory.script(migration.up), down)
+
+
+def _note(session: Session, pair: _Pair) -> None:
+    """Record a migration as applied: the files of others may read that."""
+    version = pair.migration.version
+    tables.note(session, version, pair.migration.name, pair.up.revision or version)
 
 
 class _State(NamedTuple):
@@ -259,8 +269,11 @@ def _remarks(pair: _Pair) -> Iterator[str]:
 def _round(session: Session, pair: _Pair, reach: frozenset[str], before: _State, first: _State) -> _Round:
     """Play the down and the up again, and leave the database as it was after the first up."""
     assert pair.down
+    value = tables.current(session)
     with _moment(session, pair, "vmpilot_first") as back:
+        _note(session, pair)
         undone = again = _run(session, pair.down, reach, first)
+        tables.take_back(session, value)
         if not undone.problems:
             _number_again(session, before.numbers)
             again = _run(session, pair.up, reach, undone)
@@ -377,14 +390,21 @@ def _run(session: Session, script: Script, reach: frozenset[str], before: _State
         known = before.integrity or guards.at_start(session, None)
         known = guards.looked_at(session, script, known)
     try:
+        own = own_tables(session, script, known, _untold)
         with _own_transaction(session, script):
             play(session, script)
             with interruptible(session):
+                refuse_changed(session, script, own, _untold)
                 found, known, _ = guards.findings(session, script, known)
     except StepError as error:
         return before._replace(problems=(_hinted(str(error)),))
     problems = tuple(f"{script.file}: {finding.words}" for finding in guards.refused(script, found))
     return _look(session, reach, known)._replace(problems=problems)
+
+
+def _untold(done: int) -> str:
+    """Say nothing of how the database is left: it is a scratch database."""
+    return ""
 
 
 def _hinted(problem: str) -> str:
