@@ -110,6 +110,11 @@ def version(history: Sequence[Migration], position: int) -> str:
     return history[position - 1].version if position else BASE
 
 
+def number(history: Sequence[Migration], position: int) -> int:
+    """Return the number of the migration at a position, -1 at base."""
+    return history[position - 1].number if position else -1
+
+
 def _moved(by: int, history: Sequence[Migration], position: int, database: str) -> int:
     goal = position + by
     if 0 <= goal <= len(history):

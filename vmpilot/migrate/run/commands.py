@@ -117,11 +117,10 @@ def stamp(directory: Directory, target: str, database: Any, *, timeout: float) -
             passed = len(history) - len(status.pending(at))
             goal = resolve(target, history, passed, revisions, session.database)
             name = _stamp(session, at, goal)
+            now = _current(status.read(session, directory))
             commit(session, still)
-    after = history[goal - 1].version if goal else BASE
-    head, left = history[-1].version if history else None, len(history) - goal
-    now = Current(at.database, after if goal else None, head, not left, left, True)
-    return Result(version(at), now, (Step("stamp", after, name, version(at), after),))
+    step = Step("stamp", now.version or BASE, name, version(at), now.version or BASE)
+    return Result(version(at), now, (step,))
 
 
 def _stamp(session: Session, at: Status, goal: int) -> str:

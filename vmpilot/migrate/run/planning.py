@@ -68,7 +68,7 @@ def planned(request: Request, session: Session) -> Plan:
                 return Plan(there, there.reached, ())
         at = _checked(request, session)
         position = _goal(request, at)
-        goal = at.timeline[position - 1].number if position else -1
+        goal = plan.number(at.timeline, position)
         made = _plan(request, at, goal, session)
         if not made.tasks:
             status.refuse_unfinished(at)

@@ -229,6 +229,12 @@ def kept_from_wal(script: Script) -> StepError | None:
     return None
 
 
+def has_wal_after(script: Script, before: bool) -> bool:
+    """Tell whether a database has a write-ahead log behind a script, as far as that asks for it."""
+    mode = "" if script.transactional else journal_mode(script)
+    return mode == "wal" if mode else before
+
+
 def lacks_wal(session: Session) -> bool:
     """Tell whether a database has no write-ahead log, but could have one."""
     return session.database != ":memory:" and setting(session, "journal_mode") != "wal"

@@ -13,6 +13,7 @@ from ..database import tables
 from ..database.connection import UNCHANGED, Session
 from ..database.tables import Record, Recorded
 from ..errors import HistoryError, MigrationError, VersionError
+from ..files import plan
 from ..files.directory import Directory, History, Migration, number_after, shown
 from ..files.plan import BASE, known, number_of
 from ..limits import DIGITS
@@ -63,7 +64,7 @@ def status(database: str, recorded: Recorded, directory: Directory) -> Status:
     if late or gone:
         timeline = tuple(sorted({*history, *gone} - set(late)))
     position = sum(migration.number <= reached for migration in timeline)
-    known = number == (timeline[position - 1].number if position else -1)
+    known = number == plan.number(timeline, position)
     return Status(database, directory, recorded, timeline, position, reached, known, applied, late)
 
 
@@ -84,13 +85,13 @@ def read(session: Session, directory: Directory) -> Status:
 def at_head(database: str, value: str, directory: Directory) -> Status:
     """Return the status of a database about which it is known that all these files were applied."""
     history = directory.history
-    reached = history[-1].number if history else -1
+    reached = plan.number(history, len(history))
     return Status(database, directory, Recorded(value, ()), history, len(history), reached, True, {}, ())
 
 
 def moved(before: Status, position: int, value: str) -> Status:
     """Return the status after a step that led to this position and value."""
-    reached = before.timeline[position - 1].number if position else -1
+    reached = plan.number(before.timeline, position)
     recorded = before.recorded._replace(value=value)
     return before._replace(recorded=recorded, position=position, reached=reached, known=True)
 
@@ -99,7 +100,7 @@ def version(at: Status) -> str:
     """Return the current version as a person reads it: a version, base, or the unknown value itself."""
     if not at.known:
         return at.recorded.value
-    return at.timeline[at.position - 1].version if at.position else BASE
+    return plan.version(at.timeline, at.position)
 
 
 def has_files(at: Status) -> bool:
@@ -219,7 +220,7 @@ def unknown(at: Status) -> VersionError:
     from ..files.script import is_revision
 
     history, value = at.directory.history, version(at)
-    number, newest = number_of(value), history[-1].number if history else -1
+    number, newest = number_of(value), plan.number(history, len(history))
     stamp = command(at.database, at.directory, "stamp VERSION")
     newer, remedy = "", f"to record another version, run: {stamp}"
     renumbered = [found for found in _renumbered(at) if found[1].version == value]
@@ -242,7 +243,7 @@ def _back(at: Status) -> str:
     above = takewhile(lambda migration: not migration.up, reversed(at.timeline[: at.position]))
     if all(kept.get(migration.version) for migration in above):
         return f"to take it back, run: {command(at.database, at.directory, 'downgrade head')}"
-    version = at.directory.history[-1].version if at.directory.history else BASE
+    version = plan.version(at.directory.history, len(at.directory.history))
     stamp = command(at.database, at.directory, f"stamp {version}")
     return f"its log keeps no way back; to record {version} and leave the rest as it is, run: {stamp}"
 
@@ -292,6 +293,11 @@ def revisions(directory: Directory) -> dict[str, int]:
         if script.revision:
             numbers[script.revision] = migration.number
     return numbers
+
+
+def versions(log: Iterable[Record]) -> dict[str, str]:
+    """Return the version behind each value of alembic_version that the log mentions."""
+    return {record.to_version: record.version for record in log if record.action in ("upgrade", "stamp")}
 
 
 def _current_number(recorded: Recorded, directory: Directory) -> int | None:
@@ -361,7 +367,7 @@ def _other(at: Status, migration: Migration) -> HistoryError:
 
 
 def _unfinished(at: Status, note: Record) -> VersionError:
-    before = at.timeline[at.position - 2].version if at.position > 1 else BASE
+    before = plan.version(at.timeline, max(at.position - 1, 0))
     remedy = "upgrade" if int(note.version) > at.reached else f"downgrade {before}"
     return VersionError(
         f"{at.database}: {full_name(note)} began outside a transaction at {note.at} and was cut short; "
@@ -409,10 +415,7 @@ def _fold(recorded: Recorded) -> tuple[Mapping[int, Record], int]:
 
 def _numbered(log: Iterable[Record]) -> dict[str, int]:
     """Return the number behind each value of alembic_version that the log mentions; base is -1."""
-    arrivals = (
-        (record.to_version, record.version) for record in log if record.action in ("upgrade", "stamp")
-    )
-    return {value: int(version or -1) for value, version in arrivals} | {"": -1}
+    return {value: int(version or -1) for value, version in versions(log).items()} | {"": -1}
 
 
 def _up_to(number: int, applied: dict[int, Record]) -> dict[int, Record]:

@@ -9,7 +9,7 @@ from ..database.names import located
 from ..database.opening import reading
 from ..database.tables import Recorded
 from ..files.plan import BASE
-from ..run.status import unfinished
+from ..run.status import unfinished, versions
 from .copying import (
     Pages,
     check_sound,
@@ -68,7 +68,5 @@ def _checked(path: str, database: str) -> Recorded:
 
 def _name(recorded: Recorded, version: str) -> str:
     """Return what the log calls the version, or `version` if it does not tell, as part of a file name."""
-    arrivals = (record for record in reversed(recorded.log) if record.action in ("upgrade", "stamp"))
-    known = (record.version for record in arrivals if record.to_version == recorded.value)
-    name = next(known, version) if recorded.value else BASE
+    name = versions(recorded.log).get(recorded.value, version) if recorded.value else BASE
     return re.sub("[^A-Za-z0-9_.]", "_", name)[:64]

@@ -17,7 +17,7 @@ from ..errors import AccessError, HistoryError, StepError, printable
 from ..files.script import Script, checksum, line, statements
 from ..run import adoption
 from ..run.planning import Request, Task, end, planned, start
-from ..run.play import journal_mode, kept_from_wal, lacks_wal
+from ..run.play import has_wal_after, journal_mode, kept_from_wal, lacks_wal
 from ..tokens import alone, plain, unusual
 
 _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
@@ -205,12 +205,11 @@ def _check_modes(session: Session, tasks: tuple[Task, ...]) -> None:
 
     The run says so, the shell would pass over it.
     """
-    lacks = lacks_wal(session)
+    has_log = not lacks_wal(session)
     for task in tasks:
-        if lacks and (error := kept_from_wal(task.script)):
+        if not has_log and (error := kept_from_wal(task.script)):
             raise HistoryError(str(error), file=error.file, line=error.line)
-        if not task.script.transactional and (mode := journal_mode(task.script)):
-            lacks = mode != "wal"
+        has_log = has_wal_after(task.script, has_log)
 
 
 def _misread(text: str) -> Iterator[tuple[int, str]]:

@@ -29,7 +29,7 @@ from ..files.script import Script
 from ..run import guards, keys
 from ..run.ours import own_tables, refuse_changed
 from ..run.planning import Request, planned
-from ..run.play import journal_mode, kept_from_wal, play, stands_alone, transaction
+from ..run.play import has_wal_after, kept_from_wal, play, stands_alone, transaction
 from ..tokens import mentioned
 from .copying import private_copy
 
@@ -176,8 +176,7 @@ def _kept_from_wal(pairs: "Iterable[_Pair]", has_log: bool) -> Iterator[tuple[st
         scripts = [script for script in (pair.up, pair.down) if script]
         errors = [error for script in scripts if not has_log and (error := kept_from_wal(script))]
         yield tuple(str(error) for error in errors)
-        if not pair.up.transactional and (mode := journal_mode(pair.up)):
-            has_log = mode == "wal"
+        has_log = has_wal_after(pair.up, has_log)
 
 
 class _Pair(NamedTuple):
