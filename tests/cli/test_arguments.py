@@ -10,6 +10,7 @@ from support import COMMAND, ROOT, in_process, running, timeless
 
 import vmpilot
 from vmpilot.migrate.cli.arguments import parse
+from vmpilot.migrate.cli.options import ALL_OPTIONS, OTHER_NAMES, options_of
 
 COMMANDS = {
     *("upgrade", "downgrade", "current", "history", "status", "heads", "stamp", "create", "revision"),
@@ -103,7 +104,8 @@ def test_help_without_a_terminal_has_a_usual_width(columns: str, monkeypatch: py
 def test_a_mistyped_word_alone_loads_what_looks_for_the_nearest() -> None:
     script = (
         "import sys; from vmpilot.migrate.cli.arguments import parse; import contextlib\n"
-        "parse(['-d', 'x', 'current']); print({'difflib', 'textwrap', 'shutil'} & {*sys.modules})\n"
+        "parse(['-d', 'x', 'current'])\n"
+        "print({'argparse', 'difflib', 're', 'textwrap', 'vmpilot.migrate.cli.usage'} & {*sys.modules})\n"
         "with contextlib.suppress(SystemExit): parse(['upgarde'])\n"
         "print('difflib' in sys.modules)"
     )
@@ -127,7 +129,26 @@ def test_options_have_short_names(short: str, long: str) -> None:
 def test_short_names_may_be_written_together() -> None:
     options = parse(["-qvd", "x.db", "upgrade", "1"])
     assert (options.quiet, options.verbose, options.database, options.target) == (True, True, "x.db", "1")
-    assert parse(["revision", "-qm", "x"]).words == ["x"]
+    assert parse(["revision", "-qm", "x"]).name == ["x"]
+
+
+def test_a_value_may_stand_in_the_word_of_its_option() -> None:
+    for words in (["-d", "x.db"], ["-dx.db"], ["-d=x.db"], ["--database=x.db"], ["-qd", "x.db"], ["-qdx.db"]):
+        assert parse(words).database == "x.db"
+    for words in (["-d="], ["--database="], ["-d", ""], ["--database", ""]):
+        assert parse([*words, "current"]).database == ""
+
+
+def test_what_begins_with_a_dash_can_be_no_option() -> None:
+    assert parse(["downgrade", "-2"]).target == "-2"
+    assert parse(["create", "--", "--odd", "-name"]).name == ["--odd", "-name"]
+    assert parse(["restore", "-", "--json"]).backup == "-"
+
+
+def test_an_option_takes_a_value_with_every_command_or_with_none() -> None:
+    for command in (*COMMANDS, "upgrade"):
+        for option in options_of(OTHER_NAMES.get(command, command)):
+            assert {bool(ALL_OPTIONS[name].value) for name in option.names} == {bool(option.value)}
 
 
 # What the environment says
@@ -239,7 +260,11 @@ ONE_OF = "expected one of upgrade, downgrade, current, history, heads, stamp, cr
         ("upgrade 1 \ud800\udcff", "unrecognized arguments: U+D800\\xff"),
         ("-q x upgrade", f'"x" is not a command; {ONE_OF}'),
         ("current postgres://me:secret@host", "unrecognized arguments: postgres://..."),
-        ("current --", "unrecognized arguments: --"),
+        ("current -- x", "unrecognized arguments: x"),
+        ("current --json=1", "argument --json: expected no argument"),
+        ("upgrade -migrations x", "unrecognized arguments: -migrations; did you mean --migrations?"),
+        ("current -d", "argument -d/--database: expected one argument"),
+        ("current -d --json", "argument -d/--database: expected one argument"),
         ("upgrade --sql --dry-run", "argument --dry-run: not allowed with argument --sql"),
         ("stamp", "the following arguments are required: TARGET"),
         ("create", "the following arguments are required: NAME"),

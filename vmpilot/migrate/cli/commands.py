@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import Namespace
 from contextlib import suppress
 
 from ..database.connection import UNCHANGED, is_connection, patience, waited_for
@@ -22,6 +21,7 @@ from ..run.planning import Request
 from ..typed import Any
 from . import text
 from .arguments import parse
+from .options import Options
 from .text import Reply
 
 
@@ -49,7 +49,7 @@ _MOVING = ("upgrade", "downgrade")
 _READING = ("current", "history", "heads", "check", "verify")
 
 
-def _interrupted(options: Namespace, waited: str) -> str:
+def _interrupted(options: Options, waited: str) -> str:
     """Return what a signal ended, `waited` included if it was a wait, and what became of the database."""
     said = "interrupted"
     with suppress(MigrationError):
@@ -58,7 +58,7 @@ def _interrupted(options: Namespace, waited: str) -> str:
     return "; ".join(filter(None, (said, _fate(options, waited))))
 
 
-def _fate(options: Namespace, waited: str) -> str:
+def _fate(options: Options, waited: str) -> str:
     """Return what became of the database, or of new files; nothing where that cannot be seen."""
     if options.command == "create":
         return "the files may have been written"
@@ -82,19 +82,19 @@ def _fate(options: Namespace, waited: str) -> str:
     return at if waited and doing == "done" else f"rolled back, {at}"
 
 
-def _upgrade(options: Namespace) -> Reply:
+def _upgrade(options: Options) -> Reply:
     if options.follow and _is_ahead(options):
         options.command, options.backup = "downgrade", True
     return _move(options)
 
 
-def _is_ahead(options: Namespace) -> bool:
+def _is_ahead(options: Options) -> bool:
     """Tell whether a newer release has left a version that these files do not know."""
     where = commands.current(_directory(options), _database(options), timeout=options.timeout)
     return not where.known
 
 
-def _move(options: Namespace) -> Reply:
+def _move(options: Options) -> Reply:
     directory, database = _directory(options), _database(options)
     request = Request(options.command, directory, options.target)
     _say_what_is_used(options, database, directory.place)
@@ -128,7 +128,7 @@ def _move(options: Namespace) -> Reply:
     return text.moved(result, kept[0] if kept else None)
 
 
-def _back_up(database: str, version: str, options: Namespace) -> list[str]:
+def _back_up(database: str, version: str, options: Options) -> list[str]:
     from ..tools.backup import take
 
     backup = take(database, version, timeout=options.timeout, report=text.pages_reporter(options.form))
@@ -138,7 +138,7 @@ def _back_up(database: str, version: str, options: Namespace) -> list[str]:
     return [backup.path]
 
 
-def _rehearse(request: Request, database: str, options: Namespace) -> Reply:
+def _rehearse(request: Request, database: str, options: Options) -> Reply:
     from ..tools.dry_run import rehearse
 
     report = text.live_reporter(options.form)
@@ -148,7 +148,7 @@ def _rehearse(request: Request, database: str, options: Namespace) -> Reply:
     return text.rehearsed(rehearsal)
 
 
-def _current(options: Namespace) -> Reply:
+def _current(options: Options) -> Reply:
     directory, database = _directory(options), _database(options)
     _say_what_is_used(options, database, directory.place)
     where = commands.current(directory, database, timeout=options.timeout)
@@ -156,7 +156,7 @@ def _current(options: Namespace) -> Reply:
     return text.current(where)._replace(code=int(options.check_heads and not where.at_head))
 
 
-def _history(options: Namespace) -> Reply:
+def _history(options: Options) -> Reply:
     directory, database = _directory(options), _database(options)
     _say_what_is_used(options, database, directory.place)
     found = commands.history(directory, database, timeout=options.timeout)
@@ -164,12 +164,12 @@ def _history(options: Namespace) -> Reply:
     return text.history(*found)
 
 
-def _heads(options: Namespace) -> Reply:
+def _heads(options: Options) -> Reply:
     history = _directory(options).history
     return text.heads(history[-1].version if history else None)
 
 
-def _stamp(options: Namespace) -> Reply:
+def _stamp(options: Options) -> Reply:
     listed = directories.listed_even_if_empty if options.target == BASE else directories.listed
     directory, database = listed(_place(options)), _database(options)
     _say_what_is_used(options, database, directory.place)
@@ -183,13 +183,13 @@ def _with_made(reply: Reply, created: str) -> Reply:
     return reply._replace(lines=[text.made(created), *reply.lines]) if created else reply
 
 
-def _create(options: Namespace) -> Reply:
+def _create(options: Options) -> Reply:
     from ..tools.create import create
 
-    return text.created(*create(" ".join(options.words), _place(options)))
+    return text.created(*create(" ".join(options.name), _place(options)))
 
 
-def _check(options: Namespace) -> Reply:
+def _check(options: Options) -> Reply:
     from ..tools.check import check, wait
 
     place, database = _place(options), located(options.database)
@@ -201,7 +201,7 @@ def _check(options: Namespace) -> Reply:
     return text.checked(wait(database, place, seconds=options.wait, say=text.say, **how))
 
 
-def _verify(options: Namespace) -> Reply:
+def _verify(options: Options) -> Reply:
     from ..tools.verify import verify, verify_on_copy
 
     place, connect = _place(options), _connect(options)
@@ -212,7 +212,7 @@ def _verify(options: Namespace) -> Reply:
     return text.proven_on_copy(verify_on_copy(database, place, timeout=options.timeout, connect=connect))
 
 
-def _restore(options: Namespace) -> Reply:
+def _restore(options: Options) -> Reply:
     from ..tools.restore import backups, restore
 
     database = located(options.database)
@@ -238,20 +238,20 @@ _COMMANDS = {
 }
 
 
-def _directory(options: Namespace) -> Directory:
+def _directory(options: Options) -> Directory:
     return directories.listed(_place(options))
 
 
-def _place(options: Namespace) -> directories.Place:
+def _place(options: Options) -> directories.Place:
     named = options.migrations
     return directories.located((os.environ.get("VMPILOT_MIGRATIONS") or None) if named is None else named)
 
 
-def _database(options: Namespace) -> str:
+def _database(options: Options) -> str:
     return str(located(options.database, create=not options.existing))
 
 
-def _connect(options: Namespace) -> Connect:
+def _connect(options: Options) -> Connect:
     """Return how to open a path: with the application's function, if one is named."""
     if not options.connect:
         return SQLITE3
@@ -279,13 +279,13 @@ def _connect(options: Namespace) -> Connect:
     return connect
 
 
-def _say_what_is_used(options: Namespace, database: str, place: directories.Place) -> None:
+def _say_what_is_used(options: Options, database: str, place: directories.Place) -> None:
     if options.verbose:
         text.say(f"database: {database}")
         text.say(f"migrations: {place}")
 
 
-def _say_if_missing(options: Namespace, database: str) -> None:
+def _say_if_missing(options: Options, database: str) -> None:
     """Say that there is no such database, which reads as an empty one: its name may be mistyped."""
     if options.form == "text" and not os.path.exists(database):
         text.say(f"{database}: no such file")
