@@ -22,7 +22,7 @@ from vmpilot import migrate as api
 
 READING = [
     *("current", "history", "status", "heads", "upgrade --sql", "downgrade base --sql"),
-    *("upgrade --dry-run", "downgrade base --dry-run", "check", "verify", "verify --on-copy"),
+    *("upgrade --dry-run", "downgrade base --dry-run", "check", "verify", "verify --on-copy", "schema"),
 ]
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 from support import ended, forked, in_process, write
 
-from vmpilot.migrate import check, current, downgrade, history, migrate, restore, stamp, verify
+from vmpilot.migrate import check, current, downgrade, history, migrate, restore, schema, stamp, verify
 from vmpilot.migrate.tools.verify import verify_on_copy
 
 WHERE = ("-d", "app.db", "--migrations", "migrations")
@@ -91,6 +91,7 @@ CASES = [
     ("3", "check", lambda: check(*HERE), Cost(1, 1, UPS)),
     ("3", "check --wait 9", None, Cost(2, 2, UPS)),  # it looks whether to wait, and then
     ("2", "verify", lambda: verify("migrations"), Cost(0, 1, ALL)),
+    ("2", "schema 2", lambda: schema("migrations", target="2"), Cost(0, 1, "1up 2up")),
     ("1", "verify --on-copy", lambda: verify_on_copy(*HERE), Cost(2, 1, PENDING)),
     ("3", "verify --on-copy", lambda: verify_on_copy(*HERE), Cost(1, 1, "")),
     ("1", "upgrade --dry-run", None, Cost(2, 1, PENDING)),

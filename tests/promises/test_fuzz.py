@@ -33,6 +33,7 @@ from vmpilot.migrate import (
     history,
     migrate,
     restore,
+    schema,
     stamp,
     verify,
 )
@@ -923,6 +924,8 @@ CALLS: dict[str, Callable[[Any], object]] = {
     "create": lambda text: create(text, "migrations"),
     "create in": lambda text: create("x", text),
     "verify": lambda text: verify(text),
+    "schema": lambda text: schema(text),
+    "schema at": lambda text: schema("migrations", target=text),
     "restore": lambda text: restore(text, "app.db", "migrations"),
     "restore to": lambda text: restore("other.db", text, "migrations"),
     "backups": lambda text: backups(text),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .tools.check import Health, Problem, check
     from .tools.create import create
     from .tools.restore import Restored, Saved, backups, restore
+    from .tools.schema import Schema, schema
     from .tools.verify import verify
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Progress",
     "Restored",
     "Saved",
+    "Schema",
     "Step",
     "StepError",
     "VersionError",
@@ -52,6 +54,7 @@ __all__ = [
     "history",
     "migrate",
     "restore",
+    "schema",
     "stamp",
     "verify",
 ]
@@ -70,6 +73,8 @@ _BEYOND = {
     "Problem": "tools.check",
     "verify": "tools.verify",
     "create": "tools.create",
+    "schema": "tools.schema",
+    "Schema": "tools.schema",
 }
 
 

@@ -88,6 +88,21 @@ _TRIGGER = {
     "temp": ("temp", "temporary", "trigger"),
     "temporary": ("temp", "temporary", "trigger"),
 }
+# https://www.sqlite.org/lang_keywords.html, and what stands for 0 and 1.
+_RESERVED = """
+abort action add after all alter always analyze and as asc attach autoincrement before begin between by
+cascade case cast check collate column commit conflict constraint create cross current current_date
+current_time current_timestamp database default deferrable deferred delete desc detach distinct do drop
+each else end escape except exclude exclusive exists explain fail false filter first following for
+foreign from full generated glob group groups having if ignore immediate in index indexed initially
+inner insert instead intersect into is isnull join key last left like limit match materialized natural
+no not nothing notnull null nulls of offset on or order others outer over partition plan pragma
+preceding primary query raise range recursive references regexp reindex release rename replace restrict
+returning right rollback row rows savepoint select set table temp temporary then ties to transaction
+trigger true unbounded union unique update using vacuum values view virtual when where window with
+without
+"""
+_KEYWORDS = frozenset(_RESERVED.split())
 _LOWER = {letter: letter + 32 for letter in range(ord("A"), ord("Z") + 1)}
 
 
@@ -126,6 +141,12 @@ def unquoted(text: str) -> str:
     if quote == "[":
         return text[1:-1]
     return text[1:-1].replace(quote * 2, quote) if quote and quote in "\"'`" else text
+
+
+def identifier(name: str) -> str:
+    """Return a name as an identifier, in double quotes only if it needs them."""
+    is_plain = name.isascii() and name.isidentifier() and name.lower() not in _KEYWORDS
+    return name if is_plain else quoted(name)
 
 
 def folded(name: str) -> str:

@@ -44,9 +44,9 @@ def main(arguments: list[str]) -> int:
     return text.show(reply, options.form)
 
 
-_WITHOUT_DATABASE = ("heads", "create", "verify")
+_WITHOUT_DATABASE = ("heads", "create", "verify", "schema")
 _MOVING = ("upgrade", "downgrade")
-_READING = ("current", "history", "heads", "check", "verify")
+_READING = ("current", "history", "heads", "check", "verify", "schema")
 
 
 def _interrupted(options: Options, waited: str) -> str:
@@ -212,6 +212,13 @@ def _verify(options: Options) -> Reply:
     return text.proven_on_copy(verify_on_copy(database, place, timeout=options.timeout, connect=connect))
 
 
+def _schema(options: Options) -> Reply:
+    from ..tools.schema import schema
+
+    found = schema(_place(options), target=options.target, connect=_connect(options))
+    return text.drawn(found) if options.mermaid else text.declared(found)
+
+
 def _restore(options: Options) -> Reply:
     from ..tools.restore import backups, restore
 
@@ -234,6 +241,7 @@ _COMMANDS = {
     "create": _create,
     "check": _check,
     "verify": _verify,
+    "schema": _schema,
     "restore": _restore,
 }
 

@@ -160,6 +160,13 @@ COMMANDS = {
         "prove the files: up, down, up again for each",
         (Option("--on-copy", "prove the pending ones on a copy of the database"), _CONNECT),
     ),
+    "schema": Command(
+        "[TARGET]",
+        "the schema that the files make, as SQL or as a picture",
+        (Option("--mermaid", "as a picture: an erDiagram for Markdown"), _CONNECT),
+        f"{TARGET} (head)",
+        "head",
+    ),
     "restore": Command(
         "[BACKUP]",
         "put a backup back, after checking it; without a name list them",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..tools.check import Health
     from ..tools.dry_run import Rehearsal, Rehearsed
     from ..tools.restore import Restored, Saved
+    from ..tools.schema import Schema
     from ..tools.verify import Proof, Verdict
 
 
@@ -155,6 +156,16 @@ def proven(proof: Proof) -> Reply:
 def proven_on_copy(proof: Proof) -> Reply:
     """Return what was found of each migration, and what it does to the rows of a database."""
     return _proof(proof, _rows_lines)
+
+
+def declared(schema: Schema) -> Reply:
+    """Return a schema as SQL, which is a script: printed as it is."""
+    return Reply(schema._asdict(), schema.sql.split("\n")[:-1])
+
+
+def drawn(schema: Schema) -> Reply:
+    """Return a schema as a picture."""
+    return Reply(schema._asdict(), schema.mermaid.split("\n")[:-1])
 
 
 def saved(database: str, backups: Sequence[Saved]) -> Reply:

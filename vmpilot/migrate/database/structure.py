@@ -12,9 +12,10 @@ from itertools import groupby, islice, pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from ..tokens import Token, folded, mentioned, plain, statements, tokens, unquoted
+from ..tokens import folded, mentioned, plain, statements, tokens, unquoted
 from . import meaning, tables
 from .connection import Session, references
+from .declared import Parts, Spell, parted, shown, written
 from .expansion import overgrown
 from .meaning import name as _name
 from .meaning import word as _word
@@ -67,8 +68,38 @@ class Fact(NamedTuple):
 
 
 Schema = frozenset[Fact]
-_Object = tuple[str, str, str, str]  # kind, name, table, SQL
+
+
+class Object(NamedTuple):
+    """A table, virtual table, view, index or trigger; `table` is what it is on, `sql` what SQLite keeps."""
+
+    kind: str
+    name: str
+    table: str
+    sql: str
+
+
 _Rows = list[tuple[Any, ...]]
+
+
+def objects(session: Session) -> tuple[Object, ...]:
+    """Return what the structure of the main database is read from, with the SQL of each."""
+    return tuple(sorted(_objects(session, None)))
+
+
+def unique(session: Session) -> dict[str, set[frozenset[str]]]:
+    """Return the sets of columns in which no two rows of a table are alike, all folded, by table.
+
+    An index of an expression or of some of the rows makes none; nor is the number of the row told here.
+    """
+    found: dict[tuple[str, str], set[str | None]] = defaultdict(set)
+    for table, index, column in session.rows(_UNIQUE):
+        found[folded(table), index].add(column and folded(column))
+    sets: dict[str, set[frozenset[str]]] = defaultdict(set)
+    for (table, _), columns in found.items():
+        if None not in columns:
+            sets[table].add(frozenset(filter(None, columns)))
+    return sets
 
 
 def snapshot(session: Session, *, only: Collection[str] | None = None) -> Schema:
@@ -80,7 +111,7 @@ def snapshot(session: Session, *, only: Collection[str] | None = None) -> Schema
     return frozenset(_facts(session, sorted(_objects(session, only))))
 
 
-def _facts(session: Session, objects: Collection[_Object]) -> Iterator[Fact]:
+def _facts(session: Session, objects: Collection[Object]) -> Iterator[Fact]:
     """Read what these objects say, all tables at once."""
     tables = [name for kind, name, _, _ in objects if kind == "table"]
     columns, terms, keys = (_each(session, query, tables) for query in (_COLUMNS, _TERMS, _FOREIGN_KEYS))
@@ -98,7 +129,7 @@ def _facts(session: Session, objects: Collection[_Object]) -> Iterator[Fact]:
         if kind == "table":
             drafts = _table(name, told[name], columns[name], terms[name], keys[name])
         else:
-            drafts = [Draft(kind, name, _definition(kind, sql))]
+            drafts = [Draft(kind, name, definition(kind, sql))]
         own = _collations(told.get(table))
         for draft in drafts:
             text, said = read(draft.kind, draft.text, names, own if draft.kind in _SORTED else ())
@@ -222,6 +253,10 @@ _TERMS = """
 SELECT n.name, i.name, i.origin, t.name, t."desc", t.coll
 FROM n JOIN pragma_index_list(n.name, 'main') i JOIN pragma_index_xinfo(i.name, 'main') t
 WHERE i.origin <> 'c' AND t."key" """
+_UNIQUE = """
+SELECT n.name, i.name, +t.name
+FROM main.sqlite_schema n JOIN pragma_index_list(n.name, 'main') i JOIN pragma_index_info(i.name, 'main') t
+WHERE n.type = 'table' AND i."unique" AND NOT i.partial"""
 _FOREIGN_KEYS = """
 SELECT n.name, k.id, k."table", k.on_update, k.on_delete, k."from", k."to", p.name
 FROM n JOIN pragma_foreign_key_list(n.name, 'main') k
@@ -230,7 +265,7 @@ _NAMED = f"{_OBJECTS} WHERE tbl_name COLLATE NOCASE IN n OR name <> tbl_name AND
 _MENTIONING = f"{_OBJECTS} WHERE instr(lower(sql), ?)"
 
 
-def _objects(session: Session, only: Collection[str] | None) -> list[_Object]:
+def _objects(session: Session, only: Collection[str] | None) -> list[Object]:
     owned = f"{_OBJECTS} WHERE tbl_name COLLATE NOCASE IN n"
     found = session.rows(_OBJECTS) if only is None else _select(session, owned, only)
     listed = {name: sql for kind, name, _, sql in found if kind == "table"}
@@ -239,7 +274,7 @@ def _objects(session: Session, only: Collection[str] | None) -> list[_Object]:
     virtual = {name: sql for _, name, _, sql in whole if sql and sql.startswith("CREATE VIRTUAL")}
     left_out = tables.TABLES.keys() | (_shadows(session, virtual, listed) if virtual else set())
     return [
-        ("virtual table" if name in virtual else kind, name, table, _first(sql) if ";" in sql else sql)
+        Object("virtual table" if name in virtual else kind, name, table, _first(sql) if ";" in sql else sql)
         for kind, name, table, sql in found
         if not name.startswith("sqlite_") and folded(table) not in left_out
     ]
@@ -302,16 +337,16 @@ def _read(kind: str, text: str, names: frozenset[str], collations: _Pairs) -> tu
     """Return how to show SQL, and what it means where these names are known."""
     found = list(tokens(text))
     if kind in _SORTED:
-        return _shown(found), meaning.terms(found, names, dict(collations))
+        return shown(found), meaning.terms(found, names, dict(collations))
     if kind == "view":
-        return _shown(found), meaning.view(found, names)
+        return shown(found), meaning.view(found, names)
     if kind == "trigger":
-        return _shown(found), meaning.trigger(found, names)
+        return shown(found), meaning.trigger(found, names)
     if kind == "virtual table":
-        return _shown(found), meaning.virtual(found)
+        return shown(found), meaning.virtual(found)
     if kind == "check":
-        return _shown(found), meaning.expression(found, names)
-    return _shown(found), meaning.plain_meaning(found, names)
+        return shown(found), meaning.expression(found, names)
+    return shown(found), meaning.plain_meaning(found, names)
 
 
 def _collations(told: "_Told | None") -> _Pairs:
@@ -322,14 +357,15 @@ def _collations(told: "_Told | None") -> _Pairs:
     )
 
 
-def _definition(kind: str, sql: str) -> str:
+def definition(kind: str, sql: str, spell: Spell = written) -> str:
     """Return what stands behind the name of an object, or behind the table of an index."""
     found = list(tokens(sql))
     if kind != "index":
-        return _shown(found[2 + len(kind.split()) :])
+        return shown(found[2 + len(kind.split()) :], spell)
     start = next(at for at, token in enumerate(found) if token.text == "(")
     pairs = pairwise(found[start - 1 :])
-    text = _shown(token for last, token in pairs if _word(token) != "ASC" or last.text in ("(", ","))
+    rest = (token for last, token in pairs if _word(token) != "ASC" or last.text in ("(", ","))
+    text = shown(rest, spell)
     return f"UNIQUE {text}" if _word(found[1]) == "UNIQUE" else text
 
 
@@ -410,22 +446,9 @@ def _told(sql: str) -> _Told:
     told: _Told = defaultdict(list)
     if not _TELLING.search(sql):
         return told
-    items: list[list[list[Token]]] = [[]]
-    outside: list[str] = []
-    depth = 0
-    for token in tokens(sql):
-        depth -= token.text == ")"
-        if not depth:
-            outside.append(_word(token))
-        elif depth == 1 and token.text == ",":
-            items.append([])
-        elif depth == 1 and token.text != ")":
-            items[-1].append([token])
-        else:
-            items[-1][-1].append(token)
-        depth += token.text == "("
-        if _word(token) == "AUTOINCREMENT":
-            told["OPTION", ""].append("AUTOINCREMENT")
+    items, outside = parted(sql)
+    if any(_word(token) == "AUTOINCREMENT" for item in items for part in item for token in part):
+        told["OPTION", ""].append("AUTOINCREMENT")
     behind = outside[3:]  # CREATE, TABLE and the name, which may be any word
     told["OPTION", ""] += [option for word, option in _OPTIONS.items() if word in behind]
     for item in items:
@@ -433,7 +456,7 @@ def _told(sql: str) -> _Told:
     return told
 
 
-def _tell(told: _Told, item: list[list[Token]]) -> None:
+def _tell(told: _Told, item: Parts) -> None:
     """Collect from one column or one constraint; a part is a token, or a parenthesis with all in it."""
     words = [_word(part[0]) for part in item]
     column = "" if words[0] in _CONSTRAINTS else _name(item[0][0])
@@ -441,7 +464,7 @@ def _tell(told: _Told, item: list[list[Token]]) -> None:
     rule = ""
     for at, (word, following) in enumerate(pairwise(words)):
         if word in _RULES:
-            rule = f"{_RULES[word]} {_shown(item[at + 1]) if following == '(' else f'({_shown(item[0])})'}"
+            rule = f"{_RULES[word]} {shown(item[at + 1]) if following == '(' else f'({shown(item[0])})'}"
         elif (word, following) == ("ON", "CONFLICT") and words[at + 2] != "ABORT":
             told["CONFLICT", ""].append(f"{rule} ON CONFLICT {words[at + 2]}")
         elif word == "REFERENCES":
@@ -449,14 +472,4 @@ def _tell(told: _Told, item: list[list[Token]]) -> None:
         elif (word, following) == ("INITIALLY", "DEFERRED") and words[at - 2] != "NOT":
             told["REFERENCES", ""][-1] = " deferrable initially deferred"
         elif word in ("CHECK", "AS", "COLLATE"):
-            told[word, column].append(unquoted(_shown(item[at + 1])))
-
-
-def _shown(found: Iterable[Token]) -> str:
-    """Show SQL as it is written, but on one line, without comments and with the usual blanks."""
-    text, last, end = "", "", 0
-    for token in found:
-        apart = " " * (token.start > end or last == ",")
-        text += ("" if last == "(" or token.text in (")", ",") else apart) + token.text
-        last, end = token.text, token.start + len(token.text)
-    return text.strip()
+            told[word, column].append(unquoted(shown(item[at + 1])))

@@ -13,7 +13,7 @@ from ..database.connection import UNCHANGED, Session, snapshot
 from ..database.tables import Record
 from ..errors import HistoryError, StepError, VersionError
 from ..files import plan
-from ..files.directory import Directory, Migration, lack_of_down, shown
+from ..files.directory import Directory, History, Migration, lack_of_down, shown
 from ..files.plan import BASE, Step
 from ..typed import TYPE_CHECKING, NamedTuple
 from . import status
@@ -129,13 +129,18 @@ def _checked(request: Request, session: Session) -> Status:
 def _goal(request: Request, at: Status) -> int:
     """Return the position that a request asks for."""
     target = request.target
-    names: Mapping[str, int] = {}
-    plain = target in ("head", BASE) or target[:1] in ("+", "-")
-    if not plain and plan.number_of(target) not in {migration.number for migration in at.timeline}:
-        names = revisions(at.directory)
+    names = revisions_for(target, at.timeline, at.directory)
     goal = plan.resolve(target, at.timeline, at.position, names, at.database)
     _check_direction(request.action, at, goal)
     return goal
+
+
+def revisions_for(target: str, timeline: History, directory: Directory) -> Mapping[str, int]:
+    """Return the number behind each declared revision, if a target can mean one: only then are files read."""
+    plain = target in ("head", BASE) or target[:1] in ("+", "-")
+    if plain or plan.number_of(target) in {migration.number for migration in timeline}:
+        return {}
+    return revisions(directory)
 
 
 def _check_direction(action: str, at: Status, goal: int) -> None:

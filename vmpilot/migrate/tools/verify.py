@@ -17,7 +17,7 @@ from os import PathLike
 from typing import Any, NamedTuple
 
 from ..database import contents, structure, tables
-from ..database.connection import Session, in_transaction, interruptible, is_of_the_application
+from ..database.connection import Session, in_transaction, interruptible
 from ..database.contents import Contents
 from ..database.names import located
 from ..database.opening import SQLITE3, Connect, alike, reading, scratch
@@ -32,6 +32,7 @@ from ..run.planning import Request, planned
 from ..run.play import has_wal_after, kept_from_wal, play, stands_alone, transaction
 from ..tokens import mentioned
 from .copying import private_copy
+from .replay import hinted
 
 # https://www.sqlite.org/lang_datefunc.html
 _CLOCK = frozenset(
@@ -42,7 +43,6 @@ _CLOCK = frozenset(
 )
 _CHANCE = frozenset(("random", "randomblob"))
 _TRIES = 32
-_CONNECT = "for what only the application has: --connect MODULE:FUNCTION"
 _PAGES = 4096  # copied between two looks at whether a signal has come
 
 
@@ -396,7 +396,7 @@ def _run(session: Session, script: Script, reach: frozenset[str], before: _State
                 refuse_changed(session, script, own, _untold)
                 found, known, _ = guards.findings(session, script, known)
     except StepError as error:
-        return before._replace(problems=(_hinted(str(error)),))
+        return before._replace(problems=(hinted(str(error)),))
     problems = tuple(f"{script.file}: {finding.words}" for finding in guards.refused(script, found))
     return _look(session, reach, known)._replace(problems=problems)
 
@@ -404,11 +404,6 @@ def _run(session: Session, script: Script, reach: frozenset[str], before: _State
 def _untold(done: int) -> str:
     """Say nothing of how the database is left: it is a scratch database."""
     return ""
-
-
-def _hinted(problem: str) -> str:
-    """Say how to have the application's functions, if that is what a problem is about."""
-    return f"{problem}; {_CONNECT}" if is_of_the_application(problem) else problem
 
 
 def _look(session: Session, reach: frozenset[str], integrity: guards.Integrity | None) -> _State:
