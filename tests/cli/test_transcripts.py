@@ -38,6 +38,7 @@ PLACEHOLDERS = {
 
 # What stands between the README's console blocks, before the first one below a heading: the migration that its
 # sections speak of is broken, mended, put away by an older release, and put back.
+FIRST = "Your first migration"
 DOWN = "migrations/0003_add_title_to_chats.down.sql"
 PREPARED = {
     "Try it without touching production": f"""
@@ -221,7 +222,7 @@ def test_the_readme_is_true(checkout: Path) -> None:
 
 
 def told(readme: str) -> Iterator[str]:
-    """Yield the transcript of a README: its console blocks, and its two SQL files being written."""
+    """Yield the transcript of a README: its console blocks, and the two files of the first migration being written."""
     files = iter([DOWN.replace(".down.", ".up."), DOWN])
     prepared = dict(PREPARED)
     heading = ""
@@ -229,5 +230,15 @@ def told(readme: str) -> Iterator[str]:
         heading = line or heading
         if language == "console":
             yield prepared.pop(heading, "") + f"\n{block}\n"
-        elif language == "sql":
+        elif language == "sql" and heading == FIRST:
             yield prompted(f"cat > {next(files)} <<'END'\n{block}END\n")
+
+
+@pytest.mark.skipif(not README, reason="no README.md here")
+def test_the_contents_of_the_readme_name_all_that_follows() -> None:
+    before, _, contents = README.partition("\n**Contents**: ")
+    contents, _, after = contents.partition("\n\n")
+    headings = re.findall(r"(?ms)^## (.*?)$|^```.*?^```$", after)
+    anchors = [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings if heading]
+    assert re.findall(r"\]\(#(.*?)\)", contents) == anchors
+    assert re.findall(r"(?m)^## (.*)$", before) == ["Sixty seconds"]
