@@ -68,6 +68,7 @@ _ROWS = rf"(?i:{'|'.join((*WRITING, *READING, 'with'))})(?!{_INSIDE})"
 # One match per statement: its text, and its first word unless that only handles rows.
 _STATEMENT = re.compile(rf"{_TRIVIA}((?:(?={_ROWS})|((?:{_WORD})?)){_CODE});?")
 _NOTHING = re.compile(_TRIVIA)
+_LETTERS = re.compile("[a-z_]+")
 _COMMENTED = re.compile(_COMMENT)
 # The table whose rows a statement writes. One match, because files have millions of such statements.
 _NAMED = rf"{_WORD}|{_STRING}|{_DOUBLE}|{_NAME}"
@@ -128,6 +129,11 @@ def tokens(sql: str, start: int = 0, end: int | None = None) -> Iterator[Token]:
 def texts(sql: str) -> list[str]:
     """Return only the text of each token; a tenth of the work."""
     return [text for text in _TEXT.findall(sql) if text]
+
+
+def letters(sql: str) -> set[str]:
+    """Return every run of letters in SQL, in lower case: all its words are among them, and it is quick."""
+    return set(_LETTERS.findall(sql.lower()))
 
 
 def quoted(name: str) -> str:

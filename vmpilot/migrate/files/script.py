@@ -15,8 +15,8 @@ from .. import tokens
 from ..errors import HistoryError, counted
 from ..limits import LONGEST, RUNNERS
 
-_BEGIN = re.compile("begin( deferred| immediate| exclusive)?( transaction)?")
-_END = re.compile("(commit|end)( transaction)?")
+_END = {"commit", "end"}
+_BEGIN = {"begin", "begin deferred", "begin immediate", "begin exclusive"}
 _CONTROL = {"begin", "commit", "end", "rollback", "savepoint", "release", "attach", "detach", "vacuum"}
 _ONE_DATABASE = ("attach", "detach", "vacuum into")
 
@@ -33,7 +33,6 @@ _REFUSED = {*_CLIENTS, "#"}
 _INTERNAL = {"sqlite_sequence", "sqlite_stat1", "sqlite_stat3", "sqlite_stat4"}
 _CHANGING = {"create", "alter", "drop", *tokens.WRITING}
 
-_WORD = re.compile(r"[A-Za-z_]+")
 _DIRECTIVE = re.compile(r"vmpilot:[ \t]*(\S*)[ \t]*(.*)", re.IGNORECASE)
 _MARKER = re.compile(r"migrate:(?:up|down)\b|\+goose\b|\+migrate\b", re.IGNORECASE)
 _TELLING = re.compile(r"--[ \t]*(?:vmpilot:|migrate:|\+goose|\+migrate)", re.IGNORECASE)
@@ -261,8 +260,7 @@ def _split(file: str, text: str) -> tuple["array[int]", "array[int]", frozenset[
     internal: list[int] = []
     for start, end, word in tokens.statements(text):
         if word:
-            said = _WORD.findall(text[start:end].lower())
-            words.update(said)
+            words.update(tokens.letters(text[start:end]))
             if word in _CONTROL and (word != "vacuum" or _writes_copy(text, start, end)):
                 control.append((len(starts), word if word != "vacuum" else "vacuum into"))
             if word == "create" and _makes_internal(text, start, end):
@@ -355,8 +353,8 @@ def _unwrap(
     wrapped = (
         transactional
         and first < last
-        and _BEGIN.fullmatch(_written(text, starts[first], ends[first]))
-        and _END.fullmatch(_written(text, starts[last], ends[last]))
+        and _written(text, starts[first], ends[first]) in _BEGIN
+        and _written(text, starts[last], ends[last]) in _END
         and all(_switches_keys(text, starts[index], ends[index]) for index in outside)
     )
     refused = control[1:-1] if wrapped else control
@@ -371,9 +369,9 @@ def _unwrap(
 
 
 def _written(text: str, start: int, end: int) -> str:
-    """Return a short statement as most people write it; of a long one only its beginning."""
+    """Return a short statement about a transaction as most people write it; of a long one its beginning."""
     first = islice(tokens.tokens(text, start, end), 4)
-    return " ".join(token.text for token in first).lower()
+    return " ".join(token.text for token in first).lower().removesuffix(" transaction")
 
 
 def _switches_keys(text: str, start: int, end: int) -> bool:

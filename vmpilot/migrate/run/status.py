@@ -15,7 +15,7 @@ from ..database.tables import Record, Recorded
 from ..errors import HistoryError, MigrationError, VersionError
 from ..files import plan
 from ..files.directory import Directory, History, Migration, number_after, shown
-from ..files.plan import BASE, known, number_of
+from ..files.plan import known, number_of
 from ..limits import DIGITS
 from ..typed import NamedTuple
 
