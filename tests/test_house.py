@@ -34,8 +34,11 @@ FOR_ALL = {"typed"}
 OF_PYTHON = "__future__, contextlib, errno, os, sqlite3, sys"
 OF_THE_PACKAGE = {
     *("access", "errors", "limits", "typed", "database", "files", "run"),
-    *(f"database.{name}" for name in ("connection", "names", "opening", "permissions", "settings", "tables")),
-    *("files.directory", "files.plan", "run.commands", "run.planning", "run.status"),
+    *(
+        f"database.{name}"
+        for name in ("connection", "names", "opening", "permissions", "settings", "settled")
+    ),
+    *("files.directory", "files.plan", "run.request", "run.startup"),
 }
 
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from vmpilot.migrate.database import contents as rows
 from vmpilot.migrate.database import structure as schema
-from vmpilot.migrate.database import tables
 from vmpilot.migrate.database.connection import Session
 from vmpilot.migrate.database.contents import Contents
 from vmpilot.migrate.database.meaning import default
+from vmpilot.migrate.database.settled import TABLES as RUNNERS
 from vmpilot.migrate.database.structure import Schema
 from vmpilot.migrate.tokens import tokens as tokens_of
 
@@ -135,7 +135,7 @@ def test_what_sqlite_virtual_tables_and_the_migrator_keep_is_left_out() -> None:
         session.run("ANALYZE")
         before = schema.snapshot(session)
         assert sorted({fact.table for fact in before}) == ["f", "r", "t"]
-        for table in tables.TABLES.values():
+        for table in RUNNERS.values():
             session.run(table)
         session.run("CREATE INDEX extra ON migration_log (name)")
         session.run("CREATE TEMP TABLE t (other REFERENCES q)")

@@ -38,7 +38,7 @@ from vmpilot.migrate import (
     verify,
 )
 from vmpilot.migrate.files import directory as directories
-from vmpilot.migrate.run.planning import Request
+from vmpilot.migrate.run.request import Request
 from vmpilot.migrate.tools.backup import take
 from vmpilot.migrate.tools.dry_run import rehearse
 from vmpilot.migrate.tools.verify import verify_on_copy

@@ -19,12 +19,12 @@ from .database.names import located
 from .errors import AccessError, HistoryError, MigrationError, StepError, VersionError
 from .files import directory as directories
 from .files.plan import BASE, Progress, Report, Step
-from .run import commands
-from .run.commands import Current, Entry
-from .run.planning import Request
+from .run import startup
+from .run.request import Current, Request
 from .typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .run.commands import Entry
     from .tools.check import Health, Problem, check
     from .tools.create import create
     from .tools.restore import Restored, Saved, backups, restore
@@ -64,6 +64,7 @@ Migrations = str | PathLike[str] | directories.Entry | None
 
 # What lies beyond the core is imported when it is asked for: a start-up does not pay for it.
 _BEYOND = {
+    "Entry": "run.commands",
     "backups": "tools.restore",
     "restore": "tools.restore",
     "Restored": "tools.restore",
@@ -131,6 +132,8 @@ def stamp(
     listed = directories.listed_even_if_empty if target == BASE else directories.listed
     directory = listed(directories.located(migrations))
     where = located(database, create=create)
+    from .run import commands
+
     return commands.stamp(directory, target, where, timeout=timeout).steps[0]
 
 
@@ -139,14 +142,18 @@ def current(
 ) -> Current:
     """Return where a database is; reads only."""
     directory = directories.listed(directories.located(migrations))
+    from .run import commands
+
     return commands.current(directory, located(database, create=create), timeout=timeout)
 
 
 def history(
     database: Database = None, migrations: Migrations = None, *, timeout: float = 30.0, create: bool = True
-) -> tuple[Entry, ...]:
+) -> "tuple[Entry, ...]":
     """Return every migration as seen from a database, oldest first; reads only."""
     directory = directories.listed(directories.located(migrations))
+    from .run import commands
+
     return commands.history(directory, located(database, create=create), timeout=timeout)[1]
 
 
@@ -169,7 +176,7 @@ def _run(
 
             take(where, version, timeout=timeout)
 
-    return commands.run(request, where, timeout=timeout, report=progress or _silent, prelude=prelude).steps
+    return startup.run(request, where, timeout=timeout, report=progress or _silent, prelude=prelude).steps
 
 
 def _silent(progress: Progress) -> None:

@@ -16,8 +16,8 @@ from ..errors import AccessError, MigrationError
 from ..files import directory as directories
 from ..files.directory import Directory
 from ..files.plan import BASE, Progress
-from ..run import commands
-from ..run.planning import Request
+from ..run import startup
+from ..run.request import Request
 from ..typed import Any
 from . import text
 from .arguments import parse
@@ -68,6 +68,8 @@ def _fate(options: Options, waited: str) -> str:
         return UNCHANGED
     doing = getattr(options, "doing", "")  # see _move
     unchanged = moving and (not doing or (doing == "begun" and waited))
+    from ..run import commands
+
     try:
         where, unfinished = commands.left(_directory(options), located(options.database))
     except MigrationError:
@@ -90,6 +92,8 @@ def _upgrade(options: Options) -> Reply:
 
 def _is_ahead(options: Options) -> bool:
     """Tell whether a newer release has left a version that these files do not know."""
+    from ..run import commands
+
     where = commands.current(_directory(options), _database(options), timeout=options.timeout)
     return not where.known
 
@@ -122,7 +126,7 @@ def _move(options: Options) -> Reply:
         show(progress)
 
     try:
-        result = commands.run(request, database, timeout=options.timeout, report=report, prelude=prelude)
+        result = startup.run(request, database, timeout=options.timeout, report=report, prelude=prelude)
     except MigrationError as error:
         return text.failure(error, *kept)
     return text.moved(result, kept[0] if kept else None)
@@ -149,6 +153,8 @@ def _rehearse(request: Request, database: str, options: Options) -> Reply:
 
 
 def _current(options: Options) -> Reply:
+    from ..run import commands
+
     directory, database = _directory(options), _database(options)
     _say_what_is_used(options, database, directory.place)
     where = commands.current(directory, database, timeout=options.timeout)
@@ -157,6 +163,8 @@ def _current(options: Options) -> Reply:
 
 
 def _history(options: Options) -> Reply:
+    from ..run import commands
+
     directory, database = _directory(options), _database(options)
     _say_what_is_used(options, database, directory.place)
     found = commands.history(directory, database, timeout=options.timeout)
@@ -170,6 +178,8 @@ def _heads(options: Options) -> Reply:
 
 
 def _stamp(options: Options) -> Reply:
+    from ..run import commands
+
     listed = directories.listed_even_if_empty if options.target == BASE else directories.listed
     directory, database = listed(_place(options)), _database(options)
     _say_what_is_used(options, database, directory.place)

@@ -15,10 +15,11 @@ from contextlib import suppress
 
 from ..errors import MigrationError, counted, printable
 from ..files.plan import BASE, Progress, Step
-from ..run.commands import Current, Entry, Result
+from ..run.request import Current, Result
 from ..typed import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from ..run.commands import Entry
     from ..tools.backup import Backup
     from ..tools.check import Health
     from ..tools.dry_run import Rehearsal, Rehearsed

@@ -13,12 +13,13 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from ..tokens import folded, mentioned, plain, statements, tokens, unquoted
-from . import meaning, tables
+from . import meaning
 from .connection import Session, references
 from .declared import Parts, Spell, parted, shown, written
 from .expansion import overgrown
 from .meaning import name as _name
 from .meaning import word as _word
+from .settled import TABLES
 
 _LABELS = {
     "table": "table {0.table}",
@@ -272,7 +273,7 @@ def _objects(session: Session, only: Collection[str] | None) -> list[Object]:
     # All of them, because what they keep can be asked for without them.
     whole = found if only is None else session.rows(_VIRTUAL)
     virtual = {name: sql for _, name, _, sql in whole if sql and sql.startswith("CREATE VIRTUAL")}
-    left_out = tables.TABLES.keys() | (_shadows(session, virtual, listed) if virtual else set())
+    left_out = TABLES.keys() | (_shadows(session, virtual, listed) if virtual else set())
     return [
         Object("virtual table" if name in virtual else kind, name, table, _first(sql) if ";" in sql else sql)
         for kind, name, table, sql in found

@@ -9,30 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
-from ..errors import AccessError, MigrationError, VersionError
+from ..errors import AccessError, VersionError
 from ..limits import LOG_TABLE, LONGEST, VERSION_TABLE, is_fit, is_version
 from ..typed import Any, NamedTuple
 from .connection import UNCHANGED, Row, Session, changes, is_undecodable, wait
+from .settled import TABLES
 
-# Alembic's own text, to the byte: https://alembic.sqlalchemy.org/en/latest/api/runtime.html
-_VERSION_DDL = (
-    "CREATE TABLE alembic_version (\n\tversion_num VARCHAR(32) NOT NULL, \n"
-    "\tCONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)\n)"
-)
-_LOG_DDL = """CREATE TABLE migration_log (
-    id INTEGER PRIMARY KEY,
-    action TEXT NOT NULL,
-    version TEXT NOT NULL,
-    name TEXT NOT NULL,
-    from_version TEXT NOT NULL,
-    to_version TEXT NOT NULL,
-    checksum TEXT NOT NULL,
-    down_sql TEXT,
-    down_checksum TEXT,
-    at TEXT NOT NULL,
-    took_ms REAL NOT NULL
-)"""
-TABLES = {VERSION_TABLE: _VERSION_DDL, LOG_TABLE: _LOG_DDL}
 LOG_COLUMNS = (
     "action",
     "version",
@@ -53,10 +35,6 @@ _OTHERS = ("sqlite_", "_litestream_", "_cf_")
 # A bare column has a declared type, for which a caller's connection can have a converter: hence each `+`.
 # https://docs.python.org/3/library/sqlite3.html#sqlite3.PARSE_DECLTYPES
 _SHAPE = "SELECT +type, +name, +tbl_name, +sql FROM main.sqlite_master WHERE lower(tbl_name) IN (?, ?)"
-_AS_MADE = (
-    "SELECT sum(sql IN (?, ?)), count(*) FROM main.sqlite_master"
-    " WHERE lower(tbl_name) IN (?, ?) AND sql IS NOT NULL"  # which that of a constraint's index is
-)
 # What computes something: whole objects, and parts of a table, told by its words and signs.
 _KINDS = {"view": "is a view", "trigger": "has a trigger"}
 _PARTS = {
@@ -115,35 +93,6 @@ def read(session: Session) -> Recorded:
         return NOTHING
     value = current(session) if VERSION_TABLE in present else ""
     return Recorded(value, _log(session) if LOG_TABLE in present else ())
-
-
-# What nearly every start-up finds, in one look that is cheaper than reading the log.
-_SETTLED = (
-    "SELECT +version_num, group_concat(version || '_' || name, '/'), total(action <> 'upgrade'), +to_version,"
-    " max(id) FROM main.alembic_version, main.migration_log"
-)
-
-
-def settled(session: Session, migrations: Iterable[tuple[str, str]]) -> str | None:
-    """Return the current value if just these were applied, one after the other; None if not.
-
-    `migrations` are versions and names: another one under the same number is to be noticed.
-
-    With max() the bare column is that of the last row: https://www.sqlite.org/lang_select.html#bareagg
-    Only of tables that are just as they were made here; others are looked at closely elsewhere.
-    """
-    if wait(session, lambda: session.rows(_AS_MADE, (*TABLES.values(), *TABLES))) != [(2, 2)]:
-        return None
-    try:
-        ((value, logged, others, last, _),) = wait(session, lambda: session.rows(_SETTLED))
-    except MigrationError:
-        raise
-    except Exception as error:
-        if "no such" in str(error) or is_undecodable(error):  # a column is missing, or a text makes no sense
-            return None
-        raise
-    wanted = "/".join(f"{version}_{name}" for version, name in migrations)
-    return value if value == last and not others and logged == wanted else None
 
 
 def salvage(session: Session) -> Recorded:

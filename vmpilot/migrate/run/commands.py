@@ -1,9 +1,10 @@
-"""One function per command of the core: run (upgrade, downgrade), stamp, current, history.
+"""One function per command of the core: fulfil (upgrade, downgrade), stamp, current, history.
 
 How a run goes, and where to read on:
 
-1. `planning.planned` reads the version without a lock (`status`) and makes a plan: tasks in order, with
-   every file on the way read and checked. Without tasks there is nothing to do, and the run ends here.
+1. `startup.run` looks without a lock whether all is done already, as a start-up nearly always finds it.
+   Otherwise `planning.planned` finds out where the database is (`status`) and makes a plan: tasks in order,
+   with every file on the way read and checked. Without tasks there is nothing to do, and the run ends here.
 2. `step.perform` does the tasks. For each: BEGIN IMMEDIATE, read the version again and plan again if another
    process was faster; `play` runs the statements; `guards` (and `adoption`) look at what they left; version
    and log are written; COMMIT. Whatever fails is rolled back, and the error says what is kept.
@@ -26,22 +27,9 @@ from ..files.directory import Directory, Migration
 from ..files.plan import BASE, Report, Step, resolve
 from ..typed import Any, NamedTuple
 from . import status
-from .planning import Request, is_reversible, planned
+from .planning import Plan, is_reversible
+from .request import Current, Request, Result
 from .status import Status, version
-
-
-class Current(NamedTuple):
-    """Where a database is; `version` is None at base, `pending` a count.
-
-    `known` tells whether these migrations have files for the version.
-    """
-
-    database: str
-    version: str | None
-    head: str | None
-    at_head: bool
-    pending: int
-    known: bool
 
 
 class Entry(NamedTuple):
@@ -59,36 +47,22 @@ class Entry(NamedTuple):
     reversible: bool
 
 
-class Result(NamedTuple):
-    """What a run did: the version `before` it, where the database is `now`, and the steps between."""
-
-    before: str
-    now: Current
-    steps: tuple[Step, ...]
-
-
-def run(
+def fulfil(
     request: Request,
+    plan: Plan,
     database: Any,
     *,
     timeout: float,
     report: Report,
     prelude: Callable[[str], None],
 ) -> Result:
-    """Take a database to where `request` asks.
-
-    A request that is fulfilled already reads only, opens no migration file and waits for no writer.
-    `prelude` is called with the current version before the first step. Raises MigrationError; then
-    the steps before stay, and the one that failed left nothing.
-    """
-    with reading(database, timeout) as session:
-        plan = planned(request, session)
+    """Do what a plan says: the rest of `startup.run`, which says more."""
     before = version(plan.status)
     if not plan.tasks:
         return Result(before, _current(plan.status), ())
     refuse_unwritable(database)  # before a backup is taken for nothing
     prelude(before)
-    from .step import perform  # with all that it needs, what a start-up with nothing to do need not load
+    from .step import perform  # with all that it needs, what tells of a database need not load
 
     done: list[Step] = []
     try:

@@ -17,19 +17,12 @@ from ..files.directory import Directory, History, Migration, lack_of_down, shown
 from ..files.plan import BASE, Step
 from ..typed import TYPE_CHECKING, NamedTuple
 from . import status
+from .request import Request as Request
 from .status import Status, revisions
 
 # What reads SQL is not loaded by a start-up that opens no file.
 if TYPE_CHECKING:
     from ..files.script import Script
-
-
-class Request(NamedTuple):
-    """What is asked of a run: "upgrade" or "downgrade", with which files, to which target."""
-
-    action: str
-    directory: Directory
-    target: str
 
 
 class Task(NamedTuple):
@@ -59,13 +52,7 @@ class Plan(NamedTuple):
 
 def planned(request: Request, session: Session) -> Plan:
     """Return the plan that fulfils a request; where there is nothing to do, it has no tasks."""
-    directory = request.directory
     with snapshot(session):
-        if request.target == "head":
-            named = ((migration.version, migration.name) for migration in directory.history)
-            if (value := tables.settled(session, named)) is not None:
-                there = status.at_head(session.database, value, directory)
-                return Plan(there, there.reached, ())
         at = _checked(request, session)
         position = _goal(request, at)
         goal = plan.number(at.timeline, position)

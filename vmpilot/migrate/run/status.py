@@ -82,13 +82,6 @@ def read(session: Session, directory: Directory) -> Status:
     return status(session.database, recorded(session, directory), directory)
 
 
-def at_head(database: str, value: str, directory: Directory) -> Status:
-    """Return the status of a database about which it is known that all these files were applied."""
-    history = directory.history
-    reached = plan.number(history, len(history))
-    return Status(database, directory, Recorded(value, ()), history, len(history), reached, True, {}, ())
-
-
 def moved(before: Status, position: int, value: str) -> Status:
     """Return the status after a step that led to this position and value."""
     reached = plan.number(before.timeline, position)

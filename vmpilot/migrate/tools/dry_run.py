@@ -15,7 +15,8 @@ from ..database.opening import SQLITE3, Connect, reading, refuse_unwritable, scr
 from ..errors import AccessError, MigrationError
 from ..files.plan import Progress, Report, Step
 from ..files.script import Script
-from ..run.planning import Plan, Request, planned
+from ..run.planning import Plan, planned
+from ..run.request import Request
 from ..run.status import version
 from ..run.step import perform
 from ..tokens import READING, WRITING, folded, head, mentioned, quoted

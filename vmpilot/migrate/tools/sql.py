@@ -16,8 +16,9 @@ from ..database.tables import Record
 from ..errors import AccessError, HistoryError, StepError, printable
 from ..files.script import Script, checksum, line, statements
 from ..run import adoption
-from ..run.planning import Request, Task, end, planned, start
+from ..run.planning import Task, end, planned, start
 from ..run.play import has_wal_after, journal_mode, kept_from_wal, lacks_wal
+from ..run.request import Request
 from ..tokens import alone, plain, unusual
 
 _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"

@@ -28,8 +28,9 @@ from ..files.directory import Directory, History, Migration, lack_of_down
 from ..files.script import Script
 from ..run import guards, keys
 from ..run.ours import own_tables, refuse_changed
-from ..run.planning import Request, planned
+from ..run.planning import planned
 from ..run.play import has_wal_after, kept_from_wal, play, stands_alone, transaction
+from ..run.request import Request
 from ..tokens import mentioned
 from .copying import private_copy
 from .replay import hinted

@@ -1,0 +1,74 @@
+"""What a start-up with nothing to do does, and that what only looks like one is looked at closely."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from support import change, write
+
+from vmpilot.migrate import HistoryError, MigrationError, current, migrate, stamp
+
+
+@pytest.fixture
+def three(migrations: Path, database: Path) -> Path:
+    """Three migrations, applied."""
+    for number in (1, 2, 3):
+        write(migrations, f"000{number}_t", f"CREATE TABLE t{number} (a);", f"DROP TABLE t{number};")
+    migrate(database, migrations)
+    return migrations
+
+
+def test_a_start_up_with_nothing_to_do_looks_at_the_two_tables_once(three: Path, database: Path) -> None:
+    with sqlite3.connect(database) as connection:
+        statements: list[str] = []
+        connection.set_trace_callback(statements.append)
+        assert migrate(connection, three) == ()
+    connection.close()
+    asked = [text for text in statements if not text.startswith("PRAGMA")]
+    assert asked[0] == "BEGIN"
+    assert asked[-1] == "ROLLBACK"
+    assert (
+        len(asked) == 5
+    )  # between them: from when on it sees one moment, what the tables are, what they say
+
+
+CLOSELY = {
+    "another version": ("UPDATE alembic_version SET version_num = '0002'", "table t3 already exists"),
+    "no version": ("DELETE FROM alembic_version", "table t1 already exists"),
+    "another name": (
+        "UPDATE migration_log SET name = 'u', checksum = 'x' WHERE id = 3",
+        "0003 is applied as u",
+    ),
+    "two versions": ("INSERT INTO alembic_version VALUES ('0002')", "alembic_version holds 2 rows"),
+    "a view": (
+        "DROP TABLE alembic_version; CREATE VIEW alembic_version AS SELECT '0003' AS version_num",
+        "alembic_version is a view",
+    ),
+}
+
+
+@pytest.mark.parametrize(("sql", "told"), CLOSELY.values(), ids=CLOSELY)
+def test_what_only_looks_as_if_all_were_done_is_looked_at_closely(
+    sql: str, told: str, three: Path, database: Path
+) -> None:
+    change(database, *sql.split(";"))
+    with pytest.raises(MigrationError) as caught:
+        migrate(database, three)
+    assert told in str(caught.value)
+
+
+def test_however_it_came_to_have_all_the_answer_is_the_same(three: Path, database: Path) -> None:
+    before = current(database, three)
+    assert migrate(database, three) == ()
+    stamp("0001", database, three)
+    stamp("head", database, three)
+    assert migrate(database, three) == ()
+    change(database, "DELETE FROM migration_log")
+    assert migrate(database, three) == ()
+    assert current(database, three) == before
+
+
+def test_a_file_that_lies_below_is_noticed(three: Path, database: Path) -> None:
+    write(three, "0000_late", "CREATE TABLE late (a);")
+    with pytest.raises(HistoryError):
+        migrate(database, three)

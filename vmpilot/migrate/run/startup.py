@@ -1,0 +1,53 @@
+"""What a run begins with: is there anything to do? A start-up nearly always finds that there is not.
+
+Here is decided what is loaded when: until something is to be done, or is wrong, only what this module needs.
+All that follows (`planning`, `commands` and what they need) is loaded in `run`, and nowhere else on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..database.connection import Session, snapshot
+from ..database.opening import reading
+from ..database.settled import is_settled
+from ..files.plan import BASE, Report
+from ..typed import Any
+from .request import Current, Request, Result
+
+
+def run(
+    request: Request,
+    database: Any,
+    *,
+    timeout: float,
+    report: Report,
+    prelude: Callable[[str], None],
+) -> Result:
+    """Take a database to where `request` asks.
+
+    A request that is fulfilled already reads only, opens no migration file and waits for no writer.
+    `prelude` is called with the current version before the first step. Raises MigrationError; then
+    the steps before stay, and the one that failed left nothing.
+    """
+    with reading(database, timeout) as session:
+        if now := _settled(request, session):
+            return Result(now.version or BASE, now, ())
+        from .commands import fulfil
+        from .planning import planned
+
+        plan = planned(request, session)
+    return fulfil(request, plan, database, timeout=timeout, report=report, prelude=prelude)
+
+
+def _settled(request: Request, session: Session) -> Current | None:
+    """Return where a database is that has all these migrations and is to keep them, None for any other."""
+    history = request.directory.history
+    named = ((migration.version, migration.name) for migration in history)
+    if request.target != "head":
+        return None
+    with snapshot(session):
+        if not is_settled(session, named):
+            return None
+    head = history[-1].version
+    return Current(session.database, head, head, at_head=True, pending=0, known=True)
