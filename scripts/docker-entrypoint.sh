@@ -8,8 +8,8 @@
 #   VMPILOT_MIGRATE=off     leave the database alone
 #
 # CMD starts only after a migration that succeeded; otherwise the migrator's exit code is the script's.
-# VMPILOT_DATABASE, VMPILOT_MIGRATIONS, VMPILOT_MIGRATE_BACKUP (1 or 0) and VMPILOT_MIGRATE_TIMEOUT (seconds) are
-# read by the migrator itself.
+# VMPILOT_DATABASE, VMPILOT_MIGRATIONS, VMPILOT_MIGRATE_BACKUP (1 or 0; unset: only before going down) and
+# VMPILOT_MIGRATE_TIMEOUT (seconds) are read by the migrator itself.
 set -eu
 
 scripts=$(dirname "$(readlink -f "$0")")

@@ -172,9 +172,10 @@ def test_the_environment_asks_for_a_backup(
     monkeypatch.setenv("VMPILOT_MIGRATE_BACKUP", text)
     assert in_process("upgrade", "2").code == 0
     assert len([*Path().glob("*.bak")]) == backup
-    assert parse(["upgrade", "--backup"]).backup
-    assert parse(["downgrade"]).backup
-    assert not parse(["downgrade", "--no-backup"]).backup
+    assert in_process("downgrade").code == 0  # which takes one unless it is told not to
+    assert len([*Path().glob("*.bak")]) == backup + (backup or not text)
+    assert parse(["upgrade", "--backup"]).backup is True
+    assert parse(["downgrade", "--no-backup"]).backup is False
 
 
 def test_the_environment_says_how_long_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,6 +272,11 @@ ONE_OF = "expected one of upgrade, downgrade, current, history, heads, stamp, cr
         ("revision --quiet", "the following arguments are required: NAME"),
         ("restore a.bak b.bak", "unrecognized arguments: b.bak"),
         ("current --timeout", "argument --timeout: expected one argument"),
+        ("-d -x.db upgrade", '-d: a name that begins with "-" is written --database=-x.db'),
+        ("upgrade -qd -x.db", '-d: a name that begins with "-" is written --database=-x.db'),
+        ("heads --migrations --x", '--migrations: a name that begins with "-" is written --migrations=--x'),
+        ("heads -d", "argument -d/--database: expected one argument"),
+        ("heads -d --json", "argument -d/--database: expected one argument"),
         ("current --timeout soon", "argument --timeout: expected a number of seconds, found 'soon'"),
         ("current --timeout -1", "argument --timeout: expected a number of seconds, found '-1'"),
         ("current --timeout nan", "argument --timeout: expected a number of seconds, found 'nan'"),

@@ -79,11 +79,11 @@ def test_runs(three: Path) -> None:
 
 def test_backups(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_process("upgrade", "1")
-    for value in ("", "0"):
+    for value in ("0", ""):
         monkeypatch.setenv("VMPILOT_MIGRATE_BACKUP", value)
         assert from_json("upgrade")["backup"] is None
         kept = from_json("downgrade", "1")["backup"]
-        assert kept.startswith("app.db.0003.") and kept in {str(path) for path in Path().iterdir()}
+        assert kept is None if value else kept.startswith("app.db.0003.") and os.path.exists(kept)
     assert from_json("upgrade", "2", "--backup")["backup"].startswith("app.db.0001.")
     monkeypatch.setenv("VMPILOT_MIGRATE_BACKUP", "1")
     kept = from_json("upgrade")["backup"]
@@ -290,4 +290,18 @@ def test_the_newest_version_is_head_only_where_all_files_are_what_was_applied() 
 
 def test_what_an_error_does_not_tell_is_null() -> None:
     error = {"kind": "history", "message": "x", "file": None, "line": None, "version": None}
-    assert failure(HistoryError("x")).data == {"error": error, "backup": None}
+    error |= {"database": None, "statement": None}
+    assert failure(HistoryError("x")).data == {"error": error, "steps": [], "backup": None}
+
+
+def test_an_error_tells_what_was_committed_before_it(three: Path) -> None:
+    write(three, "0004_broken", "CREATE TABLE y (z);\nCREATE TABEL x;")
+    told = from_json("upgrade", code=1)
+    assert [step["version"] for step in told["steps"]] == ["0001", "0002", "0003"]
+    assert_holds(told["steps"][0], {"action": "upgrade", "version": "0001", "name": "notes"})
+    assert_holds(
+        told["error"], {"kind": "step", "database": "app.db", "statement": "CREATE TABEL x", "line": 2}
+    )
+    assert told["backup"] is None
+    rehearsed = from_json("upgrade", "--dry-run", code=1)
+    assert (rehearsed["steps"], rehearsed["from"], rehearsed["error"]["database"]) == ([], "0003", "app.db")

@@ -33,7 +33,12 @@ def here(migrations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("app.db", "app.db"),
         ("./file:x.db", "file:x.db"),
         ("a:b.db", "a:b.db"),
-        ("a%20b.db?mode=ro", "a%20b.db?mode=ro"),
+        ("a%20b.db?mode=ro", "a%20b.db"),
+        ("app.db?timeout=30&cache=shared", "app.db"),
+        ("what?.db", "what?.db"),
+        ("app.db?", "app.db?"),
+        ("./app.db?timeout=30", "app.db?timeout=30"),
+        ("file:app.db%3Fmode=ro", "app.db?mode=ro"),
         ("sqlite:///app.db", "app.db"),
         ("SQLite:///app.db", "app.db"),
         ("sqlite:///app.db?timeout=30&check_same_thread=False&cache=shared", "app.db"),
@@ -74,6 +79,19 @@ def test_a_name_leads_to_one_file_everywhere(name: str, path: str) -> None:
     assert all(".bak" in left or left == os.path.basename(path) for left in os.listdir() if ".db" in left)
 
 
+def test_a_file_that_is_named_like_an_address_is_that_file() -> None:
+    """And so is what an object that is a path means."""
+    for name in ("app.db?timeout=30", str(Path.cwd() / "app.db?timeout=30")):
+        assert located(name).endswith("app.db")
+    migrate(Path("app.db?timeout=30"), "migrations")
+    for name in ("app.db?timeout=30", str(Path.cwd() / "app.db?timeout=30")):
+        assert located(name) == name
+        assert current(name, "migrations").version == "0001"
+    literal = located(f"file://{Path.cwd()}/b.db%3Fmode=ro")
+    assert located(literal) == literal
+    assert os.path.abspath(literal) == str(Path.cwd() / "b.db?mode=ro")
+
+
 def test_an_absolute_path_has_a_slash_of_its_own(tmp_path: Path) -> None:
     for at, address in enumerate(("sqlite:///", "file://", "file://localhost", "file:")):
         path = tmp_path / f"{at}.db"
@@ -100,6 +118,12 @@ def test_an_absolute_path_has_a_slash_of_its_own(tmp_path: Path) -> None:
             "file:x.db?mode=%6demory",
             "the option mode of its name is not understood here, expected ro, rw or rwc",
         ),
+        ("app.db?mode=memory", MEMORY),
+        (":memory:?cache=shared", MEMORY),
+        ("app.db?key=secret", "the option key of its name is not understood here"),
+        ("app.db?mode=ro&password=secret", f"lists of settings are not understood here, {EXPECTED}"),
+        ("app.db ?mode=ro", "its name begins or ends with a blank"),
+        ("sqlite+:///app.db", f"sqlite+: names are not understood here, {EXPECTED}"),
         ("sqlite:app.db", f"sqlite: names are not understood here, {EXPECTED}"),
         ("sqlite://app.db", f"sqlite: names are not understood here, {EXPECTED}"),
         ("jdbc:sqlite:app.db", f"jdbc: names are not understood here, {EXPECTED}"),

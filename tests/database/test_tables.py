@@ -630,6 +630,7 @@ def set_to(column: str, value: str, version: str = "0003") -> str:
 
 
 CHANGED = "the down script that app.db kept was changed since"
+PAST = "to record 0001 and leave the rest as it is, run: python3 -m vmpilot.migrate stamp 0001"
 NONE = "no file for it, and app.db kept no down script"
 
 
@@ -648,7 +649,10 @@ def test_a_kept_script_that_is_not_what_it_was_is_not_run(
     migrate(database, "migrations")
     change(database, tampering)
     before = query(database, "SELECT * FROM sqlite_master"), log(database, "*")
-    assert no_way_back(older) == f"cannot downgrade {expected}; nothing was changed"
+    message = f"cannot downgrade {expected}; nothing was changed"
+    assert no_way_back(older) == (
+        message if CHANGED in expected else pasteable(f"{message}; {PAST}", migrations=older)
+    )
     assert (query(database, "SELECT * FROM sqlite_master"), log(database, "*")) == before
 
 
@@ -666,9 +670,10 @@ def test_a_kept_script_may_say_that_there_is_no_way_back(
     write(migrations, "0003_three", "CREATE TABLE three (a);", "-- vmpilot: irreversible the rows are merged")
     migrate(database, "migrations")
     assert [entry.reversible for entry in history(database, older)] == [True, True, False]
-    assert no_way_back(older) == (
+    assert no_way_back(older) == pasteable(
         "cannot downgrade 0003: migration_log/0003_three.down.sql is irreversible: the rows are merged; "
-        "nothing was changed"
+        f"nothing was changed; {PAST}",
+        migrations=older,
     )
 
 
@@ -676,11 +681,15 @@ def test_what_was_never_logged_or_only_stamped_cannot_be_taken_back(database: Pa
     change(database, ALEMBIC_DDL, "INSERT INTO alembic_version VALUES ('0003')")
     assert no_way_back(older) == pasteable(
         "app.db is at 0003, but this code knows only base to 0001; it was upgraded by newer code; "
-        "nothing was changed; to record another version, run: python3 -m vmpilot.migrate stamp VERSION",
+        f"nothing was changed; {PAST}",
         migrations=older,
     )
     stamp("0003", database, "migrations")
-    assert no_way_back(older) == f"cannot downgrade 0003: {NONE}; nothing was changed"
+    assert no_way_back(older) == pasteable(
+        f"cannot downgrade 0003: {NONE}; nothing was changed; {PAST}", migrations=older
+    )
+    stamp("0001", database, older)  # as it says
+    assert migrate(database, older) == ()
 
 
 def test_the_values_that_a_newer_release_stored_are_restored(

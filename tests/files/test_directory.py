@@ -655,9 +655,10 @@ def test_a_place_is_a_path_or_a_traversable_or_the_bundled_one(package: Path) ->
     assert located("migrations") == located(Path("migrations")) == "migrations"
     assert located(zipped := zipfile.Path(package)) is zipped
     assert discover(located(None))[0].up == "0001_initial_schema.up.sql"
-    with pytest.raises(HistoryError) as empty:
-        located("")
-    assert str(empty.value) == "the path of the migrations is empty; nothing was changed"
+    for nothing in ("", " ", "\t\n"):
+        with pytest.raises(HistoryError) as empty:
+            located(nothing)
+        assert str(empty.value) == "the path of the migrations is empty; nothing was changed"
     for impossible, found in (("a\0b", "a NUL"), ("\ud800", "U+D800, which is half a character")):
         with pytest.raises(HistoryError) as caught:
             located(impossible)
@@ -668,3 +669,17 @@ def test_a_place_is_a_path_or_a_traversable_or_the_bundled_one(package: Path) ->
             located(wrong)  # type: ignore[arg-type]
         kind = type(wrong).__name__
         assert str(caught.value) == f"migrations: expected a path or a Traversable, not {kind}"
+
+
+def test_what_a_file_of_settings_leaves_around_a_place_is_no_new_place(tmp_path: Path) -> None:
+    for odd, told in (
+        ("new\r", "holds a carriage return"),
+        ("new ", "begins or ends with a blank"),
+        ("'new'", "stands in quotes, take them off"),
+    ):
+        with pytest.raises(HistoryError) as caught:
+            located(odd)
+        shown = odd.replace("\r", "\\r")
+        assert str(caught.value) == f"{shown}: the path of the migrations {told}; nothing was changed"
+        os.mkdir(tmp_path / odd)  # what is there is meant
+        assert located(str(tmp_path / odd)) == str(tmp_path / odd)

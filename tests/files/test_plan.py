@@ -118,8 +118,14 @@ def test_an_ambiguous_target_is_refused() -> None:
 NO_TARGETS = [
     *("", "0005", "5", "0", "00", "x", "Head", "heads", "BASE", " 1", "1 ", "1.0", "0x1", "1_0", "²", "٣"),
     *("+", "-", "+x", "--1", "+-1", "+ 1", "+²", "head-1", "0001_a", "57dc007f6d467", "9" * 33, "9" * 5000),
+    *("haed", "bsae"),
     *("+" + "9" * 33, "-" + "9" * 5000, "; DROP TABLE chats"),
 ]
+
+
+MISTYPED = {
+    "Head": "head", "heads": "head", "BASE": "base", "haed": "head", "bsae": "base", "57dc007f6d467": "57dc007f6d46",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -135,8 +141,9 @@ NO_TARGETS = [
 def test_a_target_that_does_not_exist_is_refused(
     target: str, history: History, revisions: dict[str, int], known: str
 ) -> None:
+    question = f"; did you mean {MISTYPED[target]}?" if target in MISTYPED else ""
     assert refusal(target, history, min(2, len(history)), revisions) == (
-        f'"{target}" is not a version that app.db can be asked to have: expected {known}; nothing was changed'
+        f'"{target}" is not a version that app.db can be asked to have: expected {known}; nothing was changed{question}'
     )
 
 

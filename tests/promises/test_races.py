@@ -274,7 +274,8 @@ def test_a_newer_release_between_two_steps_stops_the_run(migrations: Path, datab
     report = between("0001", lambda: moved_on(database))
     told = (
         f"VersionError: {database} is at 0009, but this code knows only base to 0003; it was upgraded by newer "
-        "code; nothing was changed; to record another version, run: python3 -m vmpilot.migrate stamp VERSION"
+        "code; nothing was changed; to record 0003 and leave the rest as it is, "
+        "run: python3 -m vmpilot.migrate stamp 0003"
     )
     ran = versions(lambda: migrate(database, migrations, progress=report))
     assert ran == [pasteable(told, database, migrations)]

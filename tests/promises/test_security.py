@@ -157,7 +157,7 @@ def test_a_relative_path_is_a_path_and_no_address(
     place.mkdir()
     monkeypatch.chdir(place)
     write(migrations, "0001_t", "CREATE TABLE t (a);")
-    for name in ("./file:a.db", "-a.db", "a?mode=ro", "a:b.db"):
+    for name in ("./file:a.db", "-a.db", "./a?mode=ro", "a?mode=ro", "a:b.db"):
         migrate(name, migrations)
         assert current(name, migrations).version == "0001"
     assert sorted(os.listdir(place)) == ["-a.db", "a:b.db", "a?mode=ro", "file:a.db"]

@@ -253,6 +253,7 @@ NEWER = (
 )
 
 
+BELOW = "to record 0002 and leave the rest as it is, run: python3 -m vmpilot.migrate stamp 0002"
 STAMP = "to record another version, run: python3 -m vmpilot.migrate stamp VERSION"
 
 
@@ -269,7 +270,7 @@ STAMP = "to record another version, run: python3 -m vmpilot.migrate stamp VERSIO
         ),
         *((value, f"nothing was changed; {STAMP}") for value in ("0000", "a b", "a\tb")),
         *(
-            (value, f"it was upgraded by newer code; nothing was changed; {STAMP}")
+            (value, f"it was upgraded by newer code; nothing was changed; {BELOW}")
             for value in ("0003", "20261122093000", "9" * 32)
         ),
     ],

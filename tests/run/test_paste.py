@@ -122,3 +122,12 @@ def test_without_a_home_every_database_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HOME", "~")
     if not os.path.isdir("/app/data"):
         assert command("/a.db", str(ROOT / "migrations"), "upgrade").endswith("--database /a.db upgrade")
+
+
+def test_a_link_to_the_script_is_written_as_it_was_called(elsewhere: Path) -> None:
+    link = elsewhere / "db up"
+    link.symlink_to(SCRIPT)
+    message = said([str(link), "check", "-d", "app.db"]).rstrip()
+    place = shlex.quote(os.path.abspath("app.db"))
+    assert message.endswith(f"; run: {shlex.quote(str(link))} --database {place} upgrade")
+    assert "applied 0001" in pasted(message, elsewhere)

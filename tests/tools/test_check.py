@@ -244,7 +244,7 @@ CASES = {
     "edited, at a version that nobody knows": Case(
         TWO,
         (
-            f"{NEWER.rpartition('; ')[0]}; to record another version, {RUN} stamp VERSION",
+            f"{NEWER.rpartition('; ')[0]}; to record 0002 and leave the rest as it is, {RUN} stamp 0002",
             f"edited: migrations/0001_chats.up.sql: {EDITED}",
             f"{UNCOMPARED} no file for 0007",
         ),

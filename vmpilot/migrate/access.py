@@ -45,6 +45,17 @@ def impossible(path: str) -> str:
     return ""
 
 
+def unlikely(path: str) -> str:
+    """Return what makes a path one that nobody meant, "" if nothing does: what a file of settings leaves."""
+    if "\r" in path:
+        return "holds a carriage return"
+    if path != path.strip().strip("\ufeff"):
+        return f"begins or ends with a {'line feed' if path.endswith(chr(10)) else 'blank'}"
+    if len(path) > 1 and path[0] == path[-1] and path[0] in "\"'`":
+        return "stands in quotes, take them off"
+    return ""
+
+
 def is_denial(error: BaseException) -> bool:
     """Tell whether the system refused something for want of a permission."""
     return isinstance(error, OSError) and error.errno in _DENIALS

@@ -24,6 +24,7 @@ from .options import (
 )
 
 _T = TypeVar("_T")
+_D = TypeVar("_D")
 
 
 class _Given(NamedTuple):
@@ -97,8 +98,18 @@ def _letters(word: str, rest: list[str]) -> Iterator[_Given]:
 
 
 def _following(name: str, rest: list[str]) -> str | None:
-    """Take the word behind an option if that is its value."""
-    return rest.pop() if _takes_value(name) and rest and not _is_option(rest[-1]) else None
+    """Take the word behind an option if that is its value; leave if it is a name that looks like one more."""
+    if not _takes_value(name) or not rest:
+        return None
+    if not _is_option(rest[-1]):
+        return rest.pop()
+    word, option = rest[-1], ALL_OPTIONS[name]
+    begun = word.partition("=")[0] if word.startswith("--") else word[:2]
+    if option.read is str and begun not in ALL_OPTIONS:
+        from . import usage
+
+        _refuse(f'{name}: a name that begins with "-" is written {option.names[-1]}={usage.shown(word)}')
+    return None
 
 
 def _takes_value(name: str) -> bool:
@@ -195,11 +206,11 @@ def _from_environment(options: Options) -> None:
     """Add what the environment says to what the command line does not."""
     if options.timeout is None:
         options.timeout = _environment("VMPILOT_MIGRATE_TIMEOUT", seconds, 30.0)
-    if options.command == "upgrade":
-        options.backup |= _environment("VMPILOT_MIGRATE_BACKUP", switch, False)
+    if options.command in ("upgrade", "downgrade") and options.backup == (options.command == "downgrade"):
+        options.backup = _environment("VMPILOT_MIGRATE_BACKUP", switch, None)  # the option was not given
 
 
-def _environment(name: str, read: Callable[[str], _T], default: _T) -> _T:
+def _environment(name: str, read: Callable[[str], _T], default: _D) -> _T | _D:
     """Return what a variable says; an empty one says nothing."""
     text = os.environ.get(name)
     try:

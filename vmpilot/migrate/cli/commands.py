@@ -86,7 +86,7 @@ def _fate(options: Options, waited: str) -> str:
 
 def _upgrade(options: Options) -> Reply:
     if options.follow and _is_ahead(options):
-        options.command, options.backup = "downgrade", True
+        options.command = "downgrade"
     return _move(options)
 
 
@@ -109,9 +109,10 @@ def _move(options: Options) -> Reply:
     if options.dry_run:
         return _rehearse(request, database, options)
     kept: list[str] = []
+    is_safe = options.command == "downgrade" if options.backup is None else options.backup
 
     def prelude(version: str) -> None:
-        if options.backup:
+        if is_safe:
             kept.extend(_back_up(database, version, options))
         options.doing = "begun"
 

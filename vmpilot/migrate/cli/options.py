@@ -128,7 +128,7 @@ COMMANDS = {
     "downgrade": Command(
         "[TARGET]",
         "undo down to TARGET (-1), after a backup",
-        (_DRY_RUN, _SQL, _CONNECT, Option("--no-backup", "do not back up first")),
+        (_DRY_RUN, _SQL, _CONNECT, Option("--no-backup", "do not back up first ($VMPILOT_MIGRATE_BACKUP)")),
         f"{TARGET} (-1)",
         "-1",
     ),

@@ -108,7 +108,7 @@ def rehearsed(rehearsal: Rehearsal) -> Reply:
         lines.insert(0, f"copied {database}: {rehearsal.size} bytes ({duration(1000 * rehearsal.seconds)})")
     if rehearsal.error:
         failed = failure(rehearsal.error)
-        return Reply(data | failed.data, _said(lines), failed.code, f"{failed.error}; this was a rehearsal")
+        return Reply(failed.data | data, _said(lines), failed.code, f"{failed.error}; this was a rehearsal")
     lines = [*lines, f"{database} is untouched"] if steps else [f"{database}: nothing to do"]
     return Reply(data, _said(lines))
 
@@ -191,10 +191,14 @@ def restored(result: Restored) -> Reply:
 
 
 def failure(error: MigrationError, backup: str | None = None) -> Reply:
-    """Return why a command failed, and the backup that was taken before."""
-    facts = {name: getattr(error, name, None) or None for name in ("file", "line", "version")}
-    data = {"error": {"kind": error.kind, "message": str(error), **facts}, "backup": backup}
+    """Return why a command failed, what was committed before, and the backup that was taken before."""
+    facts = {name: getattr(error, name, None) or None for name in _FACTS}
+    told = {"kind": error.kind, "message": str(error), **facts}
+    data = {"error": told, "steps": [_step_data(step) for step in error.steps], "backup": backup}
     return Reply(data, (), 1, str(error))
+
+
+_FACTS = ("file", "line", "version", "database", "statement")
 
 
 def position(where: Current) -> str:

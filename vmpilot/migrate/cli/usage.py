@@ -48,7 +48,7 @@ def say_wrong(message: str, command: str) -> None:
 def unrecognized(words: list[str], options: Iterable[str]) -> str:
     """Say which words mean nothing here, with the option that is nearest to the first that looks like one."""
     mistyped = [word for word in words if word.startswith("-")]
-    told = f"unrecognized arguments: {' '.join(mistyped or map(_shown, words))}"
+    told = f"unrecognized arguments: {' '.join(mistyped or map(shown, words))}"
     long = [name for name in options if name.startswith("--")]
     near = _nearest(mistyped[0], long) if mistyped else ""
     return f"{told}; {near}" if near else told
@@ -57,7 +57,7 @@ def unrecognized(words: list[str], options: Iterable[str]) -> str:
 def no_command(word: str) -> str:
     """Say that a word is no command, with the nearest one."""
     near = _nearest(word, (*COMMANDS, *OTHER_NAMES, "help"))
-    return f'"{_shown(word)}" is not a command; {near or "expected one of " + ", ".join(COMMANDS)}'
+    return f'"{shown(word)}" is not a command; {near or "expected one of " + ", ".join(COMMANDS)}'
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
@@ -70,7 +70,7 @@ def _nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {found[0]}?" if found else ""
 
 
-def _shown(word: str) -> str:
+def shown(word: str) -> str:
     """Return a word as a message shows it: an address can hold a password."""
     scheme, address, _ = word.partition("://")
     return f"{scheme}://..." if address else word

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from ..access import impossible
+from ..access import impossible, unlikely
 from ..errors import AccessError, is_of_the_caller
 from ..typed import Any
 from .connection import UNCHANGED
@@ -49,6 +49,10 @@ _SCHEMES = frozenset((*_OURS, *_OTHERS, "duckdb", "s3", "sqlserver", "ws", "wss"
 _SETTINGS = ("data source=", "datasource=", "password=", "pwd=")
 
 
+# A path that begins like this means what it says.
+_LITERAL = ("./", "/./")
+
+
 def located(database: Any, *, create: bool = True) -> Any:
     """Return the path that a caller means by None or a name; anything else, a connection, as it is.
 
@@ -69,8 +73,9 @@ def _named(database: str | os.PathLike[Any] | None) -> str:
     if database is None:
         name = os.environ.get("VMPILOT_DATABASE")
         return _path(name) if name else default()
-    name = os.fspath(database)
-    return _path(os.fsdecode(name) if isinstance(name, bytes) else name)
+    name = os.fsdecode(database)
+    is_path = not isinstance(database, str) and "?" in name
+    return _path(_plain(name) if is_path else name)
 
 
 def is_missing(path: str) -> bool:
@@ -104,10 +109,10 @@ def _path(name: str) -> str:
     scheme = scheme.lower()
     kind = scheme.partition("+")[0]
     if not colon or not (kind in _SCHEMES or rest.startswith(("//", "\\"))):
-        path = _home(name)
+        path = _home(_without_options(name))
     elif scheme == "file":
         path = _file(rest)
-    elif kind == "sqlite" and rest.startswith("///"):
+    elif kind == "sqlite" and rest.startswith("///") and not scheme.endswith("+"):
         path = _address(rest[3:])
     elif scheme == "sqlite" and rest in ("", "//"):
         raise _refused(_IN_MEMORY)
@@ -131,21 +136,16 @@ def _check(name: str) -> None:
 
     A file in quotes can be named all the same: `./"app.db"`.
     """
-    if "\r" in name:
-        raise _refused("its name holds a carriage return")
-    if odd := impossible(name):
+    if odd := unlikely(name) or impossible(name):
         raise _refused(f"its name {odd}")
-    if name != name.strip().strip("\ufeff"):
-        odd = "line feed" if name.endswith("\n") else "blank"
-        raise _refused(f"its name begins or ends with a {odd}")
-    if len(name) > 1 and name[0] == name[-1] and name[0] in "\"'`":
-        raise _refused("its name stands in quotes, take them off")
     if any(word in name.lower() for word in _SETTINGS):
         raise _refused(f"lists of settings are not understood here, {_EXPECTED}")
 
 
 def _plain(path: str) -> str:
     """Return a path so that it means the same when it is read as a name once more, here or by SQLite."""
+    if "?" in path and not path.startswith(_LITERAL):
+        return f"/.{path}" if path.startswith("/") else f"./{path}"
     is_other = path[0] in "~\"'` " or path.partition(":")[0].lower().partition("+")[0] in _SCHEMES
     return f"./{path}" if is_other else path
 
@@ -167,6 +167,22 @@ def _home(path: str) -> str:
         user = path.partition("/")[0]
         raise _refused(f"{user} is no home directory here, ./{user} is a directory of that name")
     return found
+
+
+def _without_options(path: str) -> str:
+    """Return a path without what an address may have behind a "?".
+
+    A file can be named like that as well: then it is that file. One that is still to be made can be called
+    so with `./` before it, or "%3F" in an address.
+    """
+    before, mark, options = path.rpartition("?")
+    pairs = [option.partition("=") for option in options.split("&") if option]
+    has_some = mark and pairs and all(name.isidentifier() and sign for name, sign, _ in pairs)
+    if not has_some or path.startswith(_LITERAL) or not is_missing(path):
+        return path
+    _settings(options)
+    _check(before)
+    return before
 
 
 def _address(rest: str) -> str:

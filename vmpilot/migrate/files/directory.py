@@ -198,10 +198,10 @@ def located(migrations: str | os.PathLike[str] | Entry | None) -> Place:
     if migrations is None:
         return _bundled()
     if isinstance(migrations, str | os.PathLike):
-        if not os.fspath(migrations):
+        if not os.fspath(migrations).strip():
             raise HistoryError("the path of the migrations is empty; nothing was changed")
         place = os.fspath(migrations)
-        if odd := access.impossible(place):
+        if odd := access.impossible(place) or ("" if os.path.isdir(place) else access.unlikely(place)):
             raise HistoryError(f"{place}: the path of the migrations {odd}; nothing was changed")
         return place
     if hasattr(migrations, "iterdir"):

@@ -81,13 +81,22 @@ def resolve(
     if not found:
         raise VersionError(
             f'"{target}" is not a version that {database} can be asked to have: '
-            f"expected {known(history)}; nothing was changed",
+            f"expected {known(history)}; nothing was changed{_nearest(target, revisions)}",
             version=target,
         )
     if len(found) > 1:
         names = " and ".join(history[numbers[number] - 1].version for number in sorted(found))
         raise VersionError(f'"{target}" can mean {names}; nothing was changed', version=target)
     return numbers[found.pop()]
+
+
+def _nearest(target: str, revisions: Mapping[str, int]) -> str:
+    """Return a question for the word that is nearest to a mistyped target, nothing if none is near."""
+    from difflib import get_close_matches  # not loaded by a run that is asked right
+
+    words = ["head", BASE] if target.isalpha() else []
+    near = get_close_matches(target.lower(), [*words, *(revisions.keys() - {target})], 1, 0.7)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def number_of(text: str) -> int | None:

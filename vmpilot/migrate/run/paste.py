@@ -51,7 +51,7 @@ def _bundled() -> str:
 def program() -> str:
     """Return what this process was started as, for a person: a script of ours, else the module."""
     started = sys.argv[0] if sys.argv else ""
-    return started if os.path.basename(started) in _SCRIPTS else f"python3 -m {_MODULE}"
+    return started if _is_script(started) else f"python3 -m {_MODULE}"
 
 
 def _quoted_program() -> str:
@@ -63,8 +63,13 @@ def _quoted_program() -> str:
     name = os.path.basename(started)
     if name == "__main__.py" and _MODULE in sys.orig_argv:
         return shlex.join(sys.orig_argv[: sys.orig_argv.index(_MODULE) + 1])
-    if name not in _SCRIPTS:
+    if not _is_script(started):
         return program()
     if shutil.which(name) == started:
         return name
     return shlex.quote(started) if os.access(started, os.X_OK) else f"sh {shlex.quote(started)}"
+
+
+def _is_script(started: str) -> bool:
+    """Tell whether a path is that of a script of ours, or of a link to one."""
+    return os.path.basename(os.path.realpath(started)) in _SCRIPTS or os.path.basename(started) in _SCRIPTS

@@ -209,12 +209,14 @@ def _down(at: Status, migration: Migration, session: Session) -> Script:
         )
     else:
         raise VersionError(
-            f"{refusal}: no file for it, and {at.database} kept no down script; {UNCHANGED}",
+            f"{refusal}: no file for it, and {at.database} kept no down script; {UNCHANGED}; "
+            + status.stamp_below(at, migration.number),
             version=migration.version,
         )
     if script.irreversible:
+        past = "" if migration.up else f"; {status.stamp_below(at, migration.number)}"
         raise VersionError(
-            f"{refusal}: {script.file} is irreversible: {script.irreversible}; {UNCHANGED}",
+            f"{refusal}: {script.file} is irreversible: {script.irreversible}; {UNCHANGED}{past}",
             version=migration.version,
         )
     return script

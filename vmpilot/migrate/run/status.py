@@ -221,8 +221,7 @@ def unknown(at: Status) -> VersionError:
         remedy = f"rename the files of {full_name(renumbered[0][0])} back to {full_name(renumbered[0][1])}"
     elif number is not None and number > newest:
         newer = "it was upgraded by newer code; "
-        if at.known:
-            remedy = _back(at)
+        remedy = _back(at) if at.known else stamp_below(at, number)
     elif at.known:
         remedy = f"put the files of {full_name(at.timeline[at.position - 1])} back"
     elif number is None and is_revision(value):
@@ -236,9 +235,15 @@ def _back(at: Status) -> str:
     above = takewhile(lambda migration: not migration.up, reversed(at.timeline[: at.position]))
     if all(kept.get(migration.version) for migration in above):
         return f"to take it back, run: {command(at.database, at.directory, 'downgrade head')}"
-    version = plan.version(at.directory.history, len(at.directory.history))
+    return f"its log keeps no way back; {stamp_below(at, _EVERYTHING)}"
+
+
+def stamp_below(at: Status, number: int) -> str:
+    """Return the way past a migration that nothing can undo: to record the version below it."""
+    below = [migration.version for migration in at.directory.history if migration.number < number]
+    version = below[-1] if below else plan.BASE
     stamp = command(at.database, at.directory, f"stamp {version}")
-    return f"its log keeps no way back; to record {version} and leave the rest as it is, run: {stamp}"
+    return f"to record {version} and leave the rest as it is, run: {stamp}"
 
 
 def _renumbered(at: Status) -> Iterator[tuple[Migration, Record]]:
