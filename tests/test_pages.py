@@ -4,6 +4,7 @@ What a page shows is what runs here: it is taken from the README, block by block
 """
 
 import asyncio
+import json
 import re
 import shutil
 import sqlite3
@@ -16,7 +17,8 @@ from typing import Any, NamedTuple
 import pytest
 from support import ROOT, query
 
-from vmpilot.migrate import current, downgrade, migrate, verify
+from vmpilot.migrate import StepError, check, current, downgrade, migrate, verify
+from vmpilot.migrate.tools.verify import verify_on_copy
 
 PAGE = ROOT / "README.md"
 if not PAGE.exists():
@@ -239,3 +241,106 @@ def test_the_write_ahead_log_is_a_migration(bundled: Path, database: Path) -> No
         assert [step.version for step in move(database, bundled)][-1] == "0003"
         modes += query(database, "PRAGMA journal_mode")
     assert modes == [("wal",), ("delete",), ("wal",)]
+
+
+# --- How to
+
+ROWS = """
+INSERT INTO chats (chat_id, messages, cache_info) VALUES ('c1', '[]', '{}'), ('c2', '[]', '{}');
+INSERT INTO exchanges (exchange_id, chat_id, model, cost) VALUES
+    (1, 'c1', 'acme/small', '{"total": 0.5}'), (2, 'c1', 'large', NULL), (3, 'c2', 'acme/large/2', '{}'),
+    (7, 'c2', '/odd', '{"total": 2}'), (9, 'c2', '', '{"total": 1.5}');
+"""
+LAST = "0009"
+
+
+@pytest.fixture
+def how_to(bundled: Path, database: Path) -> Path:
+    """The migrations of the page, and a database with rows that is as VMPilot's own leave it."""
+    for heading, shown in FILES.items():
+        if heading != "A write-ahead log or not":
+            written(shown, bundled)
+    migrate(database, bundled, target=HEAD)
+    with closing(sqlite3.connect(database)) as filled:
+        filled.executescript(ROWS)
+    return bundled
+
+
+def test_the_migrations_of_a_page_are_reversible(how_to: Path, database: Path) -> None:
+    versions = [migration.version for migration in verify(how_to).migrations]
+    assert versions[-1] == LAST
+    verify(how_to).raise_for_problems()
+    verify_on_copy(database, how_to).raise_for_problems()
+    before = everything(database)
+    for version in versions[int(HEAD) :]:
+        assert [step.version for step in migrate(database, how_to, target=version)] == [version]
+        after = everything(database)
+        assert migrate(database, how_to, target=version) == ()
+        downgrade(database, how_to, backup=False)
+        assert everything(database) == before
+        migrate(database, how_to, target=version)
+        before = everything(database)
+        assert before == after
+    assert check(database, how_to).ok
+
+
+def test_rows_are_changed_as_a_page_says(how_to: Path, database: Path) -> None:
+    migrate(database, how_to)
+    assert query(database, "SELECT model, price FROM models") == [("acme/small", 0.25), ("acme/large", 3)]
+    assert query(database, "SELECT exchange_id, total, vendor, model FROM exchanges") == [
+        (1, 0.5, "acme", "small"),
+        (2, None, None, "large"),
+        (3, None, "acme", "large/2"),
+        (7, 2, "", "odd"),
+        (9, 1.5, None, ""),
+    ]
+    with pytest.raises(sqlite3.IntegrityError), closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE models SET price = -1")
+
+
+def test_while_many_rows_are_changed_others_write_and_what_is_cut_short_goes_on(
+    how_to: Path, database: Path
+) -> None:
+    migrate(database, how_to, target="5")
+    others = []
+
+    def write_as_another(statement: str) -> None:
+        if statement.startswith("UPDATE exchanges"):
+            with closing(sqlite3.connect(database, timeout=0)) as other, other:
+                others.append(other.execute("UPDATE chats SET messages = '[1]'").rowcount)
+
+    def cut_short(cost: str, path: str) -> object:
+        if cost == '{"total": 2}':
+            raise ValueError
+        return json.loads(cost or "{}").get(path[2:])
+
+    with closing(sqlite3.connect(database)) as connection:
+        connection.set_trace_callback(write_as_another)
+        connection.create_function("json_extract", 2, cut_short)
+        with pytest.raises(StepError):
+            migrate(connection, how_to, target="6")
+    assert others == [2, 2, 2]
+    filled = "SELECT exchange_id FROM exchanges WHERE total IS NOT NULL"
+    assert query(database, filled) == [(1,)]
+    assert [step.version for step in migrate(database, how_to, target="6")] == ["0006"]
+    assert query(database, filled) == [(1,), (7,), (9,)]
+
+
+def test_a_renamed_column_is_one_value_under_two_names_for_as_long_as_a_page_says(
+    how_to: Path, database: Path
+) -> None:
+    migrate(database, how_to, target="8")
+    names = "SELECT provider, vendor FROM exchanges WHERE exchange_id = 20"
+    with closing(sqlite3.connect(database)) as older:
+        for statement, value in [
+            (
+                "INSERT INTO exchanges (exchange_id, chat_id, model, provider) VALUES (20, 'c1', 'm', 'a')",
+                "a",
+            ),
+            ("UPDATE exchanges SET provider = 'b' WHERE exchange_id = 20", "b"),
+            ("UPDATE exchanges SET vendor = 'c' WHERE exchange_id = 20", "c"),
+            ("UPDATE exchanges SET provider = NULL WHERE exchange_id = 20", None),
+            ("REPLACE INTO exchanges (exchange_id, chat_id, model, vendor) VALUES (20, 'c1', 'm', 'd')", "d"),
+        ]:
+            older.execute(statement)
+            assert older.execute(names).fetchall() == [(value, value)]

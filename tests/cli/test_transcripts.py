@@ -51,7 +51,11 @@ $ sed -i s/titel/title/ {DOWN}
 $ scripts/migrate.sh --quiet upgrade
 $ mkdir newer && mv migrations/0003* newer
 """,
+    "Squash an old history": """
+$ cp app.db unsquashed.db
+""",
     "Backups": """
+$ mv unsquashed.db app.db
 $ mv newer/* migrations
 """,
 }
