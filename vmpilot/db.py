@@ -2,12 +2,14 @@
 
 import os
 import sqlite3
+from collections.abc import Callable
 from typing import Any
 
 from .migrate import Migrations, migrate
 from .migrate.access import told
 from .migrate.database.connection import UNCHANGED
 from .migrate.database.names import located
+from .migrate.database.opening import SQLITE3, Connect
 from .migrate.database.permissions import denial, unwritable
 from .migrate.errors import AccessError
 
@@ -17,23 +19,25 @@ def connect(
     migrations: Migrations = None,
     *,
     create: bool = True,
+    connect: Connect = SQLITE3,
     **options: Any,
 ) -> sqlite3.Connection:
     """Migrate the database at `path` to head and open it for the application.
 
     `path` may be any name of a database that `migrate` takes, or ":memory:"; None is the default path.
-    `create` False refuses a file that is not there.
-    `options` are those of `sqlite3.connect`. The connection has foreign keys on
-    (https://www.sqlite.org/foreignkeys.html#fk_enable) and rows as `sqlite3.Row`. Raises
+    `create` False refuses a file that is not there. `connect` opens a path, with the application's own SQL
+    functions say, and `options` are its other arguments: those of `sqlite3.connect`. The connection has
+    foreign keys on (https://www.sqlite.org/foreignkeys.html#fk_enable) and rows as `sqlite3.Row`. Raises
     MigrationError if the database cannot be brought to head, or not be read where it may not be written.
     """
+    opened: Callable[..., sqlite3.Connection] = connect
     if path == ":memory:":
-        connection: sqlite3.Connection = sqlite3.connect(path, **options)
+        connection = opened(path, **options)
         migrate(connection, migrations)
     else:
         file = located(path, create=create)
-        migrate(file, migrations)
-        connection = sqlite3.connect(file, **options)
+        migrate(file, migrations, connect=connect)
+        connection = opened(file, **options)
         _refuse_unreadable(connection, file)
     _switch_keys_on(connection)
     connection.row_factory = sqlite3.Row

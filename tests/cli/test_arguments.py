@@ -283,9 +283,6 @@ ONE_OF = "expected one of upgrade, downgrade, current, history, heads, stamp, cr
         ("current --timeout inf", "argument --timeout: expected a number of seconds, found 'inf'"),
         ("verify --connect app", "argument --connect: expected MODULE:FUNCTION, found 'app'"),
         ("verify --connect :connect", "argument --connect: expected MODULE:FUNCTION, found ':connect'"),
-        ("upgrade --connect app:connect", "--connect goes with --dry-run only"),
-        ("--connect app:connect downgrade --no-backup", "--connect goes with --dry-run only"),
-        ("current --connect app:connect", "unrecognized arguments: --connect"),
         ("check --wait long", "argument --wait: expected a number of seconds, found 'long'"),
     ],
 )

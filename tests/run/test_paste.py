@@ -72,6 +72,13 @@ def test_the_program_is_written_as_it_was_started(way: str) -> None:
     assert message.endswith(f"; run: {shlex.join(words)} --database {place} upgrade")
 
 
+@pytest.mark.parametrize("option", [["--connect", "opener:opened"], ["--connect=opener:opened"]])
+def test_the_function_that_opens_a_database_is_repeated(option: list[str]) -> None:
+    Path("opener.py").write_text("import sqlite3\n\ndef opened(path):\n    return sqlite3.connect(path)\n")
+    message = said([*WAYS["by Python"], *option, "check", "-d", "app.db"]).rstrip()
+    assert message.endswith("/app.db' --connect opener:opened upgrade")
+
+
 def test_a_script_that_may_not_be_run_is_called_through_a_shell(tmp_path: Path) -> None:
     """Copied to a disk or an archive that keeps no modes."""
     shutil.copytree(ROOT / "vmpilot", tmp_path / "copy" / "vmpilot")

@@ -374,13 +374,13 @@ def test_the_copy_is_opened_by_the_application(chats: Path, monkeypatch: pytest.
     assert "no such function: answer" in rehearsed()["error"]["message"]
     with_it = rehearsed("upgrade", "--connect", "application:connect")
     assert steps(with_it)[-1] == ("upgrade", "0004", ["+ table answers"], ["answers: None -> 1"])
-    for words, reason in (
-        ("application:broken", "no key"),
-        ("application:nothing", "module 'application' has no attribute 'nothing'"),
-        ("no_application:connect", "No module named 'no_application'"),
+    for words, where, reason in (
+        ("application:broken", "app.db: ", "no key"),
+        ("application:nothing", "", "module 'application' has no attribute 'nothing'"),
+        ("no_application:connect", "", "No module named 'no_application'"),
     ):
         said = in_process("upgrade", "--dry-run", "--connect", words)
-        assert said == (1, "", f"error: --connect {words}: {reason}; nothing was changed\n")
+        assert said == (1, "", f"error: {where}--connect {words}: {reason}; nothing was changed\n")
 
 
 # --- the copy

@@ -9,19 +9,21 @@ At start-up, one line does it::
 Every function takes `database`: a path, a `sqlite:///` URL, None (the default path) or an open
 connection of `sqlite3`, of a module with its interface or of `apsw`, which comes back open with its settings
 unchanged; `migrations`: a directory, an `importlib.resources` Traversable or None (those that ship with
-the package); `timeout`: how many seconds to wait for a lock; and `create`: False refuses a database that is
-not there, where it would be made or read as an empty one. All errors are MigrationErrors.
+the package); `timeout`: how many seconds to wait for a lock; `create`: False refuses a database that is
+not there, where it would be made or read as an empty one; and `connect`: how to open a path, with a key, with
+extensions or with the application's own SQL functions. All errors are MigrationErrors.
 """
 
 from os import PathLike
 
 from .database.names import located
+from .database.opening import SQLITE3, Connect
 from .errors import AccessError, HistoryError, MigrationError, StepError, VersionError
 from .files import directory as directories
 from .files.plan import BASE, Progress, Report, Step
 from .run import startup
 from .run.request import Current, Request
-from .typed import TYPE_CHECKING, Any
+from .typed import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from .run.commands import Entry
@@ -29,10 +31,11 @@ if TYPE_CHECKING:
     from .tools.create import create
     from .tools.restore import Restored, Saved, backups, restore
     from .tools.schema import Schema, schema
-    from .tools.verify import verify
+    from .tools.verify import Proof, Verdict, verify
 
 __all__ = [
     "AccessError",
+    "Connect",
     "Current",
     "Entry",
     "Health",
@@ -40,11 +43,14 @@ __all__ = [
     "MigrationError",
     "Problem",
     "Progress",
+    "Proof",
+    "Report",
     "Restored",
     "Saved",
     "Schema",
     "Step",
     "StepError",
+    "Verdict",
     "VersionError",
     "backups",
     "check",
@@ -69,6 +75,8 @@ _BEYOND = {
     "restore": "tools.restore",
     "Restored": "tools.restore",
     "Saved": "tools.restore",
+    "Proof": "tools.verify",
+    "Verdict": "tools.verify",
     "check": "tools.check",
     "Health": "tools.check",
     "Problem": "tools.check",
@@ -87,6 +95,7 @@ def migrate(
     backup: bool = False,
     timeout: float = 30.0,
     create: bool = True,
+    connect: Connect = SQLITE3,
     progress: Report | None = None,
 ) -> tuple[Step, ...]:
     """Upgrade a database to `target`; return the steps that were done, () if there was nothing to do.
@@ -95,8 +104,14 @@ def migrate(
     `backup` copies the database first, if there is something to do. `progress` is called with a
     Progress while a step runs and when it is committed. Each step is one transaction: after an error
     the earlier steps stay and the failed one left nothing.
+
+    >>> [step.version for step in migrate("app.db")]
+    ['0001', '0002']
+    >>> migrate("app.db")
+    ()
     """
-    return _run("upgrade", database, migrations, target, backup, timeout, create, progress)
+    how = _How(target, backup, timeout, create, connect, progress or _silent)
+    return _run("upgrade", database, migrations, how)
 
 
 def downgrade(
@@ -107,14 +122,20 @@ def downgrade(
     backup: bool = True,
     timeout: float = 30.0,
     create: bool = True,
+    connect: Connect = SQLITE3,
     progress: Report | None = None,
 ) -> tuple[Step, ...]:
     """Undo migrations down to `target`; return the steps that were done.
 
     Where a newer release left migrations that have no files here, the down scripts that it kept in
     the database are run. The other arguments are those of `migrate`.
+
+    >>> _ = migrate("app.db")
+    >>> [(step.action, step.version) for step in downgrade("app.db", target="0001")]
+    [('downgrade', '0002')]
     """
-    return _run("downgrade", database, migrations, target, backup, timeout, create, progress)
+    how = _How(target, backup, timeout, create, connect, progress or _silent)
+    return _run("downgrade", database, migrations, how)
 
 
 def stamp(
@@ -124,68 +145,102 @@ def stamp(
     *,
     timeout: float = 30.0,
     create: bool = True,
+    connect: Connect = SQLITE3,
 ) -> Step:
     """Record that a database is at `target` and run nothing; works from any state.
 
     A directory without migrations will do for "base".
+
+    >>> stamp("0001", "app.db").after
+    '0001'
     """
     listed = directories.listed_even_if_empty if target == BASE else directories.listed
     directory = listed(directories.located(migrations))
     where = located(database, create=create)
     from .run import commands
 
-    return commands.stamp(directory, target, where, timeout=timeout).steps[0]
+    return commands.stamp(directory, target, where, timeout=timeout, connect=connect).steps[0]
 
 
 def current(
-    database: Database = None, migrations: Migrations = None, *, timeout: float = 30.0, create: bool = True
+    database: Database = None,
+    migrations: Migrations = None,
+    *,
+    timeout: float = 30.0,
+    create: bool = True,
+    connect: Connect = SQLITE3,
 ) -> Current:
-    """Return where a database is; reads only."""
-    directory = directories.listed(directories.located(migrations))
+    """Return where a database is; reads only.
+
+    >>> at = current("app.db")
+    >>> at.version, at.head, at.pending
+    (None, '0002', 2)
+    """
+    directory, where = directories.listed(directories.located(migrations)), located(database, create=create)
     from .run import commands
 
-    return commands.current(directory, located(database, create=create), timeout=timeout)
+    return commands.current(directory, where, timeout=timeout, connect=connect)
 
 
 def history(
-    database: Database = None, migrations: Migrations = None, *, timeout: float = 30.0, create: bool = True
+    database: Database = None,
+    migrations: Migrations = None,
+    *,
+    timeout: float = 30.0,
+    create: bool = True,
+    connect: Connect = SQLITE3,
 ) -> "tuple[Entry, ...]":
-    """Return every migration as seen from a database, oldest first; reads only."""
-    directory = directories.listed(directories.located(migrations))
+    """Return every migration as seen from a database, oldest first; reads only.
+
+    >>> _ = migrate("app.db", target="0001")
+    >>> [(entry.version, entry.state) for entry in history("app.db")]
+    [('0001', 'applied'), ('0002', 'pending')]
+    """
+    directory, where = directories.listed(directories.located(migrations)), located(database, create=create)
     from .run import commands
 
-    return commands.history(directory, located(database, create=create), timeout=timeout)[1]
+    return commands.history(directory, where, timeout=timeout, connect=connect)[1]
 
 
-def _run(
-    action: str,
-    database: Database,
-    migrations: Migrations,
-    target: str,
-    backup: bool,
-    timeout: float,
-    create: bool,
-    progress: Report | None,
-) -> tuple[Step, ...]:
-    request = Request(action, directories.listed(directories.located(migrations)), target)
-    where = located(database, create=create)
+class _How(NamedTuple):
+    """What is asked of a run beside its database and its files."""
+
+    target: str
+    backup: bool
+    timeout: float
+    create: bool
+    connect: Connect
+    report: Report
+
+
+def _run(action: str, database: Database, migrations: Migrations, how: _How) -> tuple[Step, ...]:
+    request = Request(action, directories.listed(directories.located(migrations)), how.target)
+    where, timeout, connect = located(database, create=how.create), how.timeout, how.connect
 
     def prelude(version: str) -> None:
-        if backup:
+        if how.backup:
             from .tools.backup import take
 
-            take(where, version, timeout=timeout)
+            take(where, version, timeout=timeout, connect=connect)
 
-    return startup.run(request, where, timeout=timeout, report=progress or _silent, prelude=prelude).steps
+    return startup.run(
+        request, where, timeout=timeout, report=how.report, prelude=prelude, connect=connect
+    ).steps
 
 
 def _silent(progress: Progress) -> None:
     pass
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _BEYOND:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
-    return getattr(import_module(f".{_BEYOND[name]}", __name__), name)
+
+if not TYPE_CHECKING:  # for a checker, every mistyped name would be known
+
+    def __getattr__(name: str) -> Any:
+        if name not in _BEYOND:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        return getattr(import_module(f".{_BEYOND[name]}", __name__), name)

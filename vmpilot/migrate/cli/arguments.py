@@ -198,8 +198,6 @@ def _refuse_what_is_missing(options: Options) -> None:
     takes = COMMANDS[options.command]
     if takes.takes[:1].isalpha() and not getattr(options, takes.field):
         _refuse(f"the following arguments are required: {takes.takes.strip('.')}", options.command)
-    if options.command in ("upgrade", "downgrade") and options.connect and not options.dry_run:
-        _refuse("--connect goes with --dry-run only", options.command)
 
 
 def _from_environment(options: Options) -> None:

@@ -71,7 +71,8 @@ def _fate(options: Options, waited: str) -> str:
     from ..run import commands
 
     try:
-        where, unfinished = commands.left(_directory(options), located(options.database))
+        how = _how(options)
+        where, unfinished = commands.left(_directory(options), located(options.database), how["connect"])
     except MigrationError:
         return UNCHANGED if unchanged else ""
     at = f"{where.database} is at {where.version or BASE}"
@@ -94,7 +95,7 @@ def _is_ahead(options: Options) -> bool:
     """Tell whether a newer release has left a version that these files do not know."""
     from ..run import commands
 
-    where = commands.current(_directory(options), _database(options), timeout=options.timeout)
+    where = commands.current(_directory(options), _database(options), **_how(options))
     return not where.known
 
 
@@ -105,7 +106,7 @@ def _move(options: Options) -> Reply:
     if options.sql:
         from ..tools.sql import script
 
-        return text.scripted(script(request, database, timeout=options.timeout))
+        return text.scripted(script(request, database, **_how(options)))
     if options.dry_run:
         return _rehearse(request, database, options)
     kept: list[str] = []
@@ -127,7 +128,7 @@ def _move(options: Options) -> Reply:
         show(progress)
 
     try:
-        result = startup.run(request, database, timeout=options.timeout, report=report, prelude=prelude)
+        result = startup.run(request, database, report=report, prelude=prelude, **_how(options))
     except MigrationError as error:
         return text.failure(error, *kept)
     return text.moved(result, kept[0] if kept else None)
@@ -136,7 +137,7 @@ def _move(options: Options) -> Reply:
 def _back_up(database: str, version: str, options: Options) -> list[str]:
     from ..tools.backup import take
 
-    backup = take(database, version, timeout=options.timeout, report=text.pages_reporter(options.form))
+    backup = take(database, version, report=text.pages_reporter(options.form), **_how(options))
     if backup is None:
         return []
     text.tell(text.backed_up(backup), options.form)
@@ -147,8 +148,7 @@ def _rehearse(request: Request, database: str, options: Options) -> Reply:
     from ..tools.dry_run import rehearse
 
     report = text.live_reporter(options.form)
-    how: dict[str, Any] = {"timeout": options.timeout, "connect": _connect(options)}
-    rehearsal = rehearse(request, database, report=report, **how)
+    rehearsal = rehearse(request, database, report=report, **_how(options))
     text.end_live_line(options.form)
     return text.rehearsed(rehearsal)
 
@@ -158,7 +158,7 @@ def _current(options: Options) -> Reply:
 
     directory, database = _directory(options), _database(options)
     _say_what_is_used(options, database, directory.place)
-    where = commands.current(directory, database, timeout=options.timeout)
+    where = commands.current(directory, database, **_how(options))
     _say_if_missing(options, database)
     return text.current(where)._replace(code=int(options.check_heads and not where.at_head))
 
@@ -168,7 +168,7 @@ def _history(options: Options) -> Reply:
 
     directory, database = _directory(options), _database(options)
     _say_what_is_used(options, database, directory.place)
-    found = commands.history(directory, database, timeout=options.timeout)
+    found = commands.history(directory, database, **_how(options))
     _say_if_missing(options, database)
     return text.history(*found)
 
@@ -185,7 +185,7 @@ def _stamp(options: Options) -> Reply:
     directory, database = listed(_place(options)), _database(options)
     _say_what_is_used(options, database, directory.place)
     is_new = not os.path.exists(database)
-    result = commands.stamp(directory, options.target, database, timeout=options.timeout)
+    result = commands.stamp(directory, options.target, database, **_how(options))
     return _with_made(text.stamped(result), database if is_new else "")
 
 
@@ -205,8 +205,7 @@ def _check(options: Options) -> Reply:
 
     place, database = _place(options), located(options.database)
     _say_what_is_used(options, database, place)
-    how: dict[str, Any] = {"full": options.full, "timeout": options.timeout, "create": not options.existing}
-    how["connect"] = _connect(options)
+    how = {"full": options.full, "create": not options.existing, **_how(options)}
     if options.wait is None:
         return text.checked(check(database, place, **how))
     return text.checked(wait(database, place, seconds=options.wait, say=text.say, **how))
@@ -215,18 +214,18 @@ def _check(options: Options) -> Reply:
 def _verify(options: Options) -> Reply:
     from ..tools.verify import verify, verify_on_copy
 
-    place, connect = _place(options), _connect(options)
+    place, how = _place(options), _how(options)
     if not options.on_copy:
-        return text.proven(verify(place, connect=connect))
+        return text.proven(verify(place, connect=how["connect"]))
     database = _database(options)
     _say_what_is_used(options, database, place)
-    return text.proven_on_copy(verify_on_copy(database, place, timeout=options.timeout, connect=connect))
+    return text.proven_on_copy(verify_on_copy(database, place, **how))
 
 
 def _schema(options: Options) -> Reply:
     from ..tools.schema import schema
 
-    found = schema(_place(options), target=options.target, connect=_connect(options))
+    found = schema(_place(options), target=options.target, connect=_how(options)["connect"])
     return text.drawn(found) if options.mermaid else text.declared(found)
 
 
@@ -238,7 +237,7 @@ def _restore(options: Options) -> Reply:
         return text.saved(database, backups(database))
     place, database = _place(options), _database(options)
     is_new = not os.path.exists(database)
-    result = restore(options.backup, database, place, timeout=options.timeout, say=text.say)
+    result = restore(options.backup, database, place, say=text.say, **_how(options))
     return _with_made(text.restored(result), database if is_new else "")
 
 
@@ -270,14 +269,19 @@ def _database(options: Options) -> str:
     return str(located(options.database, create=not options.existing))
 
 
-def _connect(options: Options) -> Connect:
-    """Return how to open a path: with the application's function, if one is named."""
-    if not options.connect:
-        return SQLITE3
+def _how(options: Options) -> dict[str, Any]:
+    """Return how to open a database: for how long to wait for a lock, and with which function."""
+    if not callable(options.connect):
+        options.connect = _application(options.connect) if options.connect else SQLITE3
+    return {"timeout": options.timeout, "connect": options.connect}
+
+
+def _application(reference: str) -> Connect:
+    """Return the application's function that opens a path: MODULE:FUNCTION."""
     from importlib import import_module
 
-    named = f"--connect {options.connect}"
-    module, _, name = options.connect.partition(":")
+    named = f"--connect {reference}"
+    module, _, name = reference.partition(":")
     # Last, so that what merely lies in the current directory stands for nothing that is installed.
     sys.path.append(os.getcwd())
     try:

@@ -92,14 +92,14 @@ def _reference(text: str) -> str:
 
 _DRY_RUN = Option("--dry-run", "rehearse on a private copy")
 _SQL = Option("--sql", "print a script for the sqlite3 shell, run nothing")
-_OWN_FUNCTIONS = "how the application opens a path: with its own SQL functions"
-_CONNECT = Option("--connect MODULE:FUNCTION", _OWN_FUNCTIONS, _reference)
+_OPENS = "the application's function that opens a path: with a key, extensions, SQL functions"
 
 COMMON = (
     Option("-d --database NAME", "a path, sqlite:///PATH or file:PATH ($VMPILOT_DATABASE)"),
     Option("--migrations DIR", "the migration files ($VMPILOT_MIGRATIONS, else those that ship)"),
     Option("--timeout SECONDS", "how long to wait for a lock ($VMPILOT_MIGRATE_TIMEOUT, else 30)", seconds),
     Option("--existing", "refuse instead of creating a database"),
+    Option("--connect MODULE:FUNCTION", _OPENS, _reference),
     Option("--json", "one JSON object on standard output"),
     Option("-q --quiet", "print errors only"),
     Option("-v --verbose", "say on standard error what is used"),
@@ -119,7 +119,6 @@ COMMANDS = {
             ),
             _DRY_RUN,
             _SQL,
-            _CONNECT,
             Option("--backup", "back up first ($VMPILOT_MIGRATE_BACKUP)"),
         ),
         f"{TARGET} (head)",
@@ -128,7 +127,7 @@ COMMANDS = {
     "downgrade": Command(
         "[TARGET]",
         "undo down to TARGET (-1), after a backup",
-        (_DRY_RUN, _SQL, _CONNECT, Option("--no-backup", "do not back up first ($VMPILOT_MIGRATE_BACKUP)")),
+        (_DRY_RUN, _SQL, Option("--no-backup", "do not back up first ($VMPILOT_MIGRATE_BACKUP)")),
         f"{TARGET} (-1)",
         "-1",
     ),
@@ -152,18 +151,17 @@ COMMANDS = {
         (
             Option("--wait SECONDS", "wait until the database is at head", seconds),
             Option("--full", "the thorough and slow PRAGMA integrity_check"),
-            _CONNECT,
         ),
     ),
     "verify": Command(
         "",
         "prove the files: up, down, up again for each",
-        (Option("--on-copy", "prove the pending ones on a copy of the database"), _CONNECT),
+        (Option("--on-copy", "prove the pending ones on a copy of the database"),),
     ),
     "schema": Command(
         "[TARGET]",
         "the schema that the files make, as SQL or as a picture",
-        (Option("--mermaid", "as a picture: an erDiagram for Markdown"), _CONNECT),
+        (Option("--mermaid", "as a picture: an erDiagram for Markdown"),),
         f"{TARGET} (head)",
         "head",
     ),

@@ -60,6 +60,7 @@ class Session(NamedTuple):
     `ours` tells that the connection was opened here, so that its progress handler is free to use, and
     `converts` that the application opened it, who can have registered converters for what it reads.
     `handlers` are the progress handlers that are set, the last one is in force: Python cannot read it.
+    `opens` opens another file in the same way.
     """
 
     connection: Any
@@ -69,6 +70,7 @@ class Session(NamedTuple):
     ours: bool = True
     converts: bool = False
     handlers: list[Callable[[], int]] | None = None
+    opens: Callable[[str], Any] = sqlite3.connect
 
     @property
     def failures(self) -> tuple[type[Exception], ...]:
@@ -256,6 +258,11 @@ def limited(session: Session, *, instructions: int = 0, length: int = 0) -> Iter
 def is_connection(thing: Any) -> bool:
     """Tell whether something is an open connection of sqlite3 or of a module with its interface."""
     return hasattr(thing, "cursor") and hasattr(thing, "in_transaction")
+
+
+def is_of_a_database(error: BaseException) -> bool:
+    """Tell whether an error is one that a database module raises: https://peps.python.org/pep-0249/#exceptions"""
+    return any(kind.__name__ == "Error" for kind in type(error).__mro__)
 
 
 def is_sqlite3(connection: Any) -> bool:

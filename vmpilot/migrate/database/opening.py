@@ -24,6 +24,7 @@ from .connection import (
     interruptible,
     is_connection,
     is_held_up,
+    is_of_a_database,
     is_sqlite3,
     refused,
     rollback,
@@ -47,7 +48,7 @@ def reading(database: Any, timeout: float, connect: Connect = SQLITE3) -> Iterat
     """
     if not isinstance(database, str):
         opened = _borrowed(database, timeout)
-    elif connect is sqlite3.connect or is_missing(database):
+    elif connect is SQLITE3 or is_missing(database):
         opened = _reader(database, timeout)
     else:
         opened = _connected(database, database, timeout, connect)
@@ -56,14 +57,16 @@ def reading(database: Any, timeout: float, connect: Connect = SQLITE3) -> Iterat
 
 
 @contextmanager
-def writing(database: Any, timeout: float) -> Iterator[Session]:
+def writing(database: Any, timeout: float, connect: Connect = SQLITE3) -> Iterator[Session]:
     """Open a path (creating the file) or a caller's connection, with foreign keys off.
 
-    With foreign keys on, the DROP TABLE of a table rebuild deletes the rows that refer to it, and
-    inside a transaction they cannot be switched: https://www.sqlite.org/pragma.html#pragma_foreign_keys
-    Raises AccessError.
+    `connect` is how the application opens a path. With foreign keys on, the DROP TABLE of a table rebuild
+    deletes the rows that refer to it, and inside a transaction they cannot be switched:
+    https://www.sqlite.org/pragma.html#pragma_foreign_keys Raises AccessError.
     """
-    opened = _writer(database, timeout) if isinstance(database, str) else _borrowed(database, timeout)
+    opened = (
+        _writer(database, timeout, connect) if isinstance(database, str) else _borrowed(database, timeout)
+    )
     with opened as session, interruptible(session), _without_keys(session):
         try:
             yield session
@@ -100,7 +103,7 @@ def scratch(
     `connect` opens is another database, because nothing may be written to that.
     """
     with _connected(path, database, timeout, connect) as session, interruptible(session):
-        _check_private(session, path)
+        _check_empty(session, path)
         with translated(session):
             session.run("PRAGMA foreign_keys = OFF")
             if not has_temporary_place():
@@ -110,29 +113,36 @@ def scratch(
 
 @contextmanager
 def _connected(path: str, database: str, timeout: float, connect: Connect) -> Iterator[Session]:
-    """Open a path as the application does; `database` is what messages call it."""
+    """Open a path as the application does; `database` is what messages call it.
+
+    Raises AccessError if that is another database: nobody has asked to look at it, or to change it.
+    """
     try:
         connection = connect(path)
-    except sqlite3.Error as error:
+    except AccessError as error:  # in the name of what it was called with, which can be that of a copy
+        told = str(error) if database == ":memory:" else f"{database}: {error}"
+        raise AccessError(told, database=None if database == ":memory:" else database) from error
+    except Exception as error:
+        if not is_of_a_database(error):
+            raise
         raise refused(database, error, UNCHANGED) from error
     if not is_connection(connection):
         raise TypeError(f"connect: expected an open connection, not {type(connection).__name__}")
-    with closing(connection), _borrowed(connection, timeout) as session, closing(session.cursor):
+    with closing(connection), _borrowed(connection, timeout, database) as session:
+        file = session.database
+        if os.path.realpath(file) != os.path.realpath(path):
+            told = f"{file}: connect opened this, not what it was asked for; {UNCHANGED}"
+            raise AccessError(told, database=file)
         ours, converts = hasattr(connection, "set_progress_handler"), connect is not SQLITE3
-        yield session._replace(database=database, ours=ours, converts=converts, handlers=[])
+        made = session._replace(database=database, ours=ours, converts=converts)
+        yield made._replace(handlers=[], opens=connect)
 
 
-def _check_private(session: Session, path: str) -> None:
-    """Raise AccessError if a connection is not to the scratch database that was asked for."""
-    file = _files(session)["main"]
-    if bool(file) == (path == ":memory:") or (file and not os.path.samefile(file, path)):
-        file = file or ":memory:"
-        raise AccessError(
-            f"{file}: connect opened this, not what it was asked for; {UNCHANGED}", database=file
-        )
+def _check_empty(session: Session, path: str) -> None:
+    """Raise AccessError if a scratch database in memory has something in it."""
     from ..tokens import plain  # not loaded by a start-up that runs no statement
 
-    if not file and (found := session.value("SELECT +name FROM sqlite_master")):
+    if path == ":memory:" and (found := session.value("SELECT +name FROM sqlite_master")):
         told = f"connect opened a database with {plain(found)} in it, expected an empty one"
         raise AccessError(f"{path}: {told}; {UNCHANGED}", database=path)
 
@@ -152,21 +162,15 @@ def scratch_like(session: Session) -> Iterator[Session]:
 
 
 @contextmanager
-def alike(connection: Any, path: str) -> Iterator[Any]:
-    """Open a file with the module of a connection: two SQLite libraries would drop each other's locks.
+def alike(session: Session, path: str) -> Iterator[Any]:
+    """Open a file in the way of a session: two SQLite libraries would drop each other's locks.
 
     https://www.sqlite.org/howtocorrupt.html#_multiple_copies_of_sqlite_linked_into_the_same_application
     """
-    connect = sqlite3.connect if is_sqlite3(connection) else type(connection)
-    with closing(connect(path)) as other:
+    from .apsw import adapted  # needed by copies only
+
+    with closing(adapted(session.opens(path))) as other:
         yield other
-
-
-@contextmanager
-def reading_alike(connection: Any, path: str, timeout: float) -> Iterator[Session]:
-    """Open a file to look at it with the module of a connection."""
-    with alike(connection, path) as other, reading(other, timeout) as session:
-        yield session
 
 
 def _connect(path: str, mode: str) -> sqlite3.Connection:
@@ -213,15 +217,21 @@ def _closed(connection: sqlite3.Connection) -> Iterator[tuple[sqlite3.Connection
 
 
 @contextmanager
-def _writer(path: str, timeout: float) -> Iterator[Session]:
+def _writer(path: str, timeout: float, connect: Connect) -> Iterator[Session]:
     if _is_default(path):
         _make_private(path)
     refuse_unwritable(path)
-    with _closed(_connect(path, "rwc")) as (connection, cursor):
-        session = Session(connection, cursor, path, timeout, handlers=[])
+    opened = _own(path, timeout) if connect is SQLITE3 else _connected(path, path, timeout, connect)
+    with opened as session:
         if not has_temporary_place():
             _sort_beside(session)
         yield session
+
+
+@contextmanager
+def _own(path: str, timeout: float) -> Iterator[Session]:
+    with _closed(_connect(path, "rwc")) as (connection, cursor):
+        yield Session(connection, cursor, path, timeout, handlers=[])
 
 
 def _make_private(path: str) -> None:
@@ -318,12 +328,16 @@ def _has_log(path: str) -> bool:
 
 
 @contextmanager
-def _borrowed(connection: Any, timeout: float) -> Iterator[Session]:
-    """Put a caller's connection into autocommit mode, and everything back as it was at the end."""
+def _borrowed(connection: Any, timeout: float, called: str = "the connection") -> Iterator[Session]:
+    """Put a caller's connection into autocommit mode, and everything back as it was at the end.
+
+    `called` is what messages call it before its file is known.
+    """
     from .apsw import adapted  # not loaded by a start-up that names a path
 
+    opens = SQLITE3 if is_sqlite3(connection) else type(connection)
     connection = adapted(connection)
-    session = Session(connection, None, "the connection", timeout, ours=False, converts=True)
+    session = Session(connection, None, called, timeout, ours=False, converts=True, opens=opens)
     with translated(session):
         usable = is_connection(connection)
     if not usable:
@@ -346,6 +360,8 @@ def _borrowed(connection: Any, timeout: float) -> Iterator[Session]:
         # Each on its own: what led here is what the caller must hear of.
         with passed_over(AccessError, *failures(connection)):
             wait(session, lambda: session.run(f"PRAGMA busy_timeout = {patience or 0}"))
+        with passed_over(*failures(connection)):
+            session.cursor.close()  # until then libsql keeps the last statement open
         for name, value in kept.items():
             with passed_over(*failures(connection)):
                 setattr(connection, name, value)

@@ -20,7 +20,7 @@ from functools import partial
 
 from ..database import tables
 from ..database.connection import Session, begin, commit, snapshot, undone
-from ..database.opening import reading, refuse_unwritable, writing
+from ..database.opening import SQLITE3, Connect, reading, refuse_unwritable, writing
 from ..database.tables import Record
 from ..errors import MigrationError, called, is_of_the_caller
 from ..files.directory import Directory, Migration
@@ -55,6 +55,7 @@ def fulfil(
     timeout: float,
     report: Report,
     prelude: Callable[[str], None],
+    connect: Connect = SQLITE3,
 ) -> Result:
     """Do what a plan says: the rest of `startup.run`, which says more."""
     before = version(plan.status)
@@ -66,7 +67,7 @@ def fulfil(
 
     done: list[Step] = []
     try:
-        with writing(database, timeout) as session:
+        with writing(database, timeout, connect) as session:
             last = perform(session, request, plan, partial(called, report), done)
     except MigrationError as error:
         if not is_of_the_caller(error):
@@ -75,14 +76,16 @@ def fulfil(
     return Result(before, _current(last.status), tuple(done))
 
 
-def stamp(directory: Directory, target: str, database: Any, *, timeout: float) -> Result:
+def stamp(
+    directory: Directory, target: str, database: Any, *, timeout: float, connect: Connect = SQLITE3
+) -> Result:
     """Record that a database is at `target`, whatever it holds now, and run nothing.
 
     Files that were edited after they were applied count as accepted. Raises MigrationError.
     """
     history = directory.history
     revisions = status.revisions(directory)
-    with writing(database, timeout) as session:
+    with writing(database, timeout, connect) as session:
         still = "nothing was changed"
         begin(session, still)
         with undone(session, still):
@@ -117,26 +120,28 @@ def _stamp(session: Session, at: Status, goal: int) -> str:
     return name
 
 
-def current(directory: Directory, database: Any, *, timeout: float) -> Current:
+def current(directory: Directory, database: Any, *, timeout: float, connect: Connect = SQLITE3) -> Current:
     """Return where a database is; reads only."""
-    with reading(database, timeout) as session, snapshot(session):
+    with reading(database, timeout, connect) as session, snapshot(session):
         return _current(status.read(session, directory))
 
 
-def left(directory: Directory, database: Any) -> tuple[Current, str]:
+def left(directory: Directory, database: Any, connect: Connect = SQLITE3) -> tuple[Current, str]:
     """Return where an interrupted run left a database, and the version that it left unfinished, if any.
 
     Waits for nobody; reads only.
     """
-    with reading(database, 0.0) as session, snapshot(session):
+    with reading(database, 0.0, connect) as session, snapshot(session):
         at = status.read(session, directory)
         note = status.unfinished(at.recorded)
         return _current(at), note.version if note else ""
 
 
-def history(directory: Directory, database: Any, *, timeout: float) -> tuple[Current, tuple[Entry, ...]]:
+def history(
+    directory: Directory, database: Any, *, timeout: float, connect: Connect = SQLITE3
+) -> tuple[Current, tuple[Entry, ...]]:
     """Return where a database is, and every migration as seen from it, oldest first; reads only."""
-    with reading(database, timeout) as session, snapshot(session):
+    with reading(database, timeout, connect) as session, snapshot(session):
         at = status.read(session, directory)
         return _current(at), tuple(_entries(at, session))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import pairwise
 
 from ..database import names
 from ..errors import MigrationError
@@ -28,7 +29,22 @@ def command(database: str, place: Place, words: str) -> str:
         options += ["--database", database if database == ":memory:" else os.path.abspath(database)]
     if os.path.realpath(str(place)) != os.path.realpath(_bundled()):
         options += ["--migrations", os.path.abspath(str(place))]
-    return " ".join([_quoted_program(), *map(shlex.quote, options), words])
+    return " ".join([_quoted_program(), *map(shlex.quote, (*options, *_opener())), words])
+
+
+def _opener() -> list[str]:
+    """Return how this process was told to open databases: without it, an encrypted one is none."""
+    arguments = sys.argv[1:] if _is_ours() else []
+    for word, following in pairwise([*arguments, ""]):
+        if word == "--connect" or word.startswith("--connect="):
+            return ["--connect", word.partition("=")[2] or following]
+    return []
+
+
+def _is_ours() -> bool:
+    """Tell whether this process is the command line, and not an application that has imported the package."""
+    name = os.path.basename(sys.argv[0] if sys.argv else "")
+    return name in _SCRIPTS or (name == "__main__.py" and _MODULE in sys.orig_argv)
 
 
 def _default() -> str:

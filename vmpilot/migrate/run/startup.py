@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..database.connection import Session, snapshot
-from ..database.opening import reading
+from ..database.opening import SQLITE3, Connect, reading
 from ..database.settled import is_settled
 from ..files.plan import BASE, Report
 from ..typed import Any
@@ -23,21 +23,22 @@ def run(
     timeout: float,
     report: Report,
     prelude: Callable[[str], None],
+    connect: Connect = SQLITE3,
 ) -> Result:
     """Take a database to where `request` asks.
 
     A request that is fulfilled already reads only, opens no migration file and waits for no writer.
-    `prelude` is called with the current version before the first step. Raises MigrationError; then
-    the steps before stay, and the one that failed left nothing.
+    `prelude` is called with the current version before the first step, `connect` is how the application
+    opens a path. Raises MigrationError; then the steps before stay, and the one that failed left nothing.
     """
-    with reading(database, timeout) as session:
+    with reading(database, timeout, connect) as session:
         if now := _settled(request, session):
             return Result(now.version or BASE, now, ())
         from .commands import fulfil
         from .planning import planned
 
         plan = planned(request, session)
-    return fulfil(request, plan, database, timeout=timeout, report=report, prelude=prelude)
+    return fulfil(request, plan, database, timeout=timeout, report=report, prelude=prelude, connect=connect)
 
 
 def _settled(request: Request, session: Session) -> Current | None:

@@ -4,9 +4,9 @@ import re
 from typing import Any, NamedTuple
 
 from ..database import tables
-from ..database.connection import interruptible, snapshot
+from ..database.connection import Session, interruptible, snapshot
 from ..database.names import located
-from ..database.opening import reading
+from ..database.opening import SQLITE3, Connect, reading
 from ..database.tables import Recorded
 from ..files.plan import BASE
 from ..run.status import unfinished, versions
@@ -16,6 +16,7 @@ from .copying import (
     copies,
     copy,
     directory_of,
+    is_readable,
     named,
     refuse_link_of_another,
     separate,
@@ -33,16 +34,23 @@ class Backup(NamedTuple):
     unfinished: str = ""
 
 
-def take(database: Any, version: str, *, timeout: float, report: Pages | None = None) -> Backup | None:
+def take(
+    database: Any,
+    version: str,
+    *,
+    timeout: float,
+    report: Pages | None = None,
+    connect: Connect = SQLITE3,
+) -> Backup | None:
     """Back up a path or a caller's connection to `<database>.<version>.<UTC time>.bak`.
 
     The backup is whole, checked and on the disk, or not there at all; it has the mode of the database.
     Nothing is replaced, and of each version the newest three are kept. While a file that runs outside a
     transaction is unfinished, the one from before it stays the newest. None if there is no database
     yet, or one in memory. Others may write meanwhile. `report` is called with the pages done and the
-    pages of all. Raises AccessError.
+    pages of all; `connect` is how the application opens a path. Raises AccessError.
     """
-    with separate(located(database), timeout) as session:
+    with separate(located(database), timeout, connect) as session:
         if not size(session):
             return None
         with snapshot(session):
@@ -54,16 +62,21 @@ def take(database: Any, version: str, *, timeout: float, report: Pages | None = 
         with temporary(directory_of(where)) as private:
             copy(session, private.path, report or silent, "")
             with synced(private.path):
-                found = _checked(private.path, where)
+                found = _checked(session, private.path, recorded)
             # Another process may have gone on since the version was read.
             return Backup(named(private, where, _name(found, version)))
 
 
-def _checked(path: str, database: str) -> Recorded:
-    """Return what the two tables say in a sound copy."""
-    with reading(path, 0) as session, interruptible(session):
-        check_sound(session, database)
-        return tables.read(session._replace(database=database))
+def _checked(source: Session, path: str, before: Recorded) -> Recorded:
+    """Return what the two tables say in a sound copy.
+
+    Of one that only the caller's own connection could read, nothing is known but what was there before.
+    """
+    if not source.ours and not is_readable(source, path):
+        return before
+    with reading(path, 0, source.opens) as session, interruptible(session):
+        check_sound(session, source.database)
+        return tables.read(session._replace(database=source.database))
 
 
 def _name(recorded: Recorded, version: str) -> str:

@@ -109,7 +109,7 @@ def wait(
     """
     place, where = directories.located(migrations), located(database)
     deadline, told = time.monotonic() + seconds, ""
-    while (lack := _lack(place, where)) and (left := deadline - time.monotonic()) > 0:
+    while (lack := _lack(place, where, connect)) and (left := deadline - time.monotonic()) > 0:
         if lack != told:
             say(lack)
             told = lack
@@ -118,10 +118,10 @@ def wait(
     return check(where, place, full=full, timeout=patience, create=create, connect=connect)
 
 
-def _lack(place: directories.Place, where: Any) -> str:
+def _lack(place: directories.Place, where: Any, connect: Connect) -> str:
     """Return what keeps a database from being at head, nothing if it is there."""
     try:
-        at = commands.current(directories.listed(place), where, timeout=_PATIENCE)
+        at = commands.current(directories.listed(place), where, timeout=_PATIENCE, connect=connect)
     except (AccessError, VersionError) as error:
         return f"waiting: {error}"
     if not _exists(where):

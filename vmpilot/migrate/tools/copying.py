@@ -1,4 +1,4 @@
-"""Whole copies of a database, by SQLite's backup API: never a file copy.
+"""Whole copies of a database: by SQLite's backup API, or VACUUM INTO in other modules; never a file copy.
 
 What a copy is for (a backup, putting one back, trying things out) and its name are decided elsewhere.
 """
@@ -12,7 +12,7 @@ import tempfile
 import time
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any, NamedTuple
 
 from .. import access
@@ -34,14 +34,14 @@ from ..database.connection import (
     wait,
 )
 from ..database.copies import among, path_now
-from ..database.opening import alike, reading, reading_alike
+from ..database.opening import SQLITE3, Connect, alike, reading
 from ..database.soundness import damage
 from ..errors import AccessError, MigrationError, is_of_the_caller, passed_over
 
 Pages = Callable[[int, int], None]
 
 _KEPT = 3
-_PREFIX, _SUFFIX, _FILE = ".vmpilot.", ".tmp", "copy"
+_PREFIX, _SUFFIX, _FILE, _ROWS = ".vmpilot.", ".tmp", "copy", "-rows"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _UNABLE = "this connection cannot copy its database"
 ELSEWHERE = "; to have the copy elsewhere, set TMPDIR"
@@ -69,16 +69,17 @@ class Private(NamedTuple):
 
 
 @contextmanager
-def private_copy(database: Any, timeout: float) -> Iterator[Copy]:
+def private_copy(database: Any, timeout: float, connect: Connect = SQLITE3) -> Iterator[Copy]:
     """Copy a path or a caller's connection into a temporary file that only this user can read.
 
-    The original is only read, and others may write to it meanwhile. In the end the file is gone.
+    `connect` is how the application opens a path. The original is only read, and others may write to it
+    meanwhile. In the end the file is gone.
     """
     started = time.monotonic()
     with told("the directory for temporary files", ELSEWHERE):
         directory = tempfile.gettempdir()
     with temporary(directory, ELSEWHERE) as private:
-        with reading(database, timeout) as session:
+        with reading(database, timeout, connect) as session:
             if size(session):
                 copy(session, private.path, silent, ELSEWHERE)
         yield Copy(private.path, os.path.getsize(private.path), time.monotonic() - started)
@@ -93,23 +94,16 @@ def refused(where: str, reason: str, advice: str = "") -> AccessError:
     return AccessError(f"{where}: {reason}; {UNCHANGED}{advice}", database=where)
 
 
-def separate(database: Any, timeout: float) -> AbstractContextManager[Session]:
-    """Open a path or the file of a caller's connection for reading, on a connection of its own."""
+def separate(database: Any, timeout: float, connect: Connect = SQLITE3) -> AbstractContextManager[Session]:
+    """Open a path or the file of a caller's connection for reading, on a connection of its own.
+
+    Of another module it is the caller's own: a second one would need the key that this one was given.
+    """
     if isinstance(database, str):
-        return reading(database, timeout)
+        return reading(database, timeout, connect)
     with reading(database, timeout) as session:
         path = session.database
-    if is_sqlite3(database) or path == ":memory:":
-        return reading(path, timeout)
-    try:
-        with alike(database, path) as other:
-            other.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
-    except Exception as error:
-        if is_of_the_caller(error):
-            raise
-        advice = "; to go on without a backup, pass backup=False"
-        raise refused(path, f"{_UNABLE}: {error}", advice) from error
-    return reading_alike(database, path, timeout)
+    return reading(path if is_sqlite3(database) or path == ":memory:" else database, timeout)
 
 
 @contextmanager
@@ -199,9 +193,10 @@ def _remove_if_left(directory: str) -> None:
 
 def _empty(directory: int) -> None:
     """Remove the file and SQLite's files beside it from a directory, by its descriptor."""
-    for ending in ("", "-journal", "-wal", "-shm"):
-        with passed_over(OSError):
-            os.remove(_FILE + ending, dir_fd=directory)
+    for name in (_FILE, _FILE + _ROWS):
+        for ending in ("", "-journal", "-wal", "-shm"):
+            with passed_over(OSError):
+                os.remove(name + ending, dir_fd=directory)
 
 
 @contextmanager
@@ -248,13 +243,11 @@ def copy(session: Session, path: str, report: Pages, advice: str) -> None:
     room = f"a copy of {session.database} needs {needed} bytes"
     if free < needed:
         raise refused(directory, f"{room}, {free} are free", advice)
-    for sql in _ONCE if session.ours else ():
-        session.run(sql)
     try:
-        with alike(session.connection, path) as target:
-            for sql in ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", *_ONCE):
-                target.execute(sql).fetchall()
-            transfer(session, target, session, report)
+        if is_sqlite3(session.connection):
+            _copy_pages(session, path, report)
+        else:
+            _copy_rows(session, path, report)
     except Exception as error:
         if is_of_the_caller(error):
             raise
@@ -263,6 +256,49 @@ def copy(session: Session, path: str, report: Pages, advice: str) -> None:
         if isinstance(error, MigrationError) or is_sqlite3(session.connection):
             raise
         raise refused(session.database, f"{_UNABLE}: {error}") from error
+
+
+def _copy_pages(session: Session, path: str, report: Pages) -> None:
+    for sql in _ONCE if session.ours else ():
+        session.run(sql)
+    with closing(SQLITE3(path)) as target:
+        for sql in ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", *_ONCE):
+            target.execute(sql).fetchall()
+        transfer(session, target, session, report)
+
+
+def _copy_rows(session: Session, path: str, report: Pages) -> None:
+    """Copy with what all modules have, and with the key of an encrypted database.
+
+    Of one moment too, but writers wait: https://www.sqlite.org/lang_vacuum.html#vacuum_with_an_into_clause
+    """
+    report(0, 1)
+    try:
+        _vacuum(session, path)
+    except session.failures as error:
+        if "already exists" not in str(error):
+            raise
+        rows = f"{path}{_ROWS}"  # beside it: the empty file is open, and its name is for that file
+        _vacuum(session, rows)
+        shutil.copyfile(rows, path)
+        os.remove(rows)
+    report(1, 1)
+
+
+def _vacuum(session: Session, path: str) -> None:
+    wait(session, lambda: session.run("VACUUM INTO '{}'".format(path.replace("'", "''"))))
+
+
+def is_readable(session: Session, path: str) -> bool:
+    """Tell whether a copy can be read in the way that its session was opened: it can be encrypted."""
+    try:
+        with alike(session, path) as other:
+            other.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+    except Exception as error:
+        if is_of_the_caller(error):
+            raise
+        return False
+    return True
 
 
 def transfer(source: Session, target: Any, waiting: Session, report: Pages) -> None:

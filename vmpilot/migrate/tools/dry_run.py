@@ -65,17 +65,20 @@ def rehearse(
 ) -> Rehearsal:
     """Do on a private copy of a database what `request` asks; the database is only read.
 
-    `connect` is how the application opens a path; the copy is opened by it. Raises MigrationError if the
+    `connect` is how the application opens a path, the copy too. Raises MigrationError if the
     run could not even begin, or not be rehearsed.
     """
-    with reading(database, timeout) as session:
+    with reading(database, timeout, connect) as session:
         name, plan = session.database, planned(request, session)
     before = version(plan.status)
     if not plan.tasks:
         return Rehearsal(name, before, 0, 0.0, (), None)
     refuse_unwritable(database)  # where the run itself could do nothing, there is nothing to rehearse
     # Under the name of the original, because the messages are about that.
-    with private_copy(database, timeout) as copy, scratch(copy.path, name, timeout, connect) as session:
+    with (
+        private_copy(database, timeout, connect) as copy,
+        scratch(copy.path, name, timeout, connect) as session,
+    ):
         with translated(session):
             if tables.read(session) != plan.status.recorded:
                 plan = planned(request, session)

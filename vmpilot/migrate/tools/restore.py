@@ -21,7 +21,7 @@ from ..database.connection import (
 )
 from ..database.copies import BEFORE_RESTORE, among, moment
 from ..database.names import located
-from ..database.opening import reading, refuse_unwritable, writing
+from ..database.opening import SQLITE3, Connect, reading, refuse_unwritable, writing
 from ..database.tables import NOTHING
 from ..errors import AccessError, MigrationError, VersionError, printable
 from ..files import directory as directories
@@ -111,6 +111,7 @@ def restore(
     *,
     timeout: float = 30.0,
     create: bool = True,
+    connect: Connect = SQLITE3,
     say: Callable[[str], None] = _log,
 ) -> Restored:
     """Put a backup back, after keeping what the database holds now as `<database>.before-restore.TIME.bak`.
@@ -118,7 +119,8 @@ def restore(
     Open connections see one state or the other. A database in WAL mode stays in it, any other gets the
     journal mode of the backup. `say` is called, before anything is changed, with what is odd but no
     reason to stop: a backup of another database; by default that is logged as a warning. `create` False
-    refuses a database that is not there. Raises AccessError for what is no sound backup of this database,
+    refuses a database that is not there. `connect` is how the application opens a path, of a module that has
+    the backup API. Raises AccessError for what is no sound backup of this database,
     and VersionError for one of a version that the migration files do not know.
     """
     directory = directories.listed(directories.located(migrations))
@@ -126,19 +128,21 @@ def restore(
     if not isinstance(where, str) and not is_sqlite3(where):
         raise TypeError(f"database: expected a path or a connection of sqlite3, not {type(where).__name__}")
     _refuse_as_backup(path, where)
-    with reading(path, timeout) as source, snapshot(source):
+    with reading(path, timeout, connect) as source, snapshot(source):
         if not size(source):
             raise refused(path, "empty, expected a database")
+        if not hasattr(source.connection, "backup"):
+            raise refused(path, "its connection has no backup API, without which nothing can be put back")
         with interruptible(source):
             check_sound(source, path)
         if isinstance(where, str):
-            _refuse_as_target(where, timeout)
-        version = _checked_version(source, directory, where, timeout)
-        if _is_of_another(source, where, timeout):
+            _refuse_as_target(where, timeout, connect)
+        version = _checked_version(source, directory, where, timeout, connect)
+        if _is_of_another(source, where, timeout, connect):
             say(f"{path} is a backup of another database: its log began elsewhere")
-        kept = _keep(where, timeout)
+        kept = _keep(where, timeout, connect)
         try:
-            name = _put(source, where, timeout)
+            name = _put(source, where, timeout, connect)
         except AccessError as error:
             cause = error.__cause__
             if not isinstance(where, str) or not (is_wreck(cause) or is_read_only(cause)):
@@ -146,7 +150,7 @@ def restore(
             # SQLite writes to nothing but a database or an empty file, and not to one whose header tells of a
             # newer format; what is there is kept. https://www.sqlite.org/fileformat2.html#the_database_header
             _truncate(where)
-            name = _put(source, where, timeout)
+            name = _put(source, where, timeout, connect)
     return Restored(name, path, None if version == BASE else version, kept)
 
 
@@ -166,7 +170,7 @@ def _refuse_as_backup(path: str, where: Any) -> None:
                 raise refused(path, f"{beside} lies beside it, and beside a backup there is none")
 
 
-def _refuse_as_target(path: str, timeout: float) -> None:
+def _refuse_as_target(path: str, timeout: float, connect: Connect) -> None:
     """Raise AccessError for a file that is neither a database nor empty nor missing.
 
     A damaged database with its header is one. SQLite is asked first: opening a database otherwise
@@ -177,7 +181,7 @@ def _refuse_as_target(path: str, timeout: float) -> None:
         raise refused(path, "no regular file, expected a database")
     refuse_unwritable(path)  # before what it holds is kept for nothing
     try:
-        with reading(path, timeout) as session:
+        with reading(path, timeout, connect) as session:
             size(session)
     except AccessError as error:
         if not is_wreck(error.__cause__):
@@ -204,14 +208,16 @@ def _truncate(path: str) -> None:
         os.close(handle)
 
 
-def _checked_version(source: Session, directory: Directory, where: Any, timeout: float) -> str:
+def _checked_version(
+    source: Session, directory: Directory, where: Any, timeout: float, connect: Connect
+) -> str:
     """Return the version of a backup; raise MigrationError if it is none of these migrations' databases."""
     at = status.status(source.database, tables.read(source), directory)
     if not status.has_files(at):
         told = f"{status.unknown_words(at)}; {UNCHANGED}"
         raise VersionError(told, version=status.version(at))
     if at.recorded == NOTHING:
-        foreign = _foreign_tables(source, directory, where, timeout)
+        foreign = _foreign_tables(source, directory, where, timeout, connect)
     else:
         foreign = _foreign_migrations(at)
     if foreign:
@@ -219,20 +225,22 @@ def _checked_version(source: Session, directory: Directory, where: Any, timeout:
     return status.version(at)
 
 
-def _is_of_another(source: Session, where: Any, timeout: float) -> bool:
+def _is_of_another(source: Session, where: Any, timeout: float, connect: Connect) -> bool:
     """Tell whether the logs of a backup and of the database began with different rows."""
-    with suppress(MigrationError), reading(where, timeout) as session, snapshot(session):
+    with suppress(MigrationError), reading(where, timeout, connect) as session, snapshot(session):
         ours, theirs = tables.read(session).log, tables.read(source).log
         return bool(ours and theirs) and ours[0] != theirs[0]
     return False
 
 
-def _foreign_tables(source: Session, directory: Directory, where: Any, timeout: float) -> str:
+def _foreign_tables(
+    source: Session, directory: Directory, where: Any, timeout: float, connect: Connect
+) -> str:
     """Name the tables of a database without a version if none is known here: it may be an old one of ours."""
     found = tables.names(source)
     scripts = [directory.script(migration.up) for migration in directory.history]
     known = {table for script in scripts for table in guards.tables(script, "create")}
-    with suppress(MigrationError), reading(where, timeout) as session:
+    with suppress(MigrationError), reading(where, timeout, connect) as session:
         known |= tables.names(session)
     if {folded(name) for name in known} & {folded(name) for name in found}:
         return ""
@@ -248,10 +256,10 @@ def _foreign_migrations(at: Status) -> str:
     return "the migrations " + ", ".join(names) if names else ""
 
 
-def _keep(database: Any, timeout: float) -> str | None:
+def _keep(database: Any, timeout: float, connect: Connect) -> str | None:
     """Copy what a database holds, sound or not, to `<database>.before-restore.TIME.bak`; return that path."""
     try:
-        with separate(database, timeout) as session:
+        with separate(database, timeout, connect) as session:
             if not size(session):
                 return None
             with temporary(directory_of(session.database)) as private:
@@ -283,11 +291,11 @@ def _create(path: str, backup: str) -> None:
             os.close(handle)
 
 
-def _put(source: Session, where: Any, timeout: float) -> str:
+def _put(source: Session, where: Any, timeout: float, connect: Connect) -> str:
     """Replace what a database holds by what `source` holds, in one transaction; return its name."""
     if isinstance(where, str):
         _create(where, source.database)
-    with writing(where, timeout) as session, translated(session):
+    with writing(where, timeout, connect) as session, translated(session):
         # While SQLite itself waits for the last readers, it lets no new ones in.
         asked(session, "PRAGMA busy_timeout = 100")
         size(session)

@@ -10,7 +10,7 @@ from typing import Any
 from ..database import tables
 from ..database.confined import ASKED, called
 from ..database.connection import UNCHANGED, Session, refusal
-from ..database.opening import reading, scratch
+from ..database.opening import SQLITE3, Connect, reading, scratch
 from ..database.settings import SETTINGS, setting
 from ..database.tables import Record
 from ..errors import AccessError, HistoryError, StepError, printable
@@ -36,13 +36,15 @@ _ENDINGS = ("/", "go")
 _PARAMETERS = "?:@$"
 
 
-def script(request: Request, database: Any, *, timeout: float) -> list[str]:
+def script(request: Request, database: Any, *, timeout: float, connect: Connect = SQLITE3) -> list[str]:
     """Return the lines of a script that takes `database` to where `request` asks; reads only.
+
+    `connect` is how the application opens a path; the shell opens it without.
 
     It stops at the first error, and at once where the database is not at the version that it was
     made for. Raises MigrationError, also for a statement that the shell would read otherwise than SQLite.
     """
-    with reading(database, timeout) as session:
+    with reading(database, timeout, connect) as session:
         plan = planned(request, session)
         tasks = plan.tasks
         if not tasks:

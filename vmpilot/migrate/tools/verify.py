@@ -107,13 +107,16 @@ def verify_on_copy(
     One that is not there counts as empty; with `create` False that is an AccessError.
     """
     directory, where = directories.listed(directories.located(migrations)), located(database, create=create)
-    with reading(where, timeout) as session:
+    with reading(where, timeout, connect) as session:
         name, tasks = session.database, planned(Request("upgrade", directory, "head"), session).tasks
     steps = {task.step.version for task in tasks}
     pending = tuple(migration for migration in directory.history if migration.version in steps)
     if not pending:
         return Proof(True, ())
-    with private_copy(where, timeout) as copy, scratch(copy.path, name, connect=connect) as session:
+    with (
+        private_copy(where, timeout, connect) as copy,
+        scratch(copy.path, name, connect=connect) as session,
+    ):
         return _proof(session, directory, pending)
 
 
@@ -432,9 +435,9 @@ def _moment(session: Session, pair: _Pair, name: str) -> Iterator[Callable[[], b
     transaction ends the savepoint too.
     """
     if stands_alone(pair.up) or (pair.down and stands_alone(pair.down)):
-        with alike(session.connection, ":memory:") as copy:
-            _copy(session.connection, copy)
-            yield lambda: _copy(copy, session.connection)
+        with alike(session, ":memory:") as copy:
+            possible = _copy(session.connection, copy)
+            yield lambda: possible and _copy(copy, session.connection)
         return
 
     def back() -> bool:
@@ -449,6 +452,11 @@ def _moment(session: Session, pair: _Pair, name: str) -> Iterator[Callable[[], b
 
 
 def _copy(source: Any, target: Any) -> bool:
-    """Copy a whole database; between two batches of pages a signal is served."""
+    """Copy a whole database; between two batches of pages a signal is served.
+
+    Return whether that is possible: some modules cannot.
+    """
+    if not hasattr(source, "backup"):
+        return False
     source.backup(target, pages=_PAGES, progress=lambda *_: None)
     return True
