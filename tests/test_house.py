@@ -40,6 +40,7 @@ OF_THE_PACKAGE = {
     ),
     *("files.directory", "files.plan", "run.request", "run.startup"),
 }
+OF_THE_COMMAND_LINE = {"cli", "cli.arguments", "cli.commands", "cli.options", "cli.text"}
 
 
 def named(path: Path) -> str:
@@ -122,6 +123,18 @@ def test_a_run_with_nothing_to_do_loads_little(tmp_path: Path) -> None:
     applied, *more = loaded(tmp_path, migrate)
     assert applied == "0"
     assert set(more) - set(bare) == {"vmpilot", PACKAGE, *(f"{PACKAGE}.{name}" for name in OF_THE_PACKAGE)}
+
+
+def test_a_command_line_with_nothing_to_do_loads_little(tmp_path: Path) -> None:
+    def command(program: str) -> list[str]:
+        last = "atexit.register(lambda: print(*sys.modules)); sys.argv[1:] = ['-qd', 'app.db']"
+        return loaded(tmp_path, f"import atexit, runpy, {OF_PYTHON}; {last}; {program}")
+
+    bare = command("")
+    for _ in range(2):
+        more = command(f"runpy.run_module({PACKAGE!r}, run_name='__main__')")
+    beyond = {name.removeprefix(f"{PACKAGE}.") for name in set(more) - {*bare, "vmpilot", PACKAGE}}
+    assert beyond == OF_THE_PACKAGE | OF_THE_COMMAND_LINE
 
 
 def loaded(place: Path, program: str) -> list[str]:

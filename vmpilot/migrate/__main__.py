@@ -5,7 +5,12 @@ Signals, streams and the exit code; everything else is in cli.
 
 from __future__ import annotations
 
-import signal
+from .typed import TYPE_CHECKING, TextIO, cast
+
+if TYPE_CHECKING:
+    import signal
+else:  # what `signal` itself adds to this, enumerations, takes longer to load than all of cli
+    import _signal as signal
 
 # Until there is something to stop, Ctrl-C ends this at once and without a traceback, as SIGTERM does.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -17,7 +22,6 @@ from types import FrameType  # noqa: E402
 
 from .cli.commands import Terminated, main  # noqa: E402
 from .cli.text import say  # noqa: E402
-from .typed import TextIO, cast  # noqa: E402
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
