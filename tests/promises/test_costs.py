@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 from support import ended, forked, in_process, write
 
-from vmpilot.migrate import check, current, downgrade, history, migrate, restore, schema, stamp, verify
+from vmpilot.migrate import check, current, downgrade, history, migrate, redo, restore, schema, stamp, verify
 from vmpilot.migrate.tools.verify import verify_on_copy
 
 WHERE = ("-d", "app.db", "--migrations", "migrations")
@@ -81,6 +81,7 @@ CASES = [
     ("1", "upgrade --backup", lambda: migrate(*HERE, backup=True), Cost(3, 1, PENDING)),
     ("3", "downgrade --no-backup", lambda: downgrade(*HERE, backup=False), Cost(2, 1, "2up 3down 3up")),
     ("3", "downgrade", lambda: downgrade(*HERE), Cost(3, 1, "2up 3down 3up")),
+    ("3", "redo --no-backup", lambda: redo(*HERE, backup=False), Cost(5, 1, "1up 2up 3down 3up")),
     ("base", "downgrade base", lambda: downgrade(*HERE, target="base"), Cost(1, 1, "")),
     ("2", "current", lambda: current(*HERE), Cost(1, 1, "")),
     ("2", "history", lambda: history(*HERE), Cost(1, 1, "1down 1up 2down 2up 3down")),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .run.commands import Entry
     from .tools.check import Health, Problem, check
     from .tools.create import create
+    from .tools.redo import redo
     from .tools.restore import Restored, Saved, backups, restore
     from .tools.schema import Schema, schema
     from .tools.verify import Proof, Verdict, verify
@@ -59,6 +60,7 @@ __all__ = [
     "downgrade",
     "history",
     "migrate",
+    "redo",
     "restore",
     "schema",
     "stamp",
@@ -82,6 +84,7 @@ _BEYOND = {
     "Problem": "tools.check",
     "verify": "tools.verify",
     "create": "tools.create",
+    "redo": "tools.redo",
     "schema": "tools.schema",
     "Schema": "tools.schema",
 }

@@ -204,7 +204,8 @@ def _from_environment(options: Options) -> None:
     """Add what the environment says to what the command line does not."""
     if options.timeout is None:
         options.timeout = _environment("VMPILOT_MIGRATE_TIMEOUT", seconds, 30.0)
-    if options.command in ("upgrade", "downgrade") and options.backup == (options.command == "downgrade"):
+    moves = options.command in ("upgrade", "downgrade", "redo")
+    if moves and options.backup == (options.command != "upgrade"):
         options.backup = _environment("VMPILOT_MIGRATE_BACKUP", switch, None)  # the option was not given
 
 

@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
 
 
 _WITHOUT_DATABASE = ("heads", "create", "verify", "schema")
-_MOVING = ("upgrade", "downgrade")
+_MOVING = ("upgrade", "downgrade", "redo")
 _READING = ("current", "history", "heads", "check", "verify", "schema")
 
 
@@ -110,7 +110,16 @@ def _move(options: Options) -> Reply:
     if options.dry_run:
         return _rehearse(request, database, options)
     kept: list[str] = []
-    is_safe = options.command == "downgrade" if options.backup is None else options.backup
+    try:
+        result = startup.run(request, database, **_told(options, database, kept))
+    except MigrationError as error:
+        return text.failure(error, *kept)
+    return text.moved(result, kept[0] if kept else None)
+
+
+def _told(options: Options, database: str, kept: list[str]) -> dict[str, Any]:
+    """Return how a run waits and tells of itself; `kept` gets the backup that is taken before it."""
+    is_safe = options.command != "upgrade" if options.backup is None else options.backup
 
     def prelude(version: str) -> None:
         if is_safe:
@@ -127,8 +136,18 @@ def _move(options: Options) -> Reply:
         options.doing = "done" if progress.done else "step"
         show(progress)
 
+    return {"report": report, "prelude": prelude, **_how(options)}
+
+
+def _redo(options: Options) -> Reply:
+    from ..tools.redo import run_again
+
+    directory, database = _directory(options), _database(options)
+    _say_what_is_used(options, database, directory.place)
+    kept: list[str] = []
     try:
-        result = startup.run(request, database, report=report, prelude=prelude, **_how(options))
+        say = text.say if options.form == "text" else lambda line: None
+        result = run_again(directory, database, say=say, **_told(options, database, kept))
     except MigrationError as error:
         return text.failure(error, *kept)
     return text.moved(result, kept[0] if kept else None)
@@ -244,6 +263,7 @@ def _restore(options: Options) -> Reply:
 _COMMANDS = {
     "upgrade": _upgrade,
     "downgrade": _move,
+    "redo": _redo,
     "current": _current,
     "history": _history,
     "heads": _heads,

@@ -90,6 +90,7 @@ def _reference(text: str) -> str:
     return text
 
 
+_NO_BACKUP = Option("--no-backup", "do not back up first ($VMPILOT_MIGRATE_BACKUP)")
 _DRY_RUN = Option("--dry-run", "rehearse on a private copy")
 _SQL = Option("--sql", "print a script for the sqlite3 shell, run nothing")
 _OPENS = "the application's function that opens a path: with a key, extensions, SQL functions"
@@ -127,9 +128,12 @@ COMMANDS = {
     "downgrade": Command(
         "[TARGET]",
         "undo down to TARGET (-1), after a backup",
-        (_DRY_RUN, _SQL, Option("--no-backup", "do not back up first ($VMPILOT_MIGRATE_BACKUP)")),
+        (_DRY_RUN, _SQL, _NO_BACKUP),
         f"{TARGET} (-1)",
         "-1",
+    ),
+    "redo": Command(
+        "", "undo the newest applied migration and apply it again, after a backup", (_NO_BACKUP,)
     ),
     "current": Command(
         "",

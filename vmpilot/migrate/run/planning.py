@@ -171,6 +171,13 @@ def _upgrades(at: Status, position: int) -> Iterator[Task]:
         value = following
 
 
+def check_again(at: Status) -> None:
+    """Raise what would keep the newest applied migration from being applied again, once it is undone."""
+    below = status.moved(at, at.position - 1, at.recorded.value)
+    with _untouched(at.database):
+        tuple(_upgrades(below, at.position))
+
+
 def _downgrades(at: Status, position: int, session: Session) -> Iterator[Task]:
     value = at.recorded.value
     undone = at.timeline[position : at.position]

@@ -1,0 +1,114 @@
+"""The newest applied migration undone and applied again, with today's files: for one that is being written.
+
+These are two runs, a downgrade and an upgrade; what would keep the second one from beginning is found before
+the first one does.
+"""
+
+from collections.abc import Callable
+from os import PathLike
+from typing import Any
+
+from ..database import tables
+from ..database.connection import UNCHANGED, Session, snapshot
+from ..database.names import located
+from ..database.opening import SQLITE3, Connect, reading
+from ..errors import MigrationError, VersionError
+from ..files import directory as directories
+from ..files.directory import Directory, Migration, shown
+from ..files.plan import BASE, Progress, Report, Step, version
+from ..run import startup, status
+from ..run.planning import check_again
+from ..run.request import Request, Result
+from ..run.status import Status
+
+
+def redo(
+    database: Any = None,
+    migrations: "str | PathLike[str] | directories.Entry | None" = None,
+    *,
+    backup: bool = True,
+    timeout: float = 30.0,
+    create: bool = True,
+    connect: Connect = SQLITE3,
+    progress: Report | None = None,
+) -> tuple[Step, ...]:
+    """Undo the newest applied migration and apply it again; return both steps.
+
+    What is undone is what was applied: where its up file was edited since, by the down script that the
+    database kept. What is applied is today's file. `backup` copies the database first. Raises VersionError
+    if nothing is applied, and what `downgrade` and `migrate` raise; where the second step fails, the first
+    one stays, and the error's `steps` hold it.
+    """
+    directory, where = directories.listed(directories.located(migrations)), located(database, create=create)
+
+    def prelude(version: str) -> None:
+        if backup:
+            from .backup import take
+
+            take(where, version, timeout=timeout, connect=connect)
+
+    how: dict[str, Any] = {"timeout": timeout, "connect": connect}
+    return run_again(directory, where, report=progress or _silent, prelude=prelude, **how).steps
+
+
+def run_again(
+    directory: Directory,
+    database: Any,
+    *,
+    timeout: float,
+    report: Report,
+    prelude: Callable[[str], None],
+    connect: Connect = SQLITE3,
+    say: Callable[[str], None] = lambda text: None,
+) -> Result:
+    """Do the same; `prelude` is called before anything is done, and `say` with what is good to know."""
+    with reading(database, timeout, connect) as session, snapshot(session):
+        at = status.read(session, directory)
+        newest = _newest(at)
+        below = version(at.timeline, at.position - 1)
+        edited = _edited(at, newest, session)
+    if edited:
+        say(edited)
+    how: dict[str, Any] = {"timeout": timeout, "report": report, "connect": connect}
+    undone = startup.run(Request("downgrade", directory, below), database, prelude=prelude, **how)
+    try:
+        done = startup.run(Request("upgrade", directory, newest.version), database, prelude=_nothing, **how)
+    except MigrationError as error:
+        error.steps = (*undone.steps, *error.steps)
+        raise
+    return Result(undone.before, done.now, (*undone.steps, *done.steps))
+
+
+def _newest(at: Status) -> Migration:
+    """Return the migration that was applied last; raise what would keep it from being applied again."""
+    if at.known and not at.position:
+        pending = status.pending(at)
+        command = status.command(at.database, at.directory, "upgrade")
+        told = (
+            f"; to apply {status.full_name(pending[0])}, run: {command} {pending[0].version}"
+            if pending
+            else ""
+        )
+        raise VersionError(
+            f"{at.database} is at {BASE}: nothing to do again; {UNCHANGED}{told}", version=BASE
+        )
+    status.refuse_upgrade(at)
+    status.refuse_unfinished(at)
+    check_again(at)
+    return at.timeline[at.position - 1]
+
+
+def _edited(at: Status, migration: Migration, session: Session) -> str:
+    """Say of a file that was edited what is undone."""
+    if not status.is_edited(at, migration) or not tables.kept_down(session, migration.version):
+        return ""
+    file = shown(at.directory.place, migration.up)
+    return f"{file}: edited after it was applied; what was applied is undone, by the down script kept then"
+
+
+def _nothing(version: str) -> None:
+    pass
+
+
+def _silent(progress: Progress) -> None:
+    pass
