@@ -355,6 +355,7 @@ def everything(folder: Path) -> dict[str, bytes]:
 # --- promises: databases, processes and locks
 
 OUTSIDE = "-- vmpilot: no-transaction\n"
+APART = "PRAGMA user_version;\n"  # a step with a PRAGMA shares its transaction with no other
 
 
 def in_memory() -> str | None:

@@ -17,7 +17,20 @@ from shutil import copytree, ignore_patterns
 from typing import NamedTuple
 
 import pytest
-from support import COMMAND, ROOT, change, command, held, in_process, query, running, timeless, until, write
+from support import (
+    APART,
+    COMMAND,
+    ROOT,
+    change,
+    command,
+    held,
+    in_process,
+    query,
+    running,
+    timeless,
+    until,
+    write,
+)
 
 FOR_EVER = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n;"
 
@@ -96,7 +109,7 @@ def test_history_is_coloured_on_a_terminal(three: Path) -> None:
 
 
 def test_a_live_line_on_a_terminal(migrations: Path) -> None:
-    write(migrations, "0001_quick", "CREATE TABLE a (b);\nCREATE TABLE c (d);")
+    write(migrations, "0001_quick", f"{APART}CREATE TABLE a (b);")
     write(migrations, "0002_long", f"SELECT 1;\n{FOR_EVER}")
     with on_terminal("upgrade") as terminal:
         seen = terminal.until("0002 long: statement 2 of 2, ")
@@ -207,7 +220,7 @@ def test_json_and_quiet_print_no_progress(three: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_piped_a_line_comes_when_its_step_is_committed(migrations: Path, number: int) -> None:
-    write(migrations, "0001_quick", "CREATE TABLE a (b);")
+    write(migrations, "0001_quick", f"{APART}CREATE TABLE a (b);")
     write(migrations, "0002_long", f"CREATE TABLE c (d);\n{FOR_EVER}")
     with running(*COMMAND, "upgrade", stdout=subprocess.PIPE) as process:
         assert process.stdout and process.stderr

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
-from support import COMMAND, LONGEST, OUTSIDE, laid, numbers, query, running, unraisable, until, write
+from support import APART, COMMAND, LONGEST, OUTSIDE, laid, numbers, query, running, unraisable, until, write
 
 from vmpilot.migrate import (
     AccessError,
@@ -51,7 +51,7 @@ SIGNALS = pytest.mark.parametrize(("number", "code"), ENDS)
 
 def endless(migrations: Path, kind: str = "", statement: str = ENDLESS) -> None:
     """Write a quick migration and one that never ends, or not soon."""
-    write(migrations, "0001_quick", "CREATE TABLE t (a);")
+    write(migrations, "0001_quick", f"{APART}CREATE TABLE t (a);")
     write(migrations, "0002_endless", f"{kind}CREATE TABLE IF NOT EXISTS u (a);\nINSERT INTO u {statement};")
 
 
@@ -561,7 +561,7 @@ def is_raised_at(last: int, error: type[BaseException], act: Callable[[], object
         ),
     ],
 )
-@pytest.mark.parametrize("kind", ["", OUTSIDE], ids=["inside", "outside"])
+@pytest.mark.parametrize("kind", [APART, OUTSIDE, ""], ids=["inside", "outside", "in a group"])
 def test_what_is_raised_at_any_line_comes_out_alone(
     tmp_path: Path,
     migrations: Path,
@@ -573,8 +573,9 @@ def test_what_is_raised_at_any_line_comes_out_alone(
 ) -> None:
     """What a signal handler raises is raised between two lines, wherever a run has come to."""
     write(migrations, "0001_t", "CREATE TABLE t (a PRIMARY KEY);")
+    setting = "PRAGMA recursive_triggers = ON;\n" if kind else ""
     up = (
-        f"{kind}CREATE TABLE IF NOT EXISTS u (a REFERENCES t);\nPRAGMA recursive_triggers = ON;\n"
+        f"{kind}CREATE TABLE IF NOT EXISTS u (a REFERENCES t);\n{setting}"
         f"CREATE VIEW IF NOT EXISTS v AS SELECT * FROM u;\nINSERT INTO u SELECT NULL WHERE ({numbers(60000, 'count(*)')});"
     )
     write(migrations, "0002_u", up)

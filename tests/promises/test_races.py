@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from support import (
+    APART,
     COMMAND,
     LONGEST,
     OUTSIDE,
@@ -51,11 +52,14 @@ def logged(database: Path) -> list[str]:
     return [str(version) for (version,) in rows]
 
 
-def tables(migrations: Path, count: int, start: int = 1) -> list[str]:
-    """Write migrations that succeed only once, each with a row, and return their versions."""
+def tables(migrations: Path, count: int, start: int = 1, kind: str = "") -> list[str]:
+    """Write migrations that succeed only once, each with a row, and return their versions.
+
+    Of a kind that stands apart, there is a time between two steps in which others can write.
+    """
     written = [f"{number:04}" for number in range(start, start + count)]
     for version in written:
-        up = f"CREATE TABLE t{version} (a);\nINSERT INTO t{version} VALUES ({int(version)});"
+        up = f"{kind}CREATE TABLE t{version} (a);\nINSERT INTO t{version} VALUES ({int(version)});"
         write(migrations, f"{version}_table", up, f"DROP TABLE t{version};")
     return written
 
@@ -255,7 +259,7 @@ def test_what_another_process_does_between_two_steps_is_respected(
     migrations: Path, database: Path, mode: str, meanwhile: str, kind: type[sqlite3.Connection] | None
 ) -> None:
     action, expected, end = MEANWHILE[meanwhile]
-    tables(migrations, 4)
+    tables(migrations, 4, kind=APART)
     laid(database, mode)
     report = between("0002", lambda: action(database, migrations))
     with closing(sqlite3.connect(database, factory=kind or sqlite3.Connection)) as connection:
@@ -269,7 +273,7 @@ def test_what_another_process_does_between_two_steps_is_respected(
 
 @MODES
 def test_a_newer_release_between_two_steps_stops_the_run(migrations: Path, database: Path, mode: str) -> None:
-    tables(migrations, 3)
+    tables(migrations, 3, kind=APART)
     laid(database, mode)
     report = between("0001", lambda: moved_on(database))
     told = (
@@ -470,7 +474,7 @@ def test_a_writer_is_waited_for_as_long_as_the_timeout_says(
 def test_two_locks_that_together_take_longer_than_the_timeout_are_waited_for(
     migrations: Path, database: Path, connection: sqlite3.Connection, other: sqlite3.Connection
 ) -> None:
-    expected = tables(migrations, 2)
+    expected = tables(migrations, 2, kind=APART)
     timeout, locked_at, waited = 0.2, 0.0, 0.0
 
     def lock() -> None:
@@ -494,7 +498,7 @@ def test_two_locks_that_together_take_longer_than_the_timeout_are_waited_for(
 def test_a_lock_between_two_steps_is_told_with_what_is_kept(
     migrations: Path, database: Path, other: sqlite3.Connection
 ) -> None:
-    tables(migrations, 3)
+    tables(migrations, 3, kind=APART)
     report = between("0002", lambda: other.execute("BEGIN IMMEDIATE"))
     assert versions(lambda: migrate(database, migrations, timeout=0.05, progress=report)) == [
         f"AccessError: {database}: locked by another process for 0.05 s; {database} is at 0002"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support import change, query, write
+from support import APART, change, query, write
 
 from vmpilot.migrate import HistoryError, MigrationError, Progress, StepError, downgrade, migrate
 
@@ -335,7 +335,7 @@ def test_what_another_connection_leaves_between_two_steps_is_not_held_against_th
     migrations: Path, database: Path
 ) -> None:
     write(migrations, "0001_base", FAMILY)
-    write(migrations, "0002_next", "INSERT INTO child VALUES (5, 1);")
+    write(migrations, "0002_next", f"{APART}INSERT INTO child VALUES (5, 1);")
 
     def disturb(progress: Progress) -> None:
         if progress.done and progress.step.version == "0001":
@@ -874,7 +874,7 @@ def test_what_others_write_between_two_steps_makes_no_lost_parent_a_legacy(
 ) -> None:
     write(migrations, "0001_step", TEAM + PLAYER)
     write(migrations, "0002_step", "DROP TABLE team;")
-    write(migrations, "0003_step", "CREATE TABLE more (a);")
+    write(migrations, "0003_step", f"{APART}CREATE TABLE more (a);")
 
     def disturb(progress: Progress) -> None:
         if progress.done and progress.step.version == "0002":

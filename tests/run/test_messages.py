@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support import change, denied, nobody, pasteable, query, running, write
+from support import APART, change, denied, nobody, pasteable, query, running, write
 
 import vmpilot.migrate
 from vmpilot.migrate import (
@@ -726,7 +726,7 @@ def test_a_database_that_another_process_locks(lock: str, journal: str, names: t
 
 
 def test_a_lock_that_comes_between_two_steps(migrations: Path) -> None:
-    write(migrations, "0003_three", "CREATE TABLE three (a);")
+    write(migrations, "0003_three", f"{APART}CREATE TABLE three (a);")
     with closing(sqlite3.connect("app.db", isolation_level=None)) as holder:
 
         def take(progress: Progress) -> None:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from support import change, numbers, query, ran, write
+from support import APART, change, numbers, query, ran, write
 
 from vmpilot.migrate import (
     AccessError,
@@ -36,6 +36,15 @@ def three(migrations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in (2, 3):
         up, down = f"INSERT INTO ran VALUES ({number});", f"DELETE FROM ran WHERE step = {number};"
         write(migrations, f"000{number}_step", up, down)
+
+
+@pytest.fixture
+def apart(migrations: Path) -> None:
+    """Let each step of the three have a transaction of its own, so that there is a time between two."""
+    write(migrations, "0001_log", f"{APART}CREATE TABLE ran (step);", f"{APART}DROP TABLE ran;")
+    for number in (2, 3):
+        up, down = f"INSERT INTO ran VALUES ({number});", f"DELETE FROM ran WHERE step = {number};"
+        write(migrations, f"000{number}_step", APART + up, APART + down)
 
 
 def log(database: Path) -> list[tuple[object, ...]]:
@@ -65,6 +74,7 @@ def begins(version: str) -> Callable[[Progress], bool]:
 # Others are faster
 
 
+@pytest.mark.usefixtures("apart")
 @pytest.mark.parametrize(
     ("other", "expected"),
     [
@@ -87,6 +97,7 @@ def test_what_others_did_between_two_steps_is_planned_for(
     assert migrate(database, "migrations") == ()
 
 
+@pytest.mark.usefixtures("apart")
 def test_a_run_never_turns_back_when_others_went_further(database: Path) -> None:
     report = once(done("0001"), lambda: migrate("app.db", "migrations"))
     assert ran(migrate(database, "migrations", target="2", progress=report)) == ["0001"]
@@ -97,6 +108,7 @@ def test_a_run_never_turns_back_when_others_went_further(database: Path) -> None
     assert current(database, "migrations").version is None
 
 
+@pytest.mark.usefixtures("apart")
 def test_a_file_that_others_applied_anew_and_that_was_edited_is_noticed(
     database: Path, migrations: Path
 ) -> None:
@@ -111,6 +123,7 @@ def test_a_file_that_others_applied_anew_and_that_was_edited_is_noticed(
     assert current(database, "migrations").version == "0001"
 
 
+@pytest.mark.usefixtures("apart")
 def test_a_long_log_is_read_between_two_steps(database: Path) -> None:
     row = "'upgrade', '0001', 'log', '', '0001', '', '', 0"
     columns = "action, version, name, from_version, to_version, checksum, at, took_ms"
@@ -119,6 +132,7 @@ def test_a_long_log_is_read_between_two_steps(database: Path) -> None:
     assert ran(migrate("app.db", "migrations", progress=report)) == ["0001", "0002", "0003"]
 
 
+@pytest.mark.usefixtures("apart")
 def test_what_others_did_between_two_steps_down_is_planned_for(database: Path) -> None:
     migrate(database, "migrations")
     report = once(done("0003"), lambda: downgrade("app.db", "migrations", backup=False))

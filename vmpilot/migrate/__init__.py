@@ -105,8 +105,8 @@ def migrate(
 
     With nothing to do, nothing is written, no migration file is opened and no lock is waited for.
     `backup` copies the database first, if there is something to do. `progress` is called with a
-    Progress while a step runs and when it is committed. Each step is one transaction: after an error
-    the earlier steps stay and the failed one left nothing.
+    Progress while a step runs and when it is committed, which small ones are together. Each step is all or
+    nothing: after an error the earlier ones stay and the failed one left nothing.
 
     >>> [step.version for step in migrate("app.db")]
     ['0001', '0002']

@@ -207,6 +207,11 @@ def changes(session: Session) -> int:
     return int(session.value("SELECT changes()"))
 
 
+def size_of(session: Session) -> int:
+    """Return how many bytes the pages of a database are."""
+    return int(session.value("PRAGMA main.page_count")) * int(session.value("PRAGMA main.page_size"))
+
+
 def data_version(session: Session) -> int | None:
     """Return a number that changes when another connection writes; None where there is no such number.
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ..errors import counted
 from ..tokens import folded, plain, quoted
-from .connection import Session, interruptible, limited
+from .connection import Session, interruptible, limited, size_of
 from .structure import Schema
 
 _Columns = dict[str, "array[int]"]
@@ -59,7 +59,7 @@ def unread(*found: Contents) -> tuple[str, ...]:
 @contextmanager
 def _bounded(session: Session) -> Iterator[None]:
     """Let what is computed inside go only so far; OverflowError if it goes further."""
-    left = _TICKS + _size(session) // _BYTES_PER_TICK
+    left = _TICKS + size_of(session) // _BYTES_PER_TICK
 
     def tick() -> None:
         nonlocal left
@@ -69,10 +69,6 @@ def _bounded(session: Session) -> Iterator[None]:
 
     with limited(session, instructions=_INSTRUCTIONS), interruptible(session, tick):
         yield
-
-
-def _size(session: Session) -> int:
-    return int(session.value("PRAGMA main.page_count")) * int(session.value("PRAGMA main.page_size"))
 
 
 def _tables(schema: Schema) -> list[str]:
@@ -92,7 +88,7 @@ def _hashes(session: Session, table: str) -> _Columns:
     literal = "iif(typeof({0}) = 'text', 't' || hex({0}), quote({0})) AS v"
     columns = [array("q") for _ in names]
     asked = ", ".join(literal.format(quoted(name)) for name in names)
-    size = _size(session)
+    size = size_of(session)
     longest = max(2 * size + 1000, _LEAST // len(names))  # a literal has two digits for each byte
     rows = max(1, min(_ROWS, _LEAST // (longest * len(names)))) if size < _LEAST else _ROWS
     left = _LEAST + _FACTOR * size

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ..tokens import quoted
-from .connection import Session, limited
+from .connection import Session, limited, size_of
 
 _ENOUGH = 100
 _LONGEST = 1 << 24  # bytes of a value
@@ -35,8 +35,7 @@ def damage(session: Session, pragma: str) -> tuple[str, ...]:
     doubtful: set[str] = set()
     found: list[str] = []
     # What a CHECK or an index computes can be longer than the whole database; that is not looked at.
-    size = int(session.value("PRAGMA main.page_count")) * int(session.value("PRAGMA main.page_size"))
-    with limited(session, length=max(_LONGEST, 2 * size)):
+    with limited(session, length=max(_LONGEST, 2 * size_of(session))):
         # Without a limit of our own, a hundred findings that are not so would hide one that is.
         for chunk in session.chunks(f"PRAGMA {pragma}({(1 << 31) - 1})"):
             told = [" ".join(str(words).split()) for (words,) in chunk]

@@ -5,9 +5,10 @@ How a run goes, and where to read on:
 1. `startup.run` looks without a lock whether all is done already, as a start-up nearly always finds it.
    Otherwise `planning.planned` finds out where the database is (`status`) and makes a plan: tasks in order,
    with every file on the way read and checked. Without tasks there is nothing to do, and the run ends here.
-2. `step.perform` does the tasks. For each: BEGIN IMMEDIATE, read the version again and plan again if another
-   process was faster; `play` runs the statements; `guards` (and `adoption`) look at what they left; version
-   and log are written; COMMIT. Whatever fails is rolled back, and the error says what is kept.
+2. `group.perform` does the tasks, many small ones in one transaction: BEGIN IMMEDIATE, read the version
+   again and plan again if another process was faster; then `step.take` for each: `play` runs the
+   statements, `guards` (and `adoption`) look at what they left, version and log are written; COMMIT.
+   Whatever fails is rolled back alone, and the error says what is kept.
 3. The last plan says where the database is: that is the `Result`.
 
 Nothing is printed here, and what each part decides is decided there.
@@ -63,7 +64,7 @@ def fulfil(
         return Result(before, _current(plan.status), ())
     refuse_unwritable(database)  # before a backup is taken for nothing
     prelude(before)
-    from .step import perform  # with all that it needs, what tells of a database need not load
+    from .group import perform  # with all that it needs, what tells of a database need not load
 
     done: list[Step] = []
     try:

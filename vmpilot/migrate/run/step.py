@@ -1,12 +1,10 @@
-"""The steps of a run: statements, guards, version and a row in the log, all or nothing for each.
+"""One step of a run: statements, guards, version and a row in the log, in the transaction of its `group`.
 
-Which steps there are is decided in `planning`; a start-up with nothing to do does not load this.
+Which steps there are is decided in `planning`.
 """
 
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from typing import NamedTuple
@@ -16,121 +14,48 @@ from ..database.connection import (
     Session,
     begin,
     commit,
-    data_version,
     interruptible,
     rollback,
     snapshot,
-    undone,
 )
-from ..errors import StepError, printable
-from ..files.plan import Progress, Report, Step
+from ..errors import StepError
+from ..files.plan import Progress, Report
 from ..files.script import Script, checksum, line
 from . import adoption, guards
 from .adoption import Comparison
 from .guards import Integrity
 from .ours import own_tables, refuse_changed, refuse_changed_outside
-from .planning import Plan, Request, Task, after, end, planned_again, start
-from .play import failure, keys_as_asked, play
+from .planning import Plan, Task, after, end, start
+from .play import failure, play
 
 _REPORT_EVERY = 0.1
 
 
-def perform(session: Session, request: Request, plan: Plan, report: Report, done: list[Step]) -> Plan:
-    """Do the tasks of a plan, and put into `done` each step that is committed; return the last plan.
+class State(NamedTuple):
+    """What a step begins with: what is left of the plan, and what is known of the database.
 
-    What is left is planned again under the lock where others have written, because another process may be
-    faster: the last plan has no tasks and says where the database is. Raises MigrationError; the steps in
-    `done` stay.
+    `uncertain` tells that it was undone because what was true before it must be looked at first.
     """
-    state = _State(plan)
-    with ExitStack() as stack:
-        while state.plan.tasks:
-            still = f"{session.database} is at {done[-1].after}" if done else "nothing was changed"
-            with keys_as_asked(session, state.plan.tasks[0].script), _begun(session, still):
-                state, progress = _next(session, request, state, stack, report)
-            if progress:
-                done.append(progress.step)
-                _log(session.database, progress.step)
-                report(progress)
-    return state.plan
+
+    plan: Plan
+    known: Integrity | None = None
+    compare: Comparison = adoption.NONE
+    uncertain: bool = False
 
 
-class _Again(Enum):
+class Again(Enum):
     """Why a task is begun again: what was true before must be looked at, or another process has done it."""
 
     UNCERTAIN = 1
     OVERTAKEN = 2
 
 
-class _State(NamedTuple):
-    """Where a run is: what is left of the plan, and what is known of the database.
+def take(session: Session, state: State, report: Report) -> tuple[State, Progress] | Again:
+    """Do the first task of a plan in the open transaction, which the caller commits.
 
-    `seen` is its data_version when it was last looked at, None if it must be looked at again. `uncertain`
-    tells that the next task was undone because what was true before it must be looked at first.
-    """
-
-    plan: Plan
-    known: Integrity | None = None
-    seen: int | None = None
-    compare: Comparison = adoption.NONE
-    uncertain: bool = False
-
-
-def _next(
-    session: Session, request: Request, state: _State, stack: ExitStack, report: Report
-) -> tuple[_State, Progress | None]:
-    """Do the next task and commit the open transaction, if it is still to be done; return what is left."""
-    asked = state.plan.tasks[0].script
-    state = _looked_at(session, request, state, stack)
-    if not state.plan.tasks or bool(state.plan.tasks[0].script.keys_on) != bool(asked.keys_on):
-        return state._replace(seen=None), None
-    outcome = _perform(session, state, report)
-    if isinstance(outcome, _Again):
-        uncertain = outcome is _Again.UNCERTAIN
-        return state._replace(uncertain=uncertain, seen=state.seen if uncertain else None), None
-    progress, known = outcome
-    return state._replace(plan=after(state.plan), known=known, uncertain=False), progress
-
-
-def _looked_at(session: Session, request: Request, state: _State, stack: ExitStack) -> _State:
-    """Plan again under the lock, and look at what is there, if others have written since the last time."""
-    now = data_version(session)
-    others_wrote = now is None or now != state.seen
-    known = state.known
-    if known is None or others_wrote:
-        known = guards.at_start(session, known)
-    if not others_wrote and not state.uncertain:
-        return state._replace(known=known)
-    plan = planned_again(request, state.plan, session)
-    if not plan.tasks:
-        return state._replace(plan=plan)
-    tables.create(session)
-    stack.close()
-    return _State(plan, known, now, adoption.comparison(session, plan.status, stack), state.uncertain)
-
-
-@contextmanager
-def _begun(session: Session, still: str) -> Iterator[None]:
-    """Run what is inside in a transaction that it commits, or that is rolled back."""
-    begin(session, still)
-    with undone(session, still):
-        yield
-
-
-def _log(database: str, step: Step) -> None:
-    """Log a step, if anybody can be listening: nobody has configured a module that is not loaded."""
-    if logging := sys.modules.get("logging"):
-        logger = logging.getLogger("vmpilot.migrate")
-        names = map(printable, (database, step.action, step.version, step.name))
-        logger.info("%s: %s %s %s, %.3f s", *names, step.took)
-
-
-def _perform(session: Session, state: _State, report: Report) -> tuple[Progress, Integrity] | _Again:
-    """Do the first task of a plan in the open transaction and commit it.
-
-    Returns the step with its seconds, and what is known now; else nothing is committed: what the step may
-    have broken was perhaps so before, or another process recorded the step while its statements ran outside
-    a transaction. On any error nothing is committed either.
+    Returns what the next step begins with, and the step with its seconds; else what was done is to be undone:
+    what the step may have broken was perhaps so before, or another process recorded the step while its
+    statements ran outside a transaction. So it is after any error.
     """
     plan = state.plan
     task = plan.tasks[0]
@@ -141,14 +66,14 @@ def _perform(session: Session, state: _State, report: Report) -> tuple[Progress,
         with interruptible(session, lambda: tick(0)):
             before = _before(session, state)
         if not _played(session, task, before, tick, report):
-            return _Again.OVERTAKEN
+            return Again.OVERTAKEN
         with interruptible(session, lambda: tick(total)):
             found, now, certain = guards.findings(session, script, before)
             if not plan.tasks[1:]:
                 found += guards.unparented(now)
             found = guards.refused(script, found)
         if not certain:
-            return _Again.UNCERTAIN
+            return Again.UNCERTAIN
         if found:
             told, advice = "; ".join(finding.words for finding in found), guards.advice(script, found)
             raise failure(script, total, told, partial(_fate, session, task), advice)
@@ -163,11 +88,11 @@ def _perform(session: Session, state: _State, report: Report) -> tuple[Progress,
     took = time.monotonic() - started
     _record(session, task, took)
     adoption.ended(session, state.compare, task.step, task.value_after)
-    commit(session, f"rolled back, {session.database} is still at {task.step.before}")
-    return Progress(task.step._replace(took=took), total, total, took, True), now
+    following = state._replace(plan=after(plan), known=now, uncertain=False)
+    return following, Progress(task.step._replace(took=took), total, total, took, True)
 
 
-def _before(session: Session, state: _State) -> Integrity:
+def _before(session: Session, state: State) -> Integrity:
     """Return what is known before the next task: all that it can break, where nobody could tell later."""
     script = state.plan.tasks[0].script
     known = state.known or guards.at_start(session, None)

@@ -15,10 +15,10 @@ from ..database.opening import SQLITE3, Connect, reading, refuse_unwritable, scr
 from ..errors import AccessError, MigrationError
 from ..files.plan import Progress, Report, Step
 from ..files.script import Script
+from ..run.group import perform
 from ..run.planning import Plan, planned
 from ..run.request import Request
 from ..run.status import version
-from ..run.step import perform
 from ..tokens import READING, WRITING, folded, head, mentioned, quoted
 from .copying import ELSEWHERE, place_of, private_copy
 
@@ -138,7 +138,7 @@ def _run(
         report(progress)
 
     try:
-        perform(session, request, plan, observe, [])
+        perform(session, request, plan, observe, [], lasting=0.0)
     except MigrationError as error:
         return error
     return None
