@@ -5,17 +5,21 @@ What a page shows is what runs here: it is taken from the README, block by block
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from functools import cache
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any, NamedTuple
 
 import pytest
-from support import ROOT, query
+from support import LONGEST, ROOT, query
 
 from vmpilot.migrate import StepError, check, current, downgrade, migrate, verify
 from vmpilot.migrate.tools.verify import verify_on_copy
@@ -196,6 +200,111 @@ def test_a_copied_template_is_a_database_of_its_own(template: Path, copied: Path
 
 def test_a_database_in_memory_is_migrated_for_each_test(connection: sqlite3.Connection) -> None:
     assert current(connection).at_head
+
+
+# --- In a container
+
+# It writes a row; where it has a replica, after the first that is there, and until the row is there too.
+APPLICATION = """
+import glob, os, sqlite3, time
+
+def replicated(more):
+    while (replica := os.environ.get("REPLICA")) and len(glob.glob(f"{replica}/ltx/0/*.ltx")) < more:
+        time.sleep(0.01)
+
+replicated(1)
+with sqlite3.connect("data/vmpilot.db") as database:
+    database.execute("INSERT INTO chats (chat_id, messages, cache_info) SELECT count(*), '[]', '{}' FROM chats")
+replicated(2)
+print("running")
+"""
+
+
+class Image(NamedTuple):
+    """What a Dockerfile makes: the directory of the application, its environment, what is started in it."""
+
+    directory: Path
+    environment: dict[str, str]
+    entrypoint: list[str]
+    command: list[str]
+
+    def start(self, *words: str) -> "subprocess.Popen[str]":
+        here = [word.replace("/app", str(self.directory)) for word in words]
+        return subprocess.Popen(
+            here, cwd=self.directory, env=self.environment, stdout=PIPE, stderr=PIPE, text=True
+        )
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Image:
+    """Do what the README's Dockerfile says, but for its users and the compiling; /app is elsewhere."""
+    [dockerfile] = blocks("dockerfile")["In a container"]
+    lines = [line.split(" ", 1) for line in dockerfile.text.splitlines()]
+    said: dict[str, list[str]] = {}
+    for instruction, words in lines:
+        said.setdefault(instruction, []).append(words)
+    assert said["WORKDIR"] == ["/app"] and said["VOLUME"] == ["/app/data"]
+    directory = tmp_path / "app"
+    (directory / "data").mkdir(parents=True)
+    (directory / "app.py").write_text(APPLICATION)
+    for source, target in (words.split() for words in said["COPY"]):
+        if source != "app.py":
+            (directory / target).symlink_to(ROOT / source)
+    environment = {
+        name: value.replace("/app", str(directory))
+        for name, _, value in (words.partition("=") for words in said["ENV"])
+    }
+    python = os.path.dirname(sys.executable)
+    environment |= {
+        "PATH": f"{python}:{os.environ['PATH']}",
+        "VMPILOT_DATABASE": f"{directory}/data/vmpilot.db",
+    }
+    return Image(directory, environment, json.loads(*said["ENTRYPOINT"]), json.loads(*said["CMD"]))
+
+
+def test_the_entrypoint_of_the_dockerfile_migrates_and_starts_the_application(image: Image) -> None:
+    with image.start(*image.entrypoint, *image.command) as process:
+        assert process.communicate(timeout=LONGEST)[0] == "running\n"
+    assert os.listdir(image.directory / "data") == ["vmpilot.db"]
+    assert query(image.directory / "data/vmpilot.db", "SELECT chat_id FROM chats") == [("0",)]
+
+
+def test_the_sidecar_of_the_compose_file_starts_when_the_database_is_migrated(image: Image) -> None:
+    [compose] = blocks("yaml")["Beside it"]
+    entrypoint, command = (
+        json.loads(found.replace("$$", "$"))
+        for found in re.findall(r"(?m)^    (?:entrypoint|command): (.*)$", compose.text)
+    )
+    assert command == ["python3", "worker.py"]
+    with image.start(*entrypoint, "python3", "app.py") as sidecar:
+        assert sidecar.stderr and sidecar.stdout
+        assert sidecar.stderr.readline().endswith("/data/vmpilot.db does not exist\n")
+        migrate(image.directory / "data/vmpilot.db")
+        assert sidecar.stdout.read() == f"{image.directory}/data/vmpilot.db is at head and sound\nrunning\n"
+    assert sidecar.returncode == 0
+
+
+def test_litestream_brings_back_what_a_lost_volume_held(image: Image, tmp_path: Path) -> None:
+    beside = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
+    if not shutil.which("litestream", path=beside):
+        pytest.skip("no litestream here")
+    [script], [settings] = blocks("sh")["Litestream"], blocks("yaml")["Litestream"]
+    volume, replica = image.directory / "data", tmp_path / "replica"
+    quick = f"file://{replica}\n      sync-interval: 50ms\n    monitor-interval: 50ms"
+    (tmp_path / "litestream.yml").write_text(
+        settings.text.replace("/app", str(image.directory)).replace("s3://BUCKET/vmpilot", quick)
+    )
+    words = re.sub(r"litestream \w+", rf"\g<0> -config {tmp_path}/litestream.yml", script.text)
+    image.environment["REPLICA"] = str(replica)
+    for count in (1, 2):
+        with image.start("sh", "-euc", words) as process:
+            assert "running\n" in process.communicate(timeout=LONGEST)[0]
+        assert process.returncode == 0
+        assert query(volume / "vmpilot.db", "SELECT count(*) FROM chats") == [(count,)]
+        assert check(volume / "vmpilot.db").ok
+        shutil.rmtree(volume)
+        volume.mkdir()
+        image.environment.pop("REPLICA", None)  # nobody looks for the row of the second start
 
 
 # --- migrations of a page
