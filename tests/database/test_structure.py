@@ -740,6 +740,7 @@ FTS5 = {"node", "other", "parent", "rowid", "segdir", "segments", "stat"}
         ('fts5(a, content = "docs_content")', {"content", *FTS5}),
         ("fts5(content, body)", FTS5),
         ("fts5(a, content='', columnsize=0)", {"content", "docsize", *FTS5}),
+        ("fts5(a, Co='', columns=0)", {"content", "docsize", *FTS5}),
         ("fts4(a)", FTS),
         ('fts4(a, content="docs_content")', {"content", *FTS}),
         ("fts4(a, matchinfo=fts3)", {"docsize", *FTS}),

@@ -28,6 +28,8 @@ _SHADOWS = {
     "fts5": frozenset(("config", "content", "data", "docsize", "idx")),
     **dict.fromkeys(("rtree", "rtree_i32", "geopoly"), _RTREE),
 }
+# In the order in which FTS5 tries them: https://www.sqlite.org/src/file/ext/fts5/fts5_config.c
+_FTS5 = ("prefix", "tokenize", "content", "contentless_delete", "contentless_unindexed", "columnsize")
 # What stands behind an operand and is no alias of it.
 _NO_ALIASES = {
     *("and", "as", "asc", "between", "by", "case", "collate", "cross", "desc", "else", "end", "escape"),
@@ -187,7 +189,7 @@ def shadows(sql: str) -> tuple[frozenset[str], set[str]]:
     using = next((at for at, token in enumerate(found) if word(token) == "USING"), 0)
     module = name(found[using + 1]) if using else ""
     options = {
-        name(part[0]): unquoted(part[2].text)
+        _option(module, name(part[0])): unquoted(part[2].text)
         for part in _parted(found[using + 3 : -1])
         if len(part) > 2 and part[1].text == "="
     }
@@ -200,6 +202,11 @@ def shadows(sql: str) -> tuple[frozenset[str], set[str]]:
     elif module == "fts3":
         theirs.update(("docsize", "stat"))
     return _SHADOWS.get(module, frozenset()) - theirs, theirs
+
+
+def _option(module: str, said: str) -> str:
+    """Return the option of a virtual table that is meant: to FTS5 the beginning of its name is enough."""
+    return next((each for each in _FTS5 if module == "fts5" and each.startswith(said)), said)
 
 
 def aliases(found: Tokens, names: Names) -> set[str]:
