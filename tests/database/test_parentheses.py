@@ -48,9 +48,10 @@ def program(connection: sqlite3.Connection, expression: str) -> list[tuple[objec
         ("(NOT a) = c", "( NOT a ) = c"),
         ("NOT (EXISTS (SELECT 1))", "NOT EXISTS ( SELECT 1 )"),
         ("(a, b) = (1, 2)", "( a , b ) = ( 1 , 2 )"),
+        ("((a), (b)) = (1, (2 + (3)))", "( a , b ) = ( 1 , 2 + 3 )"),
         ("a IN (1)", "a IN ( 1 )"),
         ("a NOT IN ((1), ((2)))", "a NOT IN ( 1 , 2 )"),
-        ("a IN (SELECT (x) FROM (u) WHERE ((x > 1)))", "a IN ( SELECT ( x ) FROM ( u ) WHERE x > 1 )"),
+        ("a IN (SELECT (x) FROM (u) WHERE ((x > 1)))", "a IN ( SELECT x FROM ( u ) WHERE x > 1 )"),
         ("a IN (SELECT x FROM t, (u LEFT JOIN t AS v))", "a IN ( SELECT x FROM t , ( u LEFT JOIN t AS v ) )"),
         ("a = (SELECT x FROM u)", "a = ( SELECT x FROM u )"),
         ("((SELECT x FROM u)) = 1", "( SELECT x FROM u ) = 1"),
@@ -96,9 +97,9 @@ def test_in_statements_only_expressions_lose_theirs() -> None:
     assert [
         " ".join(token.text for token in loosened_statements(list(tokens(sql)))) for sql in (view, body)
     ] == [
-        "AS WITH w ( x ) AS ( VALUES ( ( 1 ) ) , ( 2 ) ) SELECT ( a ) + ( 1 ) , max ( ( a ) ) FROM w , ( u )"
+        "AS WITH w ( x ) AS ( VALUES ( 1 ) , ( 2 ) ) SELECT ( a ) + ( 1 ) , max ( ( a ) ) FROM w , ( u )"
         " JOIN ( t ) ON a = x WHERE a GROUP BY a , b HAVING count ( * ) > 1 ORDER BY a DESC LIMIT 1",
-        "BEGIN UPDATE t SET a = c + 1 , ( b ) = c WHERE a = 1 ; INSERT INTO u ( x ) VALUES ( ( 1 ) ) ,"
+        "BEGIN UPDATE t SET a = c + 1 , ( b ) = c WHERE a = 1 ; INSERT INTO u ( x ) VALUES ( 1 ) ,"
         " ( 2 + 3 ) ; END",
     ]
 

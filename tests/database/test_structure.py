@@ -502,6 +502,7 @@ AROUND = (
     "CREATE VIRTUAL TABLE docs USING fts5(body)",
     'CREATE VIEW below AS SELECT * FROM main."lowest"',
     "CREATE VIEW lowest AS SELECT a FROM ev",
+    "CREATE TABLE odd (true, d)",
 )
 SPELLED_OTHERWISE = (
     ("CREATE TABLE t (a REFERENCES p)", "CREATE TABLE t (a REFERENCES P (ID))"),
@@ -613,6 +614,20 @@ SPELLED_OTHERWISE = (
         "CREATE TRIGGER g INSERT ON ev WHEN (new.a > 1) OR (new.b) BEGIN UPDATE ev SET a = (1) WHERE (b = 2); END",
         "CREATE TRIGGER g INSERT ON ev WHEN new.a > 1 OR new.b BEGIN UPDATE ev SET a = 1 WHERE b = 2; END",
     ),
+    (
+        "CREATE VIEW v (k, s) AS SELECT e.a n, (b) FROM ev e, p INNER JOIN q WHERE c <> TRUE ORDER BY 1 ASC",
+        "CREATE VIEW v (K, [s]) AS SELECT e.a AS n, b FROM ev AS e JOIN p JOIN q WHERE c != 1 ORDER BY 1",
+    ),
+    (
+        "CREATE TRIGGER g INSERT ON ev WHEN new.a IS DISTINCT FROM new.b BEGIN REPLACE INTO p (a) VALUES (TRUE); END",
+        "CREATE TRIGGER g INSERT ON ev WHEN new.a IS NOT new.b BEGIN INSERT OR REPLACE INTO p (a) VALUES (1); END",
+    )
+    if sqlite3.sqlite_version_info >= (3, 39)
+    else ("CREATE TABLE t (a)", "CREATE TABLE t ([a])"),
+    (
+        "CREATE TRIGGER g AFTER INSERT ON main.ev BEGIN DELETE FROM ev WHERE a = (SELECT max(id) FROM main.p); END",
+        "CREATE TRIGGER g AFTER INSERT ON ev BEGIN DELETE FROM ev WHERE a = (SELECT max(id) FROM p); END",
+    ),
 )
 SPELLED_ALIKE = (
     ("CREATE TABLE t (a, b)", "CREATE TABLE t (b, a)"),
@@ -667,6 +682,11 @@ SPELLED_ALIKE = (
         "CREATE VIEW v AS SELECT * FROM ev, (ev AS x LEFT JOIN p)",
         "CREATE VIEW v AS SELECT * FROM ev, ev AS x LEFT JOIN p",
     ),
+    (
+        "CREATE VIEW v AS SELECT d FROM odd WHERE d = true",
+        "CREATE VIEW v AS SELECT d FROM odd WHERE d = 1",
+    ),
+    ("CREATE VIEW v AS SELECT a FROM ev AS left JOIN p", "CREATE VIEW v AS SELECT a FROM ev LEFT JOIN p"),
 )
 
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from ..tokens import Token, begin_of_body, folded, tokens, unquoted
 from .parentheses import loosened, loosened_statements
+from .spelling import usual
 
 Tokens = Sequence[Token]
 Names = Collection[str]
@@ -133,19 +134,13 @@ def terms(found: Tokens, names: Names, collations: Mapping[str, str]) -> str:
 
 
 def view(found: Tokens, names: Names) -> str:
-    """Return what stands behind the name of a view means; main is the only schema that it can name."""
-    kept: list[Token] = []
-    for at, token in enumerate(found):
-        schema = found[at - 1] if at and token.text == "." else None
-        if schema and name(schema) == "main" and "main" not in names:
-            kept.pop()
-        else:
-            kept.append(token)
-    return plain_meaning(loosened_statements(kept), names)
+    """Return what stands behind the name of a view means."""
+    return plain_meaning(loosened_statements(usual(_of_main(found, names), names)), names)
 
 
 def trigger(found: Tokens, names: Names) -> str:
     """Return what stands behind the name of a trigger means: https://www.sqlite.org/lang_createtrigger.html"""
+    found = _of_main(found, names)
     on = next(at for at, token in enumerate(found) if word(token) == "ON")
     of = next((at for at, token in enumerate(found[:on]) if word(token) == "OF"), on)
     columns = sorted({name(part[0]) for part in _parted(found[of + 1 : on])})
@@ -158,8 +153,21 @@ def trigger(found: Tokens, names: Names) -> str:
     condition = ""
     if word(rest[0]) == "WHEN":
         begin = [token.start for token in rest].index(begin_of_body(found))
-        condition, rest = expression(rest[1:begin], names), rest[begin:]
-    return "\3".join((head, name(found[on + 1]), condition, plain_meaning(loosened_statements(rest), names)))
+        condition, rest = expression(usual(rest[1:begin], names), names), rest[begin:]
+    body = plain_meaning(loosened_statements(usual(rest, names)), names)
+    return "\3".join((head, name(found[on + 1]), condition, body))
+
+
+def _of_main(found: Tokens, names: Names) -> Tokens:
+    """Return the tokens of a view or a trigger without main, which is the only schema that they can name."""
+    kept: list[Token] = []
+    for at, token in enumerate(found):
+        schema = found[at - 1] if at and token.text == "." else None
+        if schema and name(schema) == "main" and "main" not in names:
+            kept.pop()
+        else:
+            kept.append(token)
+    return kept
 
 
 def virtual(found: Tokens) -> str:

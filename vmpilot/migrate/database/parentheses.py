@@ -5,7 +5,8 @@ tighter than both of its neighbours needs none: https://www.sqlite.org/lang_expr
 
 Right rather than complete. All others are kept: around row values, subqueries and arguments; behind IN; where
 they group from the right, `a AND (b AND c)`, or signs, `-(-a)`; around tables, rows of VALUES and what SET
-sets; and in what a SELECT returns, because that is also the name of a column.
+sets; and in what a SELECT returns without an AS, because that is also the name of a column, but around a
+column alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ _NONE, _EQUAL, _SIGN, _ATOM = 0, _RANK["="], len(_RANKS) + 1, len(_RANKS) + 2
 _SIGNS = ("+", "-", "~")
 _BEHIND = ("ISNULL", "NOTNULL")  # what no operand follows
 _QUERIES = ("SELECT", "VALUES", "WITH")
+_CONSTANTS = ("NULL", "TRUE", "FALSE", "CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP")
 # Behind these stands an expression.
 _BEFORE = ("WHERE", "ON", "HAVING", "LIMIT", "SELECT", "WHEN", "THEN", "ELSE", "BY")
 _BEFORE_BY = ("ORDER", "GROUP", "PARTITION")
@@ -81,6 +83,7 @@ def _without(found: Sequence[Token], outermost: _Level) -> list[Token]:
 def _unsaid(found: Sequence[Token], outermost: _Level) -> Iterator[int]:
     """Yield the places of the parentheses that say nothing; those inside come first."""
     levels = [outermost]
+    waiting: dict[int, list[int]] = {}  # for the AS of what a SELECT returns, by its level
     for at in range(len(found)):
         word = _keyword(found, at)
         following = _keyword(found, at + 1)
@@ -97,12 +100,37 @@ def _unsaid(found: Sequence[Token], outermost: _Level) -> Iterator[int]:
             if len(levels) == 1:
                 continue
             inner = levels.pop()
+            waiting.pop(len(levels) + 1, ())
             levels[-1] = levels[-1]._replace(next="operator")
             if _says_nothing(inner, levels[-1], following):
-                yield from (inner.start, at)
+                place = 0 if _is_column(found, inner.start, at, levels[-1]) else _place(levels)
+                waiting.setdefault(place, []).extend((inner.start, at))
                 levels[-1] = levels[-1]._replace(loosest=min(inner.loosest, levels[-1].loosest))
         else:
+            if word in ("AS", ",") or word in _OTHERS:
+                said = waiting.pop(len(levels), ())
+                yield from said if word == "AS" else ()
             levels[-1] = _read(levels[-1], word, found, at)
+        yield from waiting.pop(0, ())
+
+
+def _is_column(found: Sequence[Token], start: int, end: int, outer: _Level) -> bool:
+    """Tell whether a parenthesis holds all that a SELECT returns in one place, and that is a column."""
+    if outer.clause != "SELECT" or outer.kept:
+        return False
+    is_all = _keyword(found, start - 1) in ("SELECT", "DISTINCT", ",")
+    is_all = is_all and _keyword(found, end + 1) in (",", "FROM", ")", "")
+    inside = found[start + 1 : end]
+    is_name = len(inside) == 1 or (len(inside) == 3 and inside[1].text == ".")
+    names = [token.kind == "word" and token.text.upper() not in _CONSTANTS for token in inside[::2]]
+    return is_all and is_name and all(names)
+
+
+def _place(levels: Sequence[_Level]) -> int:
+    """Return which level returns what now stands last, 0 if it is nothing that a SELECT returns."""
+    if not _is_kept(levels[-1]):
+        return 0
+    return max((at for at, level in enumerate(levels, 1) if level.clause == "SELECT"), default=0)
 
 
 def _keyword(found: Sequence[Token], at: int) -> str:
@@ -116,7 +144,7 @@ def _keyword(found: Sequence[Token], at: int) -> str:
 
 def _opened(outer: _Level, at: int, following: str) -> _Level:
     kept = _is_kept(outer)
-    if outer.next in ("operator", "list"):  # arguments, or what stands behind IN
+    if outer.next in ("operator", "list") or outer.clause == "VALUES":  # arguments, what is behind IN, a row
         return _Level("list", "operand", at, kept=kept)
     is_group = outer.next == "operand" and following not in _QUERIES
     return _Level("group" if is_group else "other", "operand" if is_group else "else", at, kept=kept)
@@ -129,7 +157,7 @@ def _is_kept(level: _Level) -> bool:
 def _says_nothing(inner: _Level, outer: _Level, following: str) -> bool:
     """Tell whether what stands in a parenthesis stays together without it."""
     right = _EQUAL if following == "NOT" else _RANK.get(following, _NONE)
-    return inner.kind == "group" and not inner.kept and outer.left < inner.loosest >= right
+    return inner.kind == "group" and outer.left < inner.loosest >= right
 
 
 def _read(level: _Level, word: str, found: Sequence[Token], at: int) -> _Level:
@@ -148,6 +176,7 @@ def _read(level: _Level, word: str, found: Sequence[Token], at: int) -> _Level:
     if level.next == "operand" and word == "EXISTS":
         return level._replace(next="else")
     if word == ",":
+        level = level._replace(kind="list") if level.kind == "group" else level  # a row value
         is_list = level.clause in ("BY", "SELECT") or (level.kind == "list" and not level.clause)
         return _begun(level, level.clause, "operand" if is_list else "else")
     if word in _BEFORE and (word != "BY" or before in _BEFORE_BY):
@@ -163,6 +192,8 @@ def _read(level: _Level, word: str, found: Sequence[Token], at: int) -> _Level:
 
 def _begun(level: _Level, clause: str, following: str) -> _Level:
     """Return a level behind a word or a comma that begins something new: what has one is no expression."""
+    if clause == "AS" and level.clause == "SELECT":
+        return level._replace(next="operand", left=_NONE)
     kind = "other" if level.kind == "group" else level.kind
     return level._replace(kind=kind, next=following, clause=clause, left=_NONE, betweens=0)
 

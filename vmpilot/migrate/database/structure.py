@@ -41,6 +41,7 @@ _PARTS = ("columns", "column", "check", "unique", "conflict clause", "foreign ke
 _LONG = ("virtual table", "view", "trigger")  # have too much text to show
 
 _TELLING = re.compile(r"check|collate|references|conflict|autoincrement|strict|rowid|\bas\b", re.IGNORECASE)
+_UNCERTAIN = re.compile('"|true|false', re.IGNORECASE)  # what means something else if it is a name
 _CONSTRAINTS = ("CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN")  # where no column is declared
 _OPTIONS = {"STRICT": "STRICT", "ROWID": "WITHOUT ROWID"}
 _RULES = {"NULL": "NOT NULL", "UNIQUE": "UNIQUE", "KEY": "PRIMARY KEY"}  # what can have an ON CONFLICT
@@ -149,7 +150,7 @@ def _given(sql: str, objects: Collection[str]) -> set[str]:
 def _known(own: str, sql: str, known: dict[str, set[str]]) -> frozenset[str]:
     """Return the names that mean something in a view or a trigger: of what it mentions, and its own."""
     names = set[str]()
-    if '"' in sql:
+    if _UNCERTAIN.search(sql):
         new = mentioned(sql) & known.keys() - {own}
         while new:  # a view has columns of what it looks at
             found = set[str]().union(*(known[word] for word in new))
