@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .run.commands import Entry
     from .tools.check import Health, Problem, check
     from .tools.create import create
+    from .tools.fleet import Outcome, migrate_all
     from .tools.redo import redo
     from .tools.restore import Restored, Saved, backups, restore
     from .tools.schema import Schema, schema
@@ -42,6 +43,7 @@ __all__ = [
     "Health",
     "HistoryError",
     "MigrationError",
+    "Outcome",
     "Problem",
     "Progress",
     "Proof",
@@ -60,6 +62,7 @@ __all__ = [
     "downgrade",
     "history",
     "migrate",
+    "migrate_all",
     "redo",
     "restore",
     "schema",
@@ -83,6 +86,8 @@ _BEYOND = {
     "Health": "tools.check",
     "Problem": "tools.check",
     "verify": "tools.verify",
+    "Outcome": "tools.fleet",
+    "migrate_all": "tools.fleet",
     "create": "tools.create",
     "redo": "tools.redo",
     "schema": "tools.schema",

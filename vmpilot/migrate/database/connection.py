@@ -41,16 +41,20 @@ _T = TypeVar("_T")
 class Patience(float):
     """How many seconds to wait for a lock, for a caller who wants to be told of a wait that lasts.
 
-    A number like any other `timeout`; `say` is called with a line once a wait has lasted a second.
+    A number like any other `timeout`; `say` is called with a line once a wait has lasted a second, and `rest`
+    with the seconds between two tries: what it raises ends the wait.
     """
 
     say: Callable[[str], None]
+    rest: Callable[[float], None]
 
 
-def patience(seconds: float, say: Callable[[str], None]) -> Patience:
+def patience(
+    seconds: float, say: Callable[[str], None], rest: Callable[[float], None] = time.sleep
+) -> Patience:
     """Return a timeout that tells."""
     made = Patience(seconds)
-    made.say = say
+    made.say, made.rest = say, rest
     return made
 
 
@@ -318,8 +322,16 @@ def _again_and_again(
                 message = f"{session.database}: {reason} for {session.timeout:g} s; {fate}"
                 raise AccessError(message, database=session.database) from error
         told = told or is_told(session, reason, session.timeout - left)
-        time.sleep(min(pause, left))
+        rest(session, min(pause, left))
         pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def rest(session: Session, seconds: float) -> None:
+    """Pause between two tries, as whoever waits wants to."""
+    if isinstance(session.timeout, Patience):
+        session.timeout.rest(seconds)
+    else:
+        time.sleep(seconds)
 
 
 def _comes_from_outside(stop: BaseException) -> bool:

@@ -29,6 +29,7 @@ from ..database.connection import (
     is_sqlite3,
     is_told,
     note,
+    rest,
     rollback,
     translated,
     wait,
@@ -318,6 +319,7 @@ def transfer(source: Session, target: Any, waiting: Session, report: Pages) -> N
             if now >= deadline:
                 raise refused(waiting.database, f"{LOCKED} for {waiting.timeout:g} s")
             told = told or is_told(waiting, LOCKED, waiting.timeout - (deadline - now))
+            rest(waiting, 0.0)  # SQLite itself has paused
             return
         deadline, told = 0.0, False
         if remaining >= left:
