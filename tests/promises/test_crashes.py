@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import APART, OUTSIDE, ended, forked, laid, query, running, write
+from support import APART, OUTSIDE, ended, forked, laid, pasteable, query, running, write
 
 from vmpilot.migrate import AccessError, HistoryError, Progress, StepError, current, downgrade, migrate
 from vmpilot.migrate.database.tables import TABLES
@@ -553,9 +553,10 @@ def test_a_file_outside_a_transaction_does_not_hide_one_that_comes_late(
     write(migrations, "0001_late", "CREATE TABLE late (a);")
     with pytest.raises(HistoryError) as caught:
         migrate(database, migrations)
+    renumber = pasteable("run: python3 -m vmpilot.migrate renumber 0001_late", database, migrations)
     assert str(caught.value) == (
         f"{migrations}/0001_late.up.sql: never applied, and {database} is already at 0003; nothing was changed; "
-        "to apply it, rename its files to 0004_late.up.sql and 0004_late.down.sql"
+        f"to give it the next free number, {renumber}"
     )
 
 

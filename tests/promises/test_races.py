@@ -340,8 +340,9 @@ def test_a_file_that_comes_late_is_told_from_those_that_are_pending(migrations: 
     ]
     late = (
         f"HistoryError: {migrations}/0002_table.up.sql: never applied, and {database} is already at 0003; nothing "
-        "was changed; to apply it, rename its files to 0005_table.up.sql and 0005_table.down.sql"
+        "was changed; to give it the next free number, run: python3 -m vmpilot.migrate renumber 0002_table"
     )
+    late = pasteable(late, database, migrations)
     assert versions(lambda: migrate(database, migrations)) == [late]
     assert versions(lambda: migrate(database, migrations, target="0004")) == [late]
     assert database.read_bytes() == before

@@ -29,6 +29,7 @@ from vmpilot.migrate import (
     downgrade,
     history,
     migrate,
+    renumber,
     stamp,
 )
 
@@ -90,7 +91,10 @@ def failed(command: Command, of: type[MigrationError], message: str, **attribute
 # Files
 
 UNTOUCHED = "app.db was not touched"
-LATE = "never applied, and app.db is already at 0001; nothing was changed; to apply it, rename its files to"
+LATE = (
+    "never applied, and app.db is already at 0001; nothing was changed; "
+    "to give it the next free number, run: python3 -m vmpilot.migrate renumber"
+)
 
 
 class Case(NamedTuple):
@@ -115,11 +119,9 @@ FILES = {
         {"0003_x": "-- vmpilot: revision abc\n", "0004_y": "-- vmpilot: revision abc\n"},
         f"revision abc is declared by another migration too; {UNTOUCHED}",
     ),
-    "late": Case({"0000_nil": ""}, f"{LATE} 0003_nil.up.sql and 0003_nil.down.sql"),
-    "late without a name": Case({"0": ""}, f"{LATE} 0003.up.sql and 0003.down.sql"),
-    "late with a hyphen": Case(
-        {"0000-two-words": ""}, f"{LATE} 0003_two-words.up.sql and 0003_two-words.down.sql"
-    ),
+    "late": Case({"0000_nil": ""}, f"{LATE} 0000_nil"),
+    "late without a name": Case({"0": ""}, f"{LATE} 0"),
+    "late with a hyphen": Case({"0000-two-words": ""}, f"{LATE} 0000-two-words"),
 }
 
 
@@ -399,21 +401,18 @@ def test_another_migration_under_an_applied_number(migrations: Path, more: bool)
     upgrade()
     remove(migrations, "0002_two")
     write(migrations, "0002_tags", "CREATE TABLE tags (a);", "DROP TABLE tags;")
-    number = "0003"
     if more:
         write(migrations, "0003_three", "")
-        number = "0004"
     message = (
         "migrations/0002_tags.up.sql: 0002 is applied as two, but the files have 0002_tags; nothing was changed; "
-        f"give this one the next free number, {number}, and put 0002_two back"
+        "put 0002_two back, and to give this one the next free number, run: python3 -m vmpilot.migrate renumber 0002_tags"
     )
     refused(upgrade, HistoryError, message, file="migrations/0002_tags.up.sql")
     refused(COMMANDS["downgrade"], HistoryError, message, file="migrations/0002_tags.up.sql")
     assert not current("app.db", "migrations").at_head
     assert history("app.db", "migrations")[1].state == "other"
     # As it is told.
-    remove(migrations, "0002_tags")
-    write(migrations, f"{number}_tags", "CREATE TABLE tags (a);", "DROP TABLE tags;")
+    renumber("0002_tags", "app.db", "migrations")
     write(migrations, "0002_two", "CREATE TABLE two (a);", "DROP TABLE two;")
     upgrade()
     assert current("app.db", "migrations").at_head
@@ -425,7 +424,7 @@ def test_a_late_file_is_not_in_the_way_of_a_downgrade(migrations: Path) -> None:
     refused(
         upgrade,
         HistoryError,
-        f"migrations/0000_nil.up.sql: {LATE.replace('0001', '0002')} 0003_nil.up.sql and 0003_nil.down.sql",
+        f"migrations/0000_nil.up.sql: {LATE.replace('0001', '0002')} 0000_nil",
     )
     downgrade("app.db", "migrations", backup=False, target="1")
     assert current("app.db", "migrations").version == "0001"

@@ -130,7 +130,7 @@ TWO_ROWS = (
 )
 EDITED = "edited after it was applied; nothing was changed; write a new migration instead, or downgrade below it and upgrade again"
 ACCEPT = f"{EDITED}, or accept the edit, {RUN} stamp 0002"
-LATE = "never applied, and app.db is already at 0009; nothing was changed; to apply it, rename its files to"
+LATE = f"never applied, and app.db is already at 0009; nothing was changed; to give it the next free number, {RUN} renumber"
 UNCOMPARED = "not_compared: app.db: schema not compared:"
 DRIFT = "drift: app.db: schema is not as {} made it: {}; undo this by hand, or make it a migration"
 MINE = "mend or delete these rows"
@@ -258,7 +258,7 @@ CASES = {
         {"0001_a": "CREATE TABLE a (x)", "0002_b": "CREATE TABLE b (x)"},
         (
             "other: migrations/0002_z.up.sql: 0002 is applied as b, but the files have 0002_z; nothing was "
-            "changed; give this one the next free number, 0003, and put 0002_b back",
+            f"changed; put 0002_b back, and to give this one the next free number, {RUN} renumber 0002_z",
             DRIFT.format("0002", "- table z"),
             f"{OTHERS} table b",
         ),
@@ -267,8 +267,8 @@ CASES = {
     "late": Case(
         {"0001_a": "", "0009_b": ""},
         (
-            f"late: migrations/0003_c.up.sql: {LATE} 0010_c.up.sql and 0010_c.down.sql",
-            f"late: migrations/0004.up.sql: {LATE} 0011.up.sql and 0011.down.sql",
+            f"late: migrations/0003_c.up.sql: {LATE} 0003_c",
+            f"late: migrations/0004.up.sql: {LATE} 0004",
         ),
         later={"0003_c": "CREATE TABLE c (a)", "0004": "CREATE TABLE d (a)"},
     ),

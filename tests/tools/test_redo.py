@@ -80,7 +80,7 @@ REFUSED = {
         ("0000_z", "CREATE TABLE z (z);", ""),
         HistoryError,
         "migrations/0000_z.up.sql: never applied, and app.db is already at 0002; nothing was changed; "
-        "to apply it, rename its files to 0003_z.up.sql and 0003_z.down.sql",
+        "to give it the next free number, run: python3 -m vmpilot.migrate renumber 0000_z",
     ),
 }
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .tools.create import create
     from .tools.fleet import Outcome, migrate_all
     from .tools.redo import redo
+    from .tools.renumber import renumber
     from .tools.restore import Restored, Saved, backups, restore
     from .tools.schema import Schema, schema
     from .tools.verify import Proof, Verdict, verify
@@ -64,6 +65,7 @@ __all__ = [
     "migrate",
     "migrate_all",
     "redo",
+    "renumber",
     "restore",
     "schema",
     "stamp",
@@ -90,6 +92,7 @@ _BEYOND = {
     "migrate_all": "tools.fleet",
     "create": "tools.create",
     "redo": "tools.redo",
+    "renumber": "tools.renumber",
     "schema": "tools.schema",
     "Schema": "tools.schema",
 }

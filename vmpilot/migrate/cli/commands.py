@@ -62,6 +62,8 @@ def _fate(options: Options, waited: str) -> str:
     """Return what became of the database, or of new files; nothing where that cannot be seen."""
     if options.command == "create":
         return "the files may have been written"
+    if options.command == "renumber":
+        return "the files may have been renamed"
     rehearsed = getattr(options, "dry_run", False) or getattr(options, "sql", False)
     moving = options.command in _MOVING and not rehearsed
     if options.command in _READING or rehearsed or (waited and not moving):
@@ -219,6 +221,13 @@ def _create(options: Options) -> Reply:
     return text.created(*create(" ".join(options.name), _place(options)))
 
 
+def _renumber(options: Options) -> Reply:
+    from ..tools.renumber import renumber
+
+    database, how = _database(options), _how(options)
+    return text.renumbered(*renumber(options.name, database, _place(options), **how))
+
+
 def _check(options: Options) -> Reply:
     from ..tools.check import check, wait
 
@@ -269,6 +278,7 @@ _COMMANDS = {
     "heads": _heads,
     "stamp": _stamp,
     "create": _create,
+    "renumber": _renumber,
     "check": _check,
     "verify": _verify,
     "schema": _schema,

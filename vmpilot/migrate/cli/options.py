@@ -149,6 +149,11 @@ COMMANDS = {
         (Option("-m --message NAME", "the same, as Alembic takes it"),),
         "what the migration does, in a few words",
     ),
+    "renumber": Command(
+        "NAME",
+        "give files that nobody has applied the next free number",
+        about="a version, or the name of a file with or without its ending",
+    ),
     "check": Command(
         "",
         "is the database at head and sound? exit 1 and every problem if not",

@@ -140,6 +140,11 @@ def created(up: str, down: str) -> Reply:
     return Reply({"up": up, "down": down}, _said([up, down]))
 
 
+def renumbered(up: str, down: str | None) -> Reply:
+    """Return the names that files have now."""
+    return Reply({"up": up, "down": down}, _said([up, *([down] if down else [])]))
+
+
 def checked(health: Health) -> Reply:
     """Return all that was found to be wrong with a database."""
     data = health._asdict() | {"problems": [problem._asdict() for problem in health.problems]}

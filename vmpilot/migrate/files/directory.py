@@ -6,7 +6,7 @@ Reads names and bytes and nothing else: no database and no SQL may enter here.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from functools import cache, partial
 from itertools import count, pairwise
 from operator import itemgetter
@@ -108,6 +108,20 @@ def build(names: Sequence[str], place: str, odd: Mapping[str, str] | None = None
     `odd` tells of further names what they are instead of files.
     """
     present = set(names)
+    history, paired = _pairs(names, present)
+    unfit: list[str] = []
+    if len(history) + paired < len(present):
+        unfit = _unfit(history, present)
+    if unfit or odd or len({migration.number for migration in history}) < len(history):
+        problems = [*_misnamed(tuple(history), unfit)]
+        problems += [(name, f"{kind}, expected a file") for name, kind in sorted((odd or {}).items())]
+        told = "; ".join(f"{shown(place, name)}: {what}" for name, what in problems)
+        raise HistoryError(told, file=shown(place, problems[0][0]))
+    return tuple(history)
+
+
+def _pairs(names: Iterable[str], present: Container[str]) -> tuple[list[Migration], int]:
+    """Return the migrations whose names are right, by number, and how many of them have a down."""
     history: list[Migration] = []
     paired = 0
     for up in names:
@@ -120,16 +134,32 @@ def build(names: Sequence[str], place: str, odd: Mapping[str, str] | None = None
                 down = ""
             history.append(Migration(int(digits), digits, name, up, down))
     history.sort(key=itemgetter(0))
-    unfit: list[str] = []
-    if len(history) + paired < len(present):
-        fit = {name for migration in history for name in (migration.up, migration.down)}
-        unfit = sorted(name for name in present - fit if _is_meant(name, fit))
-    if unfit or odd or len({migration.number for migration in history}) < len(history):
-        problems = [*_misnamed(tuple(history), unfit)]
-        problems += [(name, f"{kind}, expected a file") for name, kind in sorted((odd or {}).items())]
-        told = "; ".join(f"{shown(place, name)}: {what}" for name, what in problems)
-        raise HistoryError(told, file=shown(place, problems[0][0]))
-    return tuple(history)
+    return history, paired
+
+
+def _unfit(history: Iterable[Migration], present: Set[str]) -> list[str]:
+    """Return the names that are meant to be migration files and break a rule."""
+    fit = {name for migration in history for name in (migration.up, migration.down)}
+    return sorted(name for name in present - fit if _is_meant(name, fit))
+
+
+class Gathered(NamedTuple):
+    """What is in a directory in which numbers may be shared and names be wrong, by number.
+
+    `lone` are the down files without an up; `free` is the next free number.
+    """
+
+    pairs: History
+    lone: tuple[str, ...]
+    free: str
+
+
+def gathered(place: Place) -> Gathered:
+    """Return what is in a directory, whatever is wrong with it; reads names only."""
+    names, _ = _listing(place)
+    pairs, _ = _pairs(names, set(names))
+    unfit = _unfit(pairs, {*names})
+    return Gathered(tuple(sorted(pairs)), tuple(filter(_is_lone, unfit)), next(_free(tuple(pairs), unfit)))
 
 
 def _parts(stem: str) -> tuple[str, str] | None:

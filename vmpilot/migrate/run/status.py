@@ -14,7 +14,7 @@ from ..database.connection import UNCHANGED, Session
 from ..database.tables import Record, Recorded
 from ..errors import HistoryError, MigrationError, VersionError
 from ..files import plan
-from ..files.directory import Directory, History, Migration, number_after, shown
+from ..files.directory import Directory, History, Migration, shown
 from ..files.plan import known, number_of
 from ..limits import DIGITS
 from ..typed import NamedTuple
@@ -170,6 +170,21 @@ def refuse_downgrade(at: Status) -> None:
     _raise_first((kind, error) for kind, error in _misplaced(at) if kind == "other")
 
 
+def refuse_applied(at: Status, migration: Migration) -> None:
+    """Raise VersionError for a migration that is applied, or of which nothing tells that it is not.
+
+    Whatever else has its number: what is applied is known by its name and by what it says.
+    """
+    for found, record in _renumbered(at):
+        if found == migration:
+            raise _elsewhere(at, migration, record)
+    if state(at, migration) not in ("applied", "edited"):
+        return
+    file, known = shown(at.directory.place, migration.up), migration.number in at.applied
+    told = "applied to" if known else "nothing tells that it is not applied to"
+    raise VersionError(f"{file}: {told} {at.database}; {UNCHANGED}", version=migration.version)
+
+
 def refuse_edited(at: Status) -> None:
     """Raise the first problem with the files that were applied; reads them all."""
     _raise_first(_edited_files(at))
@@ -320,18 +335,24 @@ def command(database: str, directory: Directory, words: str) -> str:
 
 
 def _late(at: Status) -> Iterator[HistoryError]:
-    free, renumbered = number_after(at.directory.history), dict(_renumbered(at) if at.late else ())
-    for further, migration in enumerate(at.late):
+    renumbered = dict(_renumbered(at) if at.late else ())
+    for migration in at.late:
         if migration in renumbered:
             yield _elsewhere(at, migration, renumbered[migration])
             continue
-        name = full_name(migration._replace(version=str(int(free) + further).zfill(len(free))))
-        file = shown(at.directory.place, migration.up)
+        file, renumber = shown(at.directory.place, migration.up), _renumber(at, migration)
         yield HistoryError(
             f"{file}: never applied, and {at.database} is already at {version(at)}; {UNCHANGED}; "
-            f"to apply it, rename its files to {name}.up.sql and {name}.down.sql",
+            f"to give it the next free number, run: {renumber}",
             file=file,
         )
+
+
+def _renumber(at: Status, migration: Migration) -> str:
+    """Return the command that gives the files of a migration the next free number."""
+    import shlex  # needed by messages only
+
+    return command(at.database, at.directory, f"renumber {shlex.quote(migration.up.removesuffix('.up.sql'))}")
 
 
 def _elsewhere(at: Status, migration: Migration, record: Record) -> HistoryError:
@@ -358,8 +379,8 @@ def _other(at: Status, migration: Migration) -> HistoryError:
     record = at.applied[migration.number]
     return HistoryError(
         f"{file}: {migration.version} is applied as {record.name}, but the files have "
-        f"{full_name(migration)}; {UNCHANGED}; give this one the next free number, "
-        f"{number_after(at.directory.history)}, and put {full_name(record)} back",
+        f"{full_name(migration)}; {UNCHANGED}; put {full_name(record)} back, and to give this one the next "
+        f"free number, run: {_renumber(at, migration)}",
         file=file,
     )
 

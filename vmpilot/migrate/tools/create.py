@@ -24,19 +24,25 @@ def create(
     files cannot be written, or if the directory is that of an installed package: every database of its
     environment would follow; AccessError if it may not be written to.
     """
+    place = place_to_write(migrations)
+    if not os.path.exists(place):
+        _make(place)
+    stem = f"{directories.number_after(directories.discover(place))}_{_slug(name)}"
+    up, down = (os.path.join(place, f"{stem}.{direction}.sql") for direction in ("up", "down"))
+    _write(up, f"-- {name.strip()}: why it is needed\n")
+    _write(down, f"-- undoes it: {name.strip()}\n")
+    return up, down
+
+
+def place_to_write(migrations: "str | os.PathLike[str] | directories.Entry | None") -> str:
+    """Return the directory to write files in; raise HistoryError if it is not the user's own."""
     place = directories.located(migrations)
     if not isinstance(place, str) or directories.is_installed(place):
         raise HistoryError(
             f"{place}: these migrations belong to the installed package; nothing was written; "
             "name a directory with --migrations"
         )
-    if not os.path.exists(place):
-        _make(place)
-    stem = f"{directories.number_after(directories.discover(place))}_{_slug(name)}"
-    up, down = (os.path.join(place, f"{stem}.{direction}.sql") for direction in ("up", "down"))
-    _write(up, f"-- {name.strip()}: why it is needed\n")
-    _write(down, f"-- undoes {stem}.up.sql\n")
-    return up, down
+    return place
 
 
 def _make(place: str) -> None:
