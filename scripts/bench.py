@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 from vmpilot.migrate import check, migrate, verify  # noqa: E402
 from vmpilot.migrate.files.directory import listed  # noqa: E402
-from vmpilot.migrate.run.planning import Request  # noqa: E402
+from vmpilot.migrate.run.request import Request  # noqa: E402
 from vmpilot.migrate.tools.backup import take  # noqa: E402
 from vmpilot.migrate.tools.dry_run import rehearse  # noqa: E402
 

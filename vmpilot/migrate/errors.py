@@ -126,10 +126,12 @@ def is_of_the_caller(error: BaseException) -> bool:
     Its class tells nothing: the TimeoutError of an alarm is an OSError, as that of a network disk is. A
     handler runs between any two lines of ours: https://docs.python.org/3/library/signal.html#execution-of-python-signal-handlers
     """
+    trace = error.__traceback__
+    if trace is None or trace.tb_next is None:  # straight out of what was called where it was caught
+        return False
     signal = sys.modules.get("_signal")  # without it nobody has set a handler; it is never imported here,
     handlers = map(signal.getsignal, signal.valid_signals()) if signal else ()  # as no descriptor may be left
     codes = {called.__code__, *map(_code, handlers)}
-    trace = error.__traceback__
     while trace and trace.tb_frame.f_code not in codes:
         trace = trace.tb_next
     return trace is not None

@@ -33,31 +33,30 @@ TABLES = {VERSION_TABLE: _VERSION_DDL, LOG_TABLE: _LOG_DDL}
 
 _AS_MADE = (
     "SELECT sum(sql IN (?, ?)), count(*) FROM main.sqlite_master"
-    " WHERE lower(tbl_name) IN (?, ?) AND sql IS NOT NULL"  # which that of a constraint's index is
+    " WHERE tbl_name COLLATE NOCASE IN (?, ?) AND sql IS NOT NULL"  # which that of a constraint's index is
 )
 _SETTLED = (
-    "SELECT +version_num, group_concat(version || '_' || name, '/'), total(action <> 'upgrade'), +to_version,"
-    " max(id) FROM main.alembic_version, main.migration_log"
+    "SELECT +version_num, group_concat(version), group_concat(name, '/'),"
+    " count(*) FILTER (WHERE action <> 'upgrade'),"
+    " (SELECT +to_version FROM main.migration_log ORDER BY id DESC LIMIT 1)"
+    " FROM main.alembic_version, main.migration_log"
 )
 
 
-def is_settled(session: Session, migrations: Iterable[tuple[str, str]]) -> bool:
+def is_settled(session: Session, versions: Iterable[str], names: Iterable[str]) -> bool:
     """Tell whether just these were applied, one after the other, and the last one is the current version.
 
-    `migrations` are versions and names: another one under the same number is to be noticed.
-
-    With max() the bare column is that of the last row: https://www.sqlite.org/lang_select.html#bareagg
-    Only of tables that are just as they were made here; others are looked at closely elsewhere.
+    Their names count: another migration under the same number is to be noticed. Tells it only of tables
+    that are just as they were made here; others are looked at closely elsewhere.
     """
     if wait(session, lambda: session.rows(_AS_MADE, (*TABLES.values(), *TABLES))) != [(2, 2)]:
         return False
     try:
-        ((value, logged, others, last, _),) = wait(session, lambda: session.rows(_SETTLED))
+        ((value, *logged, others, last),) = wait(session, lambda: session.rows(_SETTLED))
     except MigrationError:
         raise
     except Exception as error:
         if "no such" in str(error) or is_undecodable(error):  # a column is missing, or a text makes no sense
             return False
         raise
-    wanted = "/".join(f"{version}_{name}" for version, name in migrations)
-    return bool(value == last and not others and logged == wanted)
+    return bool(value == last and not others and logged == [",".join(versions), "/".join(names)])

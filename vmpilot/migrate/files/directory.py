@@ -19,6 +19,7 @@ from ..typed import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from .script import Script
 
+_UP, _DOWN = ".up.sql", ".down.sql"
 _FIGURES, _LETTERS = "0123456789", "abcdefghijklmnopqrstuvwxyz"
 # What stands behind a name while its download has not ended, and what editors put there.
 _DOWNLOADS = (".crdownload", ".download", ".icloud", ".part", ".partial")
@@ -125,9 +126,9 @@ def _pairs(names: Iterable[str], present: Container[str]) -> tuple[list[Migratio
     history: list[Migration] = []
     paired = 0
     for up in names:
-        if up.endswith(".up.sql") and (parts := _parts(up[:-7])):
+        if up.endswith(_UP) and (parts := _parts(stem := up.removesuffix(_UP))):
             digits, name = parts
-            down = _down_beside(up)
+            down = stem + _DOWN
             if down in present:
                 paired += 1
             else:
@@ -190,13 +191,9 @@ def _meant(name: str) -> str:
     return name if name.lower().endswith(".sql") and not name.startswith(".") else ""
 
 
-def _down_beside(up: str) -> str:
-    return f"{up.removesuffix('.up.sql')}.down.sql"
-
-
 def lack_of_down(migration: Migration) -> str:
     """Say which file a migration lacks that has no down."""
-    return f"no {_down_beside(migration.up)} beside it"
+    return f"no {migration.up.removesuffix(_UP)}{_DOWN} beside it"
 
 
 def number_after(history: History) -> str:

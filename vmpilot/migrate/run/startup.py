@@ -44,11 +44,11 @@ def run(
 def _settled(request: Request, session: Session) -> Current | None:
     """Return where a database is that has all these migrations and is to keep them, None for any other."""
     history = request.directory.history
-    named = ((migration.version, migration.name) for migration in history)
+    versions, names = [each.version for each in history], [each.name for each in history]
     if request.target != "head":
         return None
     with snapshot(session):
-        if not is_settled(session, named):
+        if not is_settled(session, versions, names):
             return None
     head = history[-1].version
     return Current(session.database, head, head, at_head=True, pending=0, known=True)
