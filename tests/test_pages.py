@@ -4,6 +4,7 @@ What a page shows is what runs here: it is taken from the README, block by block
 """
 
 import asyncio
+import inspect
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any, NamedTuple
@@ -21,7 +23,10 @@ from typing import Any, NamedTuple
 import pytest
 from support import LONGEST, ROOT, query
 
-from vmpilot.migrate import StepError, check, current, downgrade, migrate, verify
+from vmpilot.migrate import HistoryError, StepError, check, current, downgrade, migrate, verify
+from vmpilot.migrate.cli.options import COMMANDS
+from vmpilot.migrate.files.directory import load
+from vmpilot.migrate.files.script import statements
 from vmpilot.migrate.tools.verify import verify_on_copy
 
 PAGE = ROOT / "README.md"
@@ -76,12 +81,33 @@ def run(shown: list[Block]) -> Names:
 PYTHON = blocks("python")
 
 
+# Migrations as dbmate and goose write them.
+THEIRS = {
+    "20260101000001_notes.sql": "-- migrate:up\nCREATE TABLE notes (id INTEGER);\n\n-- migrate:down\nDROP TABLE notes;\n",
+    "20260101000002_touch.sql": """-- +goose Up
+-- +goose StatementBegin
+CREATE TRIGGER touch AFTER INSERT ON notes BEGIN
+    UPDATE notes SET id = abs(id);
+END;
+-- +goose StatementEnd
+
+-- +goose Down
+DROP TRIGGER touch;
+""",
+    "20260101000003_only_up.sql": "-- migrate:up\nINSERT INTO notes VALUES (-1);\n",
+}
+
+
 @pytest.fixture
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand where the README's programs would: with a database from elsewhere and migrations."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "migrations", "migrations")
+    Path("scripts").symlink_to(ROOT / "scripts")
     migrate("elsewhere.db")
+    Path("db/migrations").mkdir(parents=True)
+    for name, text in THEIRS.items():
+        Path("db/migrations", name).write_text(text)
 
 
 @pytest.mark.usefixtures("surroundings")
@@ -170,6 +196,19 @@ def careful(names: Names) -> None:
     assert names["health"].ok
 
 
+def taken_apart(names: Names) -> None:
+    ours = {path.name: path.read_text() for path in Path("migrations").glob("2026*")}
+    assert ours == {
+        "20260101000001_notes.up.sql": "CREATE TABLE notes (id INTEGER);\n\n",
+        "20260101000001_notes.down.sql": "DROP TABLE notes;\n",
+        "20260101000002_touch.up.sql": "CREATE TRIGGER touch AFTER INSERT ON notes BEGIN\n    UPDATE notes SET id = abs(id);\nEND;\n\n",
+        "20260101000002_touch.down.sql": "DROP TRIGGER touch;\n",
+        "20260101000003_only_up.up.sql": "INSERT INTO notes VALUES (-1);\n",
+    }
+    migrate("app.db", "migrations")
+    assert query(Path("app.db"), "SELECT id FROM notes") == [(1,)]
+
+
 USES: dict[str, Callable[[Names], None]] = {
     "In an application": started,
     "Threads and processes": counted,
@@ -179,6 +218,7 @@ USES: dict[str, Callable[[Names], None]] = {
     "Flask": requested,
     "In CI": proved,
     "Security": careful,
+    "From and to other tools": taken_apart,
 }
 
 
@@ -453,3 +493,150 @@ def test_a_renamed_column_is_one_value_under_two_names_for_as_long_as_a_page_say
         ]:
             older.execute(statement)
             assert older.execute(names).fetchall() == [(value, value)]
+
+
+# --- From and to other tools
+
+
+def test_the_commands_that_others_have_names_for_are_ours() -> None:
+    table = PAGE.read_text().partition("| VMPilot |")[2].partition("\n\n")[0]
+    named = set(re.findall(r"(?m)^\| `(\w+)", table))
+    assert len(named) > 4
+    assert named - COMMANDS.keys() == set()
+
+
+def test_with_keys_on_a_rebuild_takes_the_children_along(how_to: Path, database: Path) -> None:
+    migrate(database, how_to, target="3")
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.executescript(
+            "CREATE TABLE uses (model TEXT REFERENCES models ON DELETE CASCADE);"
+            "INSERT INTO uses VALUES ('acme/small');"
+            "PRAGMA foreign_keys = ON; BEGIN; PRAGMA defer_foreign_keys = ON;"
+        )
+        for statement in statements(load(str(how_to), "0004_no_negative_price.up.sql")):
+            connection.execute(statement)
+        assert connection.execute("SELECT * FROM uses").fetchall() == []
+        connection.execute("ROLLBACK")
+    migrate(database, how_to, target="4")
+    assert query(database, "SELECT * FROM uses") == [("acme/small",)]
+
+
+ENVIRONMENT = """
+from alembic import context
+{function}
+attributes = context.config.attributes
+context.configure(
+    connection=attributes["connection"], target_metadata=attributes["models"], include_name=include_name
+)
+with context.begin_transaction():
+    context.run_migrations()
+"""
+
+
+@pytest.mark.parametrize("function", ["shown", "none"])
+def test_alembic_sees_the_log_unless_it_is_told_not_to(function: str, database: Path, tmp_path: Path) -> None:
+    command = pytest.importorskip("alembic.command")
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    [shown] = PYTHON["Alembic"]
+    told = {"shown": shown.text, "none": "include_name = None"}[function]
+    (tmp_path / "versions").mkdir()
+    (tmp_path / "env.py").write_text(ENVIRONMENT.format(function=told))
+    migrate(database)
+    config = pytest.importorskip("alembic.config").Config()
+    config.set_main_option("script_location", str(tmp_path))
+    models = config.attributes["models"] = sqlalchemy.MetaData()
+    engine = sqlalchemy.create_engine(f"sqlite:///{database}")
+    with engine.connect() as connection:
+        models.reflect(connection, only=["chats", "exchanges"])
+        connection.exec_driver_sql(
+            "DELETE FROM alembic_version"
+        )  # here are no scripts, so base is their head
+        config.attributes["connection"] = connection
+        if function == "shown":
+            command.check(config)
+        else:
+            errors = pytest.importorskip("alembic.util").AutogenerateDiffsDetected
+            with pytest.raises(errors, match=r"remove_table.*migration_log"):
+                command.check(config)
+    engine.dispose()
+
+
+SCRIPT = """
+from alembic import op
+from sqlalchemy import Column, Integer
+revision, down_revision = "57dc007f6d46", None
+def upgrade():
+    op.create_table("notes", Column("id", Integer))
+"""
+OFFLINE = """
+from alembic import context
+context.configure(dialect_name="sqlite")
+context.run_migrations()
+"""
+
+
+def test_what_alembic_prints_is_no_migration(migrations: Path, database: Path, tmp_path: Path) -> None:
+    command = pytest.importorskip("alembic.command")
+    (tmp_path / "versions").mkdir()
+    (tmp_path / "versions/notes.py").write_text(SCRIPT)
+    (tmp_path / "env.py").write_text(OFFLINE)
+    printed = StringIO()
+    config = pytest.importorskip("alembic.config").Config(output_buffer=printed)
+    config.set_main_option("script_location", str(tmp_path))
+    command.upgrade(config, "head", sql=True)
+    up = migrations / "0001_notes.up.sql"
+    up.write_text(printed.getvalue())
+    told = "leave this line and 1 other out: the runner keeps alembic_version itself"
+    with pytest.raises(HistoryError, match=f":1: {told}"):
+        migrate(database, migrations)
+    kept = [text for text in printed.getvalue().split(";") if "alembic_version" not in text]
+    up.write_text("-- vmpilot: revision 57dc007f6d46\n" + ";".join(kept))
+    assert [step.after for step in migrate(database, migrations)] == ["0001"]
+    assert query(database, "SELECT version_num FROM alembic_version") == [("57dc007f6d46",)]
+
+
+@pytest.mark.usefixtures("surroundings")
+def test_a_database_of_another_tool_is_stamped_and_published_as_a_page_says() -> None:
+    if not shutil.which("sqlite3"):
+        pytest.skip("no sqlite3 here")
+    run(PYTHON["From and to other tools"])
+    with closing(sqlite3.connect("app.db")) as theirs:
+        theirs.executescript(
+            "CREATE TABLE schema_migrations (version varchar(128) primary key);"
+            "INSERT INTO schema_migrations VALUES ('20260101000001'), ('20260101000002');"
+        )
+    [stamping], [publishing] = (blocks("sh")[heading] for heading in ("From and to other tools", DATASETTE))
+    python = os.path.dirname(sys.executable)
+    environment = {
+        "PATH": f"{python}:{os.environ['PATH']}",
+        "VMPILOT_DATABASE": "app.db",
+        "VMPILOT_MIGRATIONS": "migrations",
+    }
+    done = subprocess.run(
+        ["sh", "-euc", stamping.text + publishing.text], env=environment, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("app.db is stamped 20260101000002\n", "")
+    for name, tables in {"app.db": 1, "public.db": 0}.items():
+        assert current(name, "migrations").version == "20260101000002"
+        log = "SELECT count(*) FROM sqlite_schema WHERE name = 'migration_log'"
+        assert query(Path(name), log) == [(tables,)]
+
+
+DATASETTE = "Datasette, and whoever else shows all tables"
+
+
+def test_datasette_shows_the_log_to_nobody_with_the_settings_of_a_page(database: Path) -> None:
+    module = pytest.importorskip("datasette.app")
+    [settings] = blocks("yaml")[DATASETTE]
+    migrate(database)
+    said = pytest.importorskip("yaml").safe_load(settings.text)
+    given = "config" if "config" in inspect.signature(module.Datasette).parameters else "metadata"
+
+    async def asked(**options: object) -> list[int]:
+        served = module.Datasette([str(database)], **options)
+        await served.invoke_startup()
+        paths = ("migration_log.json", "chats.json?_where=(select+1+from+migration_log)", "chats.json")
+        return [(await served.client.get(f"/app/{path}")).status_code for path in paths]
+
+    assert asyncio.run(asked()) == [200, 200, 200]
+    assert asyncio.run(asked(**{given: said})) == [403, 403, 200]
