@@ -32,6 +32,8 @@ from support import (
     write,
 )
 
+from vmpilot.migrate import migrate
+
 FOR_EVER = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n;"
 
 
@@ -170,6 +172,45 @@ def test_a_live_line_stays_within_its_terminal_also_when_that_is_resized(migrati
                 assert shown == ": statemen…"
         terminal.process.send_signal(signal.SIGTERM)
         assert terminal.rest().endswith("\r\x1b[K")
+
+
+# As many columns as the terminal has, and what is shown there of how far a fleet is.
+FLEET = {
+    80: r"2 of 3 done, 2 failed, \d+(?:\.\d)? per second, \d+ s left",
+    40: r"2/3, 2 failed, \d+(?:\.\d)?/s, \d+ s left",
+    18: r"2/3, 2 failed",
+    12: r"2/3, 2 fai…",
+}
+
+
+@pytest.mark.parametrize("columns", FLEET)
+def test_how_far_a_fleet_is_stays_within_its_terminal(migrations: Path, columns: int) -> None:
+    write(migrations, "0001_first", "CREATE TABLE t (a);")
+    for name in ("one.db", "two.db"):
+        migrate(name, migrations)
+    write(migrations, "0002_long", FOR_EVER)
+    # The last of them waits for the others, so that its line is the last one that is shown.
+    with held("two.db", "BEGIN IMMEDIATE"):
+        words = ("fleet", "--jobs", "1", "missing.db", "two.db", "one.db")
+        with on_terminal(*words, "--timeout=0.2", columns=columns) as terminal:
+            assert terminal.process.stderr
+            shown = terminal.until("2(?: of |/)3")
+            terminal.process.send_signal(signal.SIGINT)
+            shown += terminal.rest()
+            said = terminal.process.stderr.read().splitlines()
+    pieces = [piece for piece in shown.split("\r\x1b[K") if piece]
+    assert re.fullmatch(FLEET[columns], pieces[-1])
+    assert max(map(len, pieces)) < columns and shown.endswith("\r\x1b[K")
+    assert said[0].startswith("error: missing.db: ") and said[1].startswith("error: two.db: locked by")
+    assert said[2] == "error: interrupted; 2 of 3 done, 2 failed; a further run does what is left"
+
+
+def test_a_fleet_on_a_terminal_that_knows_no_escape_codes_shows_plain_lines(three: Path) -> None:
+    migrate("one.db", three, target="1")
+    with on_terminal("fleet", "one.db", "two.db", TERM="dumb") as terminal:
+        said = timeless(terminal.rest())
+        assert terminal.process.wait() == 1
+    assert said == "2 databases: 1 upgraded, 0 at head already, 1 failed (N ms)\n"
 
 
 @pytest.mark.parametrize("kind", ["", "dumb"])

@@ -54,6 +54,12 @@ $ mkdir newer && mv migrations/0003* newer
     "Squash an old history": """
 $ cp app.db unsquashed.db
 """,
+    "Many databases": """
+$ mkdir tenants
+$ for name in bee cat; do scripts/migrate.sh -q -d tenants/$name.db upgrade 1; done
+$ scripts/migrate.sh -q -d tenants/ant.db
+$ echo 'This is no database.' > tenants/dog.db
+""",
     "Backups": """
 $ mv unsquashed.db app.db
 $ mv newer/* migrations

@@ -198,14 +198,16 @@ def _refuse_what_is_missing(options: Options) -> None:
     takes = COMMANDS[options.command]
     if takes.takes[:1].isalpha() and not getattr(options, takes.field):
         _refuse(f"the following arguments are required: {takes.takes.strip('.')}", options.command)
+    if options.command == "fleet" and options.database is not None:
+        _refuse("the databases are named by PATTERN, not by --database", options.command)
 
 
 def _from_environment(options: Options) -> None:
     """Add what the environment says to what the command line does not."""
     if options.timeout is None:
         options.timeout = _environment("VMPILOT_MIGRATE_TIMEOUT", seconds, 30.0)
-    moves = options.command in ("upgrade", "downgrade", "redo")
-    if moves and options.backup == (options.command != "upgrade"):
+    moves = options.command in ("upgrade", "downgrade", "redo", "fleet")
+    if moves and options.backup == (options.command not in ("upgrade", "fleet")):
         options.backup = _environment("VMPILOT_MIGRATE_BACKUP", switch, None)  # the option was not given
 
 

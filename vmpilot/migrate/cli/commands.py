@@ -51,6 +51,10 @@ _READING = ("current", "history", "heads", "check", "verify", "schema")
 
 def _interrupted(options: Options, waited: str) -> str:
     """Return what a signal ended, `waited` included if it was a wait, and what became of the database."""
+    if options.command == "fleet":
+        from .fleet import interrupted
+
+        return interrupted(options)
     said = "interrupted"
     with suppress(MigrationError):
         alone = options.command in _WITHOUT_DATABASE and not getattr(options, "on_copy", False)
@@ -257,6 +261,12 @@ def _schema(options: Options) -> Reply:
     return text.drawn(found) if options.mermaid else text.declared(found)
 
 
+def _fleet(options: Options) -> Reply:
+    from .fleet import upgrade_all
+
+    return upgrade_all(options, _directory(options), _how(options))
+
+
 def _restore(options: Options) -> Reply:
     from ..tools.restore import backups, restore
 
@@ -283,6 +293,7 @@ _COMMANDS = {
     "verify": _verify,
     "schema": _schema,
     "restore": _restore,
+    "fleet": _fleet,
 }
 
 

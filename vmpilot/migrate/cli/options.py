@@ -9,6 +9,7 @@ from ..typed import Any, NamedTuple
 
 TARGET = "head, base, a version (0002 or 2), a revision, +N or -N"
 OTHER_NAMES = {"status": "history", "revision": "create"}
+_MOST = 1000
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -83,6 +84,12 @@ def switch(text: str) -> bool:
     return text.lower() in YES
 
 
+def _number(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST:
+        raise ValueError(f"expected a number from 1 to {_MOST}, found {text!r}")
+    return int(text)
+
+
 def _reference(text: str) -> str:
     module, _, function = text.partition(":")
     if not module or not function:
@@ -90,6 +97,7 @@ def _reference(text: str) -> str:
     return text
 
 
+_BACKUP = Option("--backup", "back up first ($VMPILOT_MIGRATE_BACKUP)")
 _NO_BACKUP = Option("--no-backup", "do not back up first ($VMPILOT_MIGRATE_BACKUP)")
 _DRY_RUN = Option("--dry-run", "rehearse on a private copy")
 _SQL = Option("--sql", "print a script for the sqlite3 shell, run nothing")
@@ -120,7 +128,7 @@ COMMANDS = {
             ),
             _DRY_RUN,
             _SQL,
-            Option("--backup", "back up first ($VMPILOT_MIGRATE_BACKUP)"),
+            _BACKUP,
         ),
         f"{TARGET} (head)",
         "head",
@@ -178,6 +186,15 @@ COMMANDS = {
         "[BACKUP]",
         "put a backup back, after checking it; without a name list them",
         about="a file that a backup wrote; without, list them",
+    ),
+    "fleet": Command(
+        "PATTERN...",
+        "upgrade many databases at once, go on after errors",
+        (
+            Option("--jobs N", "how many at the same time (a few more than there are processors)", _number),
+            _BACKUP,
+        ),
+        "paths, patterns like 'tenants/*.db', @FILE with a path a line, - for standard input",
     ),
 }
 

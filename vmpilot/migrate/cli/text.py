@@ -45,7 +45,8 @@ def show(reply: Reply, form: str) -> int:
     if form == "json":
         import json
 
-        print(json.dumps(reply.data))
+        if reply.data:  # a fleet has told all
+            print(json.dumps(reply.data))
         return reply.code
     lines = reply.lines if form == "text" else ()
     if not reply.error:
@@ -220,6 +221,13 @@ def _result_data(result: Result) -> dict[str, Any]:
     return _moved(now.database, result.before, now.version or BASE, map(_step_data, result.steps))
 
 
+def one_of_many(result: Result, seconds: float) -> dict[str, Any]:
+    """Return what became of one database of a fleet."""
+    data = _result_data(result)
+    told = {name: data[name] for name in ("database", "from", "to", "steps")}
+    return told | {"took_ms": _milliseconds(seconds)}
+
+
 def _moved(database: str, before: str, after: str, steps: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return {
         "database": database,
@@ -330,6 +338,13 @@ def pages_reporter(form: str) -> Callable[[int, int], None]:
         _show_live("backup", f": {100 * done // max(total, 1)} %")
 
     return report if _is_live(form) else lambda done, total: None
+
+
+def show_first_that_fits(lines: Sequence[str], form: str) -> None:
+    """Show on a terminal the first of these lines for which there is room, else what fits of the last."""
+    if _is_live(form):
+        fitting = (line for line in lines if _width(line) < _room())
+        _show_live("", next(fitting, lines[-1]))
 
 
 def say_of_a_wait(form: str) -> Callable[[str], None]:

@@ -36,6 +36,11 @@ def among(database: str, files: Iterable[str]) -> Iterator[Copied]:
         yield Copied(match[2], match[1], match[0])
 
 
+def is_copy(path: str) -> bool:
+    """Tell whether a file is named as a copy of whichever database."""
+    return re.search(rf"\.[A-Za-z0-9_-]+\.{_TIME}\.bak$", path) is not None
+
+
 def moment(copied: Copied) -> str:
     """Return the time in ISO 8601; raises ValueError if it is none."""
     at = datetime.strptime(copied.time[:-1], "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)
