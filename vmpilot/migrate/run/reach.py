@@ -4,7 +4,8 @@ Only reads. Sound first: a statement that is not understood has written every ta
 a script that writes the schema by hand, or lets SQLite follow the keys, has written all.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache, partial
 from typing import NamedTuple
 
 from ..database.connection import Session, references
@@ -54,7 +55,7 @@ def _written(
     for table, text in [*triggers, *((folded(name), text) for name, text in session.rows(_TEMPORARY))]:
         firing.setdefault(table, []).append(text)
     replacing = {folded(name) for (name,) in session.rows(_REPLACING)}
-    columns = {name: _key_columns(session, name, pairs) for name in {name for pair in pairs for name in pair}}
+    columns = cache(partial(_key_columns, session, _children(pairs)))
     fired = set[str]()
     waiting: list[Iterable[str]] = [_telling(script)]
     while waiting:
@@ -134,21 +135,32 @@ def _body(trigger: str) -> Iterator[str]:
     return (trigger[start:end] for start, end in body(trigger))
 
 
-def _sets_key(names: set[str], columns: Mapping[str, frozenset[str]], text: str) -> bool:
+def _sets_key(names: set[str], columns: Callable[[str], frozenset[str]], text: str) -> bool:
     """Tell whether an UPDATE of these tables can change a column of a key, its child's or its parent's."""
-    keys = frozenset[str]().union(*(columns.get(name, ()) for name in names))
+    keys = frozenset[str]().union(*map(columns, names))
     if not keys:
         return False
     found = assigned(text)
     return not found or not found.isdisjoint(keys) or "*" in keys
 
 
-def _key_columns(session: Session, table: str, pairs: list[tuple[str, str]]) -> frozenset[str]:
+def _children(pairs: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
+    """Return for each table of a key those that refer to it."""
+    found: dict[str, set[str]] = {}
+    for child, parent in pairs:
+        found.setdefault(child, set())
+        found.setdefault(parent, set()).add(child)
+    return found
+
+
+def _key_columns(session: Session, children: Mapping[str, set[str]], table: str) -> frozenset[str]:
     """Return the columns of a table that are part of a key, folded; with "*" if others can change them."""
+    if table not in children:
+        return frozenset()
     listed = session.rows(f"PRAGMA main.table_xinfo({quoted(table)})")
     primary = {folded(row[1]) for row in listed if row[5]}
     columns = {folded(row[3]) for row in session.rows(f"PRAGMA main.foreign_key_list({quoted(table)})")}
-    for child in {child for child, parent in pairs if parent == table}:
+    for child in children[table]:
         for row in session.rows(f"PRAGMA main.foreign_key_list({quoted(child)})"):
             if folded(row[2]) == table:
                 columns |= {folded(row[4])} if row[4] else primary
