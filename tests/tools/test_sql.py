@@ -447,6 +447,14 @@ SAME = {
         "PRAGMA temp_store = MEMORY;\nCREATE VIEW v AS SELECT 1;",
         "PRAGMA temp_store = FILE;\nCREATE TABLE a (b);",
     ),
+    "what was changed last": (
+        "CREATE TABLE a (b);\nINSERT INTO a SELECT changes();\nINSERT INTO a SELECT last_insert_rowid() + changes();",
+        "CREATE TABLE w (n);\nCREATE TRIGGER g AFTER INSERT ON w BEGIN INSERT INTO a SELECT changes(); END;\n"
+        "INSERT INTO a SELECT changes() + 10;\nINSERT INTO a SELECT last_insert_rowid();",
+        "INSERT INTO w VALUES (1);",
+        "-- vmpilot: no-transaction\nINSERT INTO a SELECT changes() + 20;\nINSERT INTO a SELECT last_insert_rowid();",
+        "INSERT INTO a SELECT last_insert_rowid();\nDELETE FROM a WHERE b > 1;\nINSERT INTO a SELECT changes();",
+    ),
     "a line of a megabyte": (
         "CREATE TABLE a (b);\nINSERT INTO a VALUES ('" + 100_000 * "it''s ; -- " + "');",
     ),
@@ -466,6 +474,7 @@ def test_a_script_leaves_the_same_bytes_as_the_run(migrations: Path, play: Playe
 
 
 LINE = "ends a statement there"
+OWN = "is the shell's own, and not in a run"
 
 
 @pytest.mark.parametrize(
@@ -481,6 +490,21 @@ LINE = "ends a statement there"
         ("CREATE \ufeff TABLE a (b);", "1: U+FEFF is no blank there"),
         ("CREATE TABLE a (\n\v\n.shell touch hurt\n);", "2: \\x0b is no blank there"),
         ("\v.shell touch hurt", "1: \\x0b is no blank there"),
+        ("SELECT 1,\ntotal_changes();", "2: total_changes() tells there of another connection"),
+        ("SELECT * FROM pragma_busy_timeout;", "1: pragma_busy_timeout tells there of another connection"),
+        ("SELECT 1; SELECT SHA3('a');", f"1: sha3() {OWN}"),
+        ("CREATE TABLE a (b\nCHECK (b NOT REGEXP 'x'));", f"2: regexp() {OWN}"),
+        (
+            "WITH edit (a) AS (SELECT 1) SELECT a FROM edit, generate_series(1, 3);",
+            f"1: generate_series() {OWN}",
+        ),
+        ("CREATE TABLE a (b COLLATE Uint);", f"1: the collation uint {OWN}"),
+        ("CREATE VIRTUAL TABLE a USING zipfile('b.zip');", f"1: the module zipfile {OWN}"),
+        (
+            "CREATE TRIGGER g AFTER INSERT ON first BEGIN\n SELECT 1, \"writefile\"('x', 1); END;",
+            f"2: writefile() {OWN}",
+        ),
+        ("SELECT load_extension('x');", f"1: load_extension() {OWN}"),
     ],
 )
 def test_what_the_shell_would_read_otherwise_is_refused(migrations: Path, text: str, expected: str) -> None:
@@ -490,6 +514,46 @@ def test_what_the_shell_would_read_otherwise_is_refused(migrations: Path, text: 
     said = f"migrations/0002_odd.up.sql:{number}: --sql cannot say this to the sqlite3 shell: {reason}"
     assert in_process("upgrade", "--sql") == (1, "", f"error: {said}\n")
     assert not Path("app.db").exists()
+
+
+def application(path: str) -> sqlite3.Connection:
+    """Open a database as an application does that has a function and a collation of its own."""
+    connection = sqlite3.connect(path)
+    connection.create_function("regexp", 2, lambda pattern, text: pattern in text, deterministic=True)
+    connection.create_collation("german", lambda one, other: (one > other) - (one < other))
+    return connection
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("SELECT 'x' REGEXP 'x';", "migrations/0002_step.up.sql:1: {}: regexp() is the application's own"),
+        (
+            "SELECT 'x'\nCOLLATE german;",
+            "migrations/0002_step.up.sql:2: {}: the collation german is the application's own",
+        ),
+        (
+            "INSERT INTO fires VALUES (1);",
+            "app.db: {}: table checked: regexp() is the application's own; nothing was changed",
+        ),
+        ("CREATE TABLE edit (decimal DECIMAL (10, 2), regexp);\nCREATE INDEX i ON edit (regexp);", ""),
+    ],
+)
+def test_what_only_the_application_has_is_refused_where_a_step_can_reach_it(
+    migrations: Path, text: str, said: str
+) -> None:
+    with closing(application("app.db")) as connection:
+        connection.executescript(
+            "CREATE TABLE checked (a CHECK (a REGEXP 'x')); CREATE TABLE fires (a);"
+            "CREATE TRIGGER g AFTER INSERT ON fires BEGIN INSERT INTO checked VALUES ('x'); END;"
+        )
+    write(migrations, "0001_first", "CREATE TABLE first (a);")
+    api.stamp("0001", "app.db", migrations)
+    write(migrations, "0002_step", text)
+    code, out, error = in_process("upgrade", "--sql", "--connect", f"{__name__}:application")
+    told = said.format("--sql cannot say this to the sqlite3 shell")
+    assert (code, error) == ((1, f"error: {told}\n") if said else (0, ""))
+    assert bool(said) != (text.partition("\n")[0] in out)
 
 
 def test_what_a_transaction_keeps_from_having_effect_is_refused_as_by_the_run(migrations: Path) -> None:

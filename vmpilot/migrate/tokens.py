@@ -190,6 +190,41 @@ def assigned(sql: str) -> set[str]:
     return found if not naming else set()
 
 
+def pairs(sql: str) -> Iterator[tuple[Token, Token]]:
+    """Yield each token with the one before it; before the first one stands nothing."""
+    return pairwise(chain([_END], tokens(sql)))
+
+
+def calls(sql: str) -> Iterator[Token]:
+    """Yield what can be the name of a function that SQL calls, or of a table that has arguments.
+
+    Also the operators that are functions: https://www.sqlite.org/lang_expr.html#the_like_glob_regexp_match_and_extract_operators
+    """
+    found = list(tokens(sql))
+    is_index = head(sql).kind == "index"
+    for at, (last, token) in enumerate(pairwise(chain([_END], found))):
+        following = found[at + 1] if at + 1 < len(found) else _END
+        is_operator = _is(token, *_CALLING) and following.text not in (",", ")", ".")
+        if is_operator and last.text not in ("(", ",", ".") and not _is(last, "", *_BEFORE_NAMES):
+            yield token
+        elif following.text == "(" and token.kind in ("word", "double", "name"):
+            before = last.kind == "sign" and last.text not in (")", ".")
+            before = before or (_is(last, *_BEFORE_CALLS) and not (is_index and _is(last, "on")))
+            if before and not (last.text == "," and _is_given(found, at + 1)):
+                yield token
+
+
+def _is_given(found: list[Token], at: int) -> bool:
+    """Tell whether behind a parenthesis stands what WITH gives the name before it."""
+    depth = 0
+    for place in range(at, len(found) - 2):
+        depth += (found[place].text == "(") - (found[place].text == ")")
+        if not depth:
+            is_table = found[place + 2].text == "(" or _is(found[place + 2], "not", "materialized")
+            return _is(found[place + 1], "as") and is_table
+    return False
+
+
 def named(sql: str, reason: str) -> Token | None:
     """Return the token of a statement that SQLite's words about its failure name; None if it is not certain.
 
@@ -252,6 +287,29 @@ class Head(NamedTuple):
 _NAMES = ("word", "string", "double", "name")
 _KINDS = ("table", "view", "index", "trigger")
 _BEHIND_SET = ("where", "from", "returning", "order", "limit")
+_CALLING = ("like", "glob", "regexp", "match")
+_BEFORE_NAMES = (
+    *("table", "into", "update", "exists", "references", "using", "as", "index", "view", "trigger", "add"),
+    *("column", "to", "set", "select", "distinct", "where", "on", "having", "by", "from", "join", "drop"),
+)
+_BEFORE_CALLS = (
+    *(
+        "select",
+        "distinct",
+        "all",
+        "where",
+        "and",
+        "or",
+        "not",
+        "on",
+        "having",
+        "when",
+        "then",
+        "else",
+        "case",
+    ),
+    *("by", "limit", "offset", "in", "is", "between", "escape", "returning", "from", "join", *_CALLING),
+)
 _IN_BODY = ("select", "values", "with", "insert", "replace", "update", "delete")
 _END = Token("", "", -1)
 

@@ -109,6 +109,8 @@ def _played(
     if not script.transactional:
         _leave_transaction(session, task)
         own = own and tables.content(session)
+    else:
+        tables.change_nothing(session)
     report(Progress(task.step, 0, total, 0.0, False))
     play(
         session,

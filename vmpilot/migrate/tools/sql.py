@@ -1,13 +1,13 @@
 """A plan as a script for the `sqlite3` shell, with the same effect as the run itself.
 
-Reads only. What a script cannot do, the guards and the wait for a lock, is not in it. The shell reads lines
-(https://www.sqlite.org/cli.html): what it would not hand to SQLite as it is written is refused here.
+Reads only. What a script cannot do, the guards and the wait for a lock, is not in it. What means something
+else in the shell (`shell`) is refused here.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-from ..database import tables
+from ..database import structure, tables
 from ..database.confined import ASKED, called
 from ..database.connection import UNCHANGED, Session, refusal
 from ..database.opening import SQLITE3, Connect, reading, scratch
@@ -19,21 +19,20 @@ from ..run import adoption
 from ..run.planning import Task, end, planned, start
 from ..run.play import has_wal_after, journal_mode, kept_from_wal, lacks_wal
 from ..run.request import Request
-from ..tokens import alone, plain, unusual
+from ..tokens import folded, plain
+from .shell import Known, differing, known, misread
 
 _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 # Settings by which a shell, or the .sqliterc of its user, can make a statement do something else.
 _MEANING = ("ignore_check_constraints", "legacy_alter_table", "recursive_triggers", "trusted_schema")
 _TEMPORARY = frozenset(("temp", "temporary"))
-_SCHEMA = "SELECT +type, +name, +sql FROM main.sqlite_master WHERE sql IS NOT NULL ORDER BY name"
+_OBJECTS = "SELECT +type, +name, +tbl_name, +sql FROM main.sqlite_master WHERE sql IS NOT NULL ORDER BY name"
 # What was written into the schema by hand is read anew, and counts as a change for other connections.
 _READ_ANEW = (
     "PRAGMA writable_schema = RESET;",
     "CREATE VIEW main.vmpilot_read_anew AS SELECT 1;",
     "DROP VIEW main.vmpilot_read_anew;",
 )
-_ENDINGS = ("/", "go")
-_PARAMETERS = "?:@$"
 
 
 def script(request: Request, database: Any, *, timeout: float, connect: Connect = SQLITE3) -> list[str]:
@@ -49,10 +48,13 @@ def script(request: Request, database: Any, *, timeout: float, connect: Connect 
         tasks = plan.tasks
         if not tasks:
             return [f"-- {session.database!a}: nothing to do"]
+        with scratch() as plain:
+            has = known(session, plain)
         for task in tasks:
-            _check(task.script)
+            _check(task.script, has)
             _refuse_unseen(task)
         _refuse_commands(session)
+        _refuse_differing(session, tasks, has)
         _check_modes(session, tasks)
         first = [f"{ddl};" for ddl in tables.missing(session)]
         begins, last = adoption.begins(session, plan.status), ""
@@ -157,10 +159,10 @@ def _literal(value: str | None) -> str:
     return text if "\0" not in value else "(" + text.replace("\0", "' || char(0) || '") + ")"
 
 
-def _check(script: Script) -> None:
+def _check(script: Script, has: Known) -> None:
     """Raise HistoryError for a statement of which the shell would make something else."""
     for index, text in enumerate(statements(script)):
-        for place, reason in _misread(text):
+        for place, reason in misread(text, has):
             number = line(script, index, place)
             what = f"--sql cannot say this to the sqlite3 shell: {reason}"
             raise HistoryError(f"{script.file}:{number}: {what}", file=script.file, line=number)
@@ -197,10 +199,20 @@ def _refuse_commands(session: Session) -> None:
 
     https://www.sqlite.org/cli.html#the_edit_sql_function
     """
-    for kind, name, sql in session.rows(_SCHEMA):
+    for kind, name, _, sql in session.rows(_OBJECTS):
         if what := called(sql):
             told = f"{kind} {plain(name)} calls {what}, which the sqlite3 shell would run; {UNCHANGED}"
             raise AccessError(f"{session.database}: {told}", database=session.database)
+
+
+def _refuse_differing(session: Session, tasks: tuple[Task, ...], has: Known) -> None:
+    """Raise AccessError where something that the steps can reach calls what is not the same in the shell."""
+    reached = structure.reach(session, *(task.script.text for task in tasks))
+    for kind, name, table, sql in session.rows(_OBJECTS):
+        if folded(name) in reached or folded(table) in reached:
+            for _, reason in differing(sql, has):
+                what = f"--sql cannot say this to the sqlite3 shell: {kind} {plain(name)}: {reason}"
+                raise AccessError(f"{session.database}: {what}; {UNCHANGED}", database=session.database)
 
 
 def _check_modes(session: Session, tasks: tuple[Task, ...]) -> None:
@@ -213,17 +225,3 @@ def _check_modes(session: Session, tasks: tuple[Task, ...]) -> None:
         if not has_log and (error := kept_from_wal(task.script)):
             raise HistoryError(str(error), file=error.file, line=error.line)
         has_log = has_wal_after(task.script, has_log)
-
-
-def _misread(text: str) -> Iterator[tuple[int, str]]:
-    """Yield offset and reason of what the shell reads in another way than SQLite.
-
-    Whether a statement is complete it asks sqlite3_complete, which knows no byte order mark, and some
-    control characters only at the start: https://www.sqlite.org/c3ref/complete.html
-    """
-    for token in alone(text, *_ENDINGS):
-        if token.start + len(token.text) < len(text):  # otherwise a semicolon comes behind it
-            yield token.start, f'a line of only "{token.text}" ends a statement there'
-    for token in unusual(text):
-        what = "is a parameter, and NULL there" if token.text[0] in _PARAMETERS else "is no blank there"
-        yield token.start, f"{printable(token.text)} {what}"

@@ -395,6 +395,7 @@ def _run(session: Session, script: Script, reach: frozenset[str], before: _State
     try:
         own = own_tables(session, script, known, _untold)
         with _own_transaction(session, script):
+            tables.change_nothing(session)
             play(session, script)
             with interruptible(session):
                 refuse_changed(session, script, own, _untold)
