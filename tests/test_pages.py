@@ -177,6 +177,8 @@ def awaited(names: Names) -> None:
             names["opened"](":memory:") as connection,
             connection.execute("PRAGMA foreign_keys") as rows,
         ):
+            with pytest.raises(TypeError, match=r"^database: expected a path, .*, not Connection$"):
+                migrate(connection)
             return int((await rows.fetchone())[0])
 
     assert asyncio.run(keys()) == 1

@@ -852,7 +852,18 @@ class Half:
     def cursor(self) -> None: ...
 
 
-@pytest.mark.parametrize("wrong", [5, 1.5, object(), ["app.db"], Half()])
+class Awaited:
+    """A connection for `await`, as aiosqlite has them."""
+
+    in_transaction = False
+
+    async def cursor(self) -> None: ...
+
+    def __await__(self) -> Iterator[None]:
+        return iter(())
+
+
+@pytest.mark.parametrize("wrong", [5, 1.5, object(), ["app.db"], Half(), Awaited()])
 def test_what_is_no_database_is_the_programmers_error(wrong: object) -> None:
     with pytest.raises(TypeError) as caught:
         migrate(wrong, "migrations")

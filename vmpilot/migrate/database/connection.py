@@ -265,7 +265,12 @@ def limited(session: Session, *, instructions: int = 0, length: int = 0) -> Iter
 
 
 def is_connection(thing: Any) -> bool:
-    """Tell whether something is an open connection of sqlite3 or of a module with its interface."""
+    """Tell whether something is an open connection of sqlite3 or of a module with its interface.
+
+    One that is to be awaited has the names, but answers nothing in this thread.
+    """
+    if hasattr(thing, "__await__"):
+        return False
     return hasattr(thing, "cursor") and hasattr(thing, "in_transaction")
 
 
