@@ -29,6 +29,11 @@ def connect(
     functions say, and `options` are its other arguments: those of `sqlite3.connect`. The connection has
     foreign keys on (https://www.sqlite.org/foreignkeys.html#fk_enable) and rows as `sqlite3.Row`. Raises
     MigrationError if the database cannot be brought to head, or not be read where it may not be written.
+
+    >>> connection = connect("app.db")
+    >>> connection.execute("SELECT count(*) FROM chats").fetchone()[0]
+    0
+    >>> connection.close()
     """
     opened: Callable[..., sqlite3.Connection] = connect
     if path == ":memory:":

@@ -116,8 +116,8 @@ def migrate(
     Progress while a step runs and when it is committed, which small ones are together. Each step is all or
     nothing: after an error the earlier ones stay and the failed one left nothing.
 
-    >>> [step.version for step in migrate("app.db")]
-    ['0001', '0002']
+    >>> migrate("app.db")[0].version
+    '0001'
     >>> migrate("app.db")
     ()
     """
@@ -141,8 +141,8 @@ def downgrade(
     Where a newer release left migrations that have no files here, the down scripts that it kept in
     the database are run. The other arguments are those of `migrate`.
 
-    >>> _ = migrate("app.db")
-    >>> [(step.action, step.version) for step in downgrade("app.db", target="0001")]
+    >>> _ = migrate("app.db", target="0002")
+    >>> [(step.action, step.version) for step in downgrade("app.db")]
     [('downgrade', '0002')]
     """
     how = _How(target, backup, timeout, create, connect, progress or _silent)
@@ -183,9 +183,10 @@ def current(
 ) -> Current:
     """Return where a database is; reads only.
 
+    >>> _ = migrate("app.db", target="0001")
     >>> at = current("app.db")
-    >>> at.version, at.head, at.pending
-    (None, '0002', 2)
+    >>> at.version, at.at_head
+    ('0001', False)
     """
     directory, where = directories.listed(directories.located(migrations)), located(database, create=create)
     from .run import commands
@@ -204,7 +205,7 @@ def history(
     """Return every migration as seen from a database, oldest first; reads only.
 
     >>> _ = migrate("app.db", target="0001")
-    >>> [(entry.version, entry.state) for entry in history("app.db")]
+    >>> [(entry.version, entry.state) for entry in history("app.db")][:2]
     [('0001', 'applied'), ('0002', 'pending')]
     """
     directory, where = directories.listed(directories.located(migrations)), located(database, create=create)

@@ -70,6 +70,10 @@ def check(
     `connect` is how the application opens a path, with its SQL functions. `full` takes SQLite's slow
     integrity_check instead of its quick_check. Raises HistoryError if the migration files are wrong; a
     database that cannot be read is a problem like others, and without `create` so is one that is not there.
+
+    >>> _ = migrate("app.db")
+    >>> check("app.db").ok
+    True
     """
     directory, where = directories.listed(directories.located(migrations)), located(database)
     try:

@@ -23,6 +23,9 @@ def create(
     directory, which is made if it is missing. Raises HistoryError if `name` holds anything else, if the
     files cannot be written, or if the directory is that of an installed package: every database of its
     environment would follow; AccessError if it may not be written to.
+
+    >>> create("add title", "migrations")
+    ('migrations/0001_add_title.up.sql', 'migrations/0001_add_title.down.sql')
     """
     place = place_to_write(migrations)
     if not os.path.exists(place):

@@ -108,9 +108,9 @@ def migrate_all(
     this process the running steps are rolled back. Run again, it does what is left. Raises HistoryError at
     once if the names of the files are wrong, and TypeError for what is no path.
 
-    >>> outcomes = list(migrate_all(["one.db", "two.db"], create=True))
+    >>> outcomes = list(migrate_all(["one.db", "two.db"], target="0001", create=True))
     >>> sorted((outcome.database, len(outcome.steps)) for outcome in outcomes)
-    [('one.db', 2), ('two.db', 2)]
+    [('one.db', 1), ('two.db', 1)]
     >>> [str(outcome.error) for outcome in migrate_all(["three.db"])]
     ['three.db: no such file, expected a database; nothing was changed']
     """

@@ -38,6 +38,10 @@ def redo(
     database kept. What is applied is today's file. `backup` copies the database first. Raises VersionError
     if nothing is applied, and what `downgrade` and `migrate` raise; where the second step fails, the first
     one stays, and the error's `steps` hold it.
+
+    >>> _ = migrate("app.db", target="0002")
+    >>> [(step.action, step.version) for step in redo("app.db")]
+    [('downgrade', '0002'), ('upgrade', '0002')]
     """
     directory, where = directories.listed(directories.located(migrations)), located(database, create=create)
 

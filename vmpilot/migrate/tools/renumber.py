@@ -37,6 +37,10 @@ def renumber(
     cut short between the two, no command takes the files for migrations, and the same call ends it. Nothing
     is overwritten. Raises VersionError for a migration that is applied to `database`, if that exists, or of
     which its log does not tell; HistoryError for a name that there is not or that means two; AccessError.
+
+    >>> _ = create("add title", "migrations"), create("add tags", "migrations")
+    >>> renumber("0001", "app.db", "migrations")
+    ('migrations/0003_add_title.up.sql', 'migrations/0003_add_title.down.sql')
     """
     place, where = place_to_write(migrations), located(database, create=create)
     found = directories.gathered(place)

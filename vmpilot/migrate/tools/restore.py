@@ -79,7 +79,12 @@ class Restored(NamedTuple):
 
 
 def backups(database: Any = None) -> tuple[Saved, ...]:
-    """Return the backups that lie beside a database, newest first; reads only. Raises AccessError."""
+    """Return the backups that lie beside a database, newest first; reads only. Raises AccessError.
+
+    >>> _ = migrate("app.db", target="0001"), migrate("app.db", backup=True)
+    >>> [saved.name for saved in backups("app.db")]
+    ['0001']
+    """
     path = located(database)
     if not isinstance(path, str):
         raise TypeError(f"database: expected a path, not {type(path).__name__}")
@@ -122,6 +127,10 @@ def restore(
     refuses a database that is not there. `connect` is how the application opens a path, of a module that has
     the backup API. Raises AccessError for what is no sound backup of this database,
     and VersionError for one of a version that the migration files do not know.
+
+    >>> _ = migrate("app.db", target="0001"), migrate("app.db", backup=True)
+    >>> restore(backups("app.db")[0].path, "app.db").version
+    '0001'
     """
     directory = directories.listed(directories.located(migrations))
     path, where = os.fsdecode(backup), located(database, create=create)

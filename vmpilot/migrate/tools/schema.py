@@ -45,6 +45,9 @@ def schema(
     and triggers; a rule about one column stands with that column. Comments inside of tables and indexes are
     left out; views and triggers are shown as they are written. Raises VersionError for a target that the
     files do not have, HistoryError and StepError for what is wrong with the files.
+
+    >>> schema(target="0001").sql.splitlines()[0]
+    'CREATE TABLE chats ('
     """
     directory = directories.listed(directories.located(migrations))
     history = directory.history
