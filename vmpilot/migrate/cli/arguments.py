@@ -196,7 +196,8 @@ def _take_words(options: Options, words: list[str]) -> list[str]:
 
 def _refuse_what_is_missing(options: Options) -> None:
     takes = COMMANDS[options.command]
-    if takes.takes[:1].isalpha() and not getattr(options, takes.field):
+    named = getattr(options, "rebuild", None)  # which then names the files, too
+    if takes.takes[:1].isalpha() and not getattr(options, takes.field) and not named:
         _refuse(f"the following arguments are required: {takes.takes.strip('.')}", options.command)
     if options.command == "fleet" and options.database is not None:
         _refuse("the databases are named by PATTERN, not by --database", options.command)

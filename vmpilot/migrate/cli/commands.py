@@ -222,7 +222,8 @@ def _with_made(reply: Reply, created: str) -> Reply:
 def _create(options: Options) -> Reply:
     from ..tools.create import create
 
-    return text.created(*create(" ".join(options.name), _place(options)))
+    how = {"rebuild": options.rebuild or "", "connect": _how(options)["connect"]}
+    return text.created(*create(" ".join(options.name), _place(options), **how))
 
 
 def _renumber(options: Options) -> Reply:

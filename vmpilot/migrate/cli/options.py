@@ -154,7 +154,10 @@ COMMANDS = {
     "create": Command(
         "NAME...",
         "write the next numbered pair of files (also: revision -m NAME)",
-        (Option("-m --message NAME", "the same, as Alembic takes it"),),
+        (
+            Option("-m --message NAME", "the same, as Alembic takes it"),
+            Option("--rebuild TABLE", "write SQLite's rebuild of a table as it is, to be edited"),
+        ),
         "what the migration does, in a few words",
     ),
     "renumber": Command(

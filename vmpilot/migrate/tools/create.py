@@ -8,6 +8,7 @@ import os
 import re
 
 from .. import access
+from ..database.opening import SQLITE3, Connect
 from ..errors import AccessError, HistoryError, MigrationError, is_of_the_caller
 from ..files import directory as directories
 
@@ -15,26 +16,51 @@ _LONGEST = 100
 
 
 def create(
-    name: str, migrations: "str | os.PathLike[str] | directories.Entry | None" = None
+    name: str = "",
+    migrations: "str | os.PathLike[str] | directories.Entry | None" = None,
+    *,
+    rebuild: str = "",
+    connect: Connect = SQLITE3,
 ) -> tuple[str, str]:
     """Write the next pair of files, named after `name`, and return both paths.
 
     `name` is some words of ASCII letters, digits, spaces, "_" and "-"; it cannot lead out of the
-    directory, which is made if it is missing. Raises HistoryError if `name` holds anything else, if the
-    files cannot be written, or if the directory is that of an installed package: every database of its
-    environment would follow; AccessError if it may not be written to.
+    directory, which is made if it is missing. With `rebuild`, the name of a table, both files hold
+    SQLite's rebuild of that table as it is at head, ready to be edited, and `name` can be left out; the
+    migrations are played for that on an empty database in memory, opened by `connect`. Raises HistoryError
+    if `name` holds anything else, if there is no such table, if the files cannot be written, or if the
+    directory is that of an installed package: every database of its environment would follow; AccessError
+    if it may not be written to.
 
     >>> create("add title", "migrations")
     ('migrations/0001_add_title.up.sql', 'migrations/0001_add_title.down.sql')
     """
     place = place_to_write(migrations)
+    body = _rebuilt(rebuild, place, connect) if rebuild else ""
+    name = name or (_title(rebuild) if rebuild else "")
     if not os.path.exists(place):
         _make(place)
     stem = f"{directories.number_after(directories.discover(place))}_{_slug(name)}"
     up, down = (os.path.join(place, f"{stem}.{direction}.sql") for direction in ("up", "down"))
-    _write(up, f"-- {name.strip()}: why it is needed\n")
-    _write(down, f"-- undoes it: {name.strip()}\n")
+    _write(up, f"-- {name.strip()}: why it is needed\n{body}")
+    _write(down, f"-- undoes it: {name.strip()}\n{body}")
     return up, down
+
+
+def _rebuilt(table: str, place: str, connect: Connect) -> str:
+    """Return the rebuild of a table as it is at head."""
+    from . import rebuild
+    from .replay import replayed
+
+    directory = directories.listed(place)
+    with replayed(directory, directory.history, connect) as session:
+        return rebuild.script(rebuild.table(session, table, place))
+
+
+def _title(table: str) -> str:
+    """Return a name for the rebuild of a table, whatever that is called."""
+    words = "".join(each if each.isascii() and each.isalnum() else " " for each in table).split()
+    return " ".join(("rebuild", *words))[:_LONGEST]
 
 
 def place_to_write(migrations: "str | os.PathLike[str] | directories.Entry | None") -> str:

@@ -15,7 +15,7 @@ from ..database.structure import WHOLE, Object, definition, objects, unique
 from ..files import directory as directories
 from ..files.plan import resolve
 from ..run.planning import revisions_for
-from ..tokens import Token, folded, identifier, statements, tokens, unquoted
+from ..tokens import Token, folded, identifier, tokens, unquoted
 from .mermaid import diagram
 from .replay import replayed
 
@@ -127,8 +127,7 @@ def _as_written(each: Object) -> str:
 
     A rename puts these around every name of a table: https://www.sqlite.org/lang_altertable.html#altertabrename
     """
-    start, end, _ = next(statements(each.sql))
-    found = [*tokens(each.sql, start, end)]
+    found = [*tokens(each.sql)]
     at = len(f"create {each.kind}".split())  # the name is the next one
     text, rest = (
         [f"CREATE {each.kind.upper()} {identifier(each.name)}"],
@@ -137,7 +136,7 @@ def _as_written(each: Object) -> str:
     for place in _tables_in(found[at + 1 :]) if each.kind in ("view", "trigger") else ():
         text += [each.sql[rest : place.start], identifier(unquoted(place.text))]
         rest = place.start + len(place.text)
-    text.append(each.sql[rest:end])
+    text.append(each.sql[rest:])
     return "".join(text)
 
 

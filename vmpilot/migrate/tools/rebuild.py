@@ -1,0 +1,150 @@
+"""The rebuild of a table as SQL, for what ALTER TABLE cannot do: the same table again, to be edited.
+
+The steps are SQLite's: https://www.sqlite.org/lang_altertable.html#otheralter The first two and the last
+three of them (foreign keys off, a transaction, a check of foreign keys) are the runner's.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from ..database.connection import Session, interruptible
+from ..database.structure import Object, objects
+from ..errors import HistoryError
+from ..run import guards
+from ..tokens import Token, folded, identifier, mentioned, plain, quoted, tokens, unquoted
+
+_NAMES = ("word", "double", "name", "string")
+_HOW = """\
+-- SQLite's way to do what ALTER TABLE cannot: https://www.sqlite.org/lang_altertable.html#otheralter
+-- As it stands, it changes nothing. Edit what {} is to be, and the columns of the INSERT where they change.
+"""
+_UNSEEN = "PRAGMA legacy_alter_table = ON; -- RENAME looks at no view or trigger: some do not compile anyway"
+_GOES_ON = "-- AUTOINCREMENT goes on where it was."
+
+
+class Table(NamedTuple):
+    """A table with what goes with it, as it is at head.
+
+    `own` are its indexes and triggers, `views` and `triggers` those elsewhere that mention it, directly or
+    through others. `columns` can be written. `broken` tells that something else does not compile.
+    """
+
+    object: Object
+    columns: tuple[str, ...]
+    own: tuple[Object, ...]
+    views: tuple[Object, ...]
+    triggers: tuple[Object, ...]
+    taken: frozenset[str]
+    broken: bool
+
+
+def table(session: Session, name: str, place: str) -> Table:
+    """Return the table of a name on a scratch database; raise HistoryError if there is none."""
+    with interruptible(session):
+        found = objects(session)
+        whole = _found(name, found, place)
+        rows = session.rows(f"PRAGMA main.table_xinfo({quoted(whole.name)})")
+        broken = {folded(each) for _, each in guards.not_compiling(session)}
+    own = tuple(each for each in found if each != whole and folded(each.table) == folded(whole.name))
+    views, triggers = _mentioning(whole, found, broken)
+    columns = tuple(row[1] for row in rows if not row[6])
+    taken = frozenset(folded(each.name) for each in found)
+    left = broken - {folded(each.name) for each in own}
+    return Table(whole, columns, own, views, triggers, taken, bool(left))
+
+
+def _found(name: str, found: Sequence[Object], place: str) -> Object:
+    kinds = {folded(each.name): each for each in found if each.kind not in ("index", "trigger")}
+    known = kinds.get(folded(name))
+    if known and known.kind == "table":
+        return known
+    if known:
+        raise HistoryError(
+            f"{place}: {plain(name)} is a {known.kind}, expected a table; nothing was written", file=place
+        )
+    tables = ", ".join(plain(each.name) for each in kinds.values() if each.kind == "table")
+    told = f"expected one of {tables}" if tables else "there is none"
+    raise HistoryError(
+        f"{place}: these files make no table {plain(name)}; {told}; nothing was written", file=place
+    )
+
+
+def _mentioning(
+    whole: Object, found: Sequence[Object], broken: set[str]
+) -> tuple[tuple[Object, ...], tuple[Object, ...]]:
+    """Return the views, and the triggers on others, that RENAME would find broken while there is no table."""
+    names = {folded(whole.name)}
+    sound = [each for each in found if folded(each.name) not in broken]
+    views = [each for each in sound if each.kind == "view"]
+    while more := {folded(each.name) for each in views if mentioned(each.sql) & names} - names:
+        names |= more
+    gone = tuple(each for each in views if folded(each.name) in names)
+    triggers = (each for each in sound if each.kind == "trigger" and folded(each.table) != folded(whole.name))
+    return gone, tuple(
+        each for each in triggers if folded(each.table) in names or mentioned(each.sql) & names
+    )
+
+
+def script(found: Table) -> str:
+    """Return the statements of a rebuild: what is in its way, the table, and what goes with it again."""
+    old, new = identifier(found.object.name), identifier(_new_name(found))
+    dropped = {folded(view.name) for view in found.views}
+    triggers = (each for each in found.triggers if folded(each.table) not in dropped)
+    before = [_UNSEEN] * found.broken
+    before += [f"DROP TRIGGER {identifier(each.name)};" for each in triggers]
+    before += [f"DROP VIEW {identifier(view.name)};" for view in found.views]
+    columns = ", ".join(map(identifier, found.columns))
+    steps = [
+        f"{_renamed(found.object, new)};",
+        f"INSERT INTO {new} ({columns})\nSELECT {columns} FROM {old};",
+        *_numbers(found.object, unquoted(new)),
+        f"DROP TABLE {old};",
+        f"ALTER TABLE {new} RENAME TO {old};",
+    ]
+    own = sorted(found.own, key=lambda each: each.kind)  # the indexes, and then the triggers
+    again = [f"{each.sql};" for each in (*own, *found.views, *found.triggers)]
+    groups = ("\n".join(group) for group in (before, steps, again) if group)
+    return _HOW.format(plain(found.object.name)) + "\n" + "\n\n".join(groups) + "\n"
+
+
+def _new_name(found: Table) -> str:
+    """Return a name that nothing has."""
+    name, number = f"new_{found.object.name}", 1
+    while folded(name) in found.taken:
+        number += 1
+        name = f"new_{found.object.name}_{number}"
+    return name
+
+
+def _renamed(whole: Object, new: str) -> str:
+    """Return the SQL of a table under another name, also where its rules say it; RENAME puts it back."""
+    sql = whole.sql
+    text, end = "", 0
+    for token in _own_names([*tokens(sql)], folded(whole.name)):
+        text += sql[end : token.start] + new
+        end = token.start + len(token.text)
+    return text + sql[end:]
+
+
+def _own_names(found: list[Token], name: str) -> Iterator[Token]:
+    yield found[2]  # behind CREATE TABLE
+    for token, following in pairwise(found[3:]):
+        if following.text == "." and token.kind in _NAMES and folded(unquoted(token.text)) == name:
+            yield token
+
+
+def _numbers(whole: Object, new: str) -> Iterable[str]:
+    """Return what keeps AUTOINCREMENT from giving numbers of deleted rows again.
+
+    https://www.sqlite.org/autoinc.html
+    """
+    if not any(token.text.upper() == "AUTOINCREMENT" for token in tokens(whole.sql)):
+        return ()
+    before, after = (f"'{name.replace(chr(39), chr(39) * 2)}'" for name in (whole.name, new))
+    taken_over = f"SELECT {after}, seq FROM sqlite_sequence WHERE name = {before}"
+    return (
+        _GOES_ON,
+        f"DELETE FROM sqlite_sequence WHERE name = {after};",
+        f"INSERT INTO sqlite_sequence (name, seq)\n{taken_over};",
+    )
