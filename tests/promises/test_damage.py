@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import change, dump, in_process, query, taken, write
+from support import change, dump, in_process, pasteable, query, taken, write
 
 from vmpilot.migrate import MigrationError, check, current, downgrade, history, migrate, restore, stamp
 
@@ -160,10 +160,23 @@ def test_the_newest_backup_is_proposed_if_there_is_one(good: bytes, name: str) -
     Path("app.db.before-restore.20991231T000000.000Z.bak").touch()  # may be as damaged
     backup = taken("app.db.0002.bak")
     Path("app.db").write_bytes(SPOILT[name](good))
-    advice = f"; to put its newest backup back, restore {backup}"
+    advice = "; to put its newest backup back, run: python3 -m vmpilot.migrate restore {}"
+    advice = pasteable(advice).format(os.path.abspath(backup))
     with pytest.raises(MigrationError) as caught:
         migrate("app.db", "migrations")
     assert str(caught.value).endswith(advice)
+    commands = (
+        "current",
+        "history",
+        "downgrade",
+        "stamp 1",
+        "upgrade --sql",
+        "upgrade --dry-run",
+        "verify --on-copy",
+    )
+    for command in commands if name == "the schema's page" else ():
+        assert in_process(*command.split()).err.endswith(f"{advice}\n")
+    assert in_process("check").out.endswith(f"{advice}\n")
     os.remove(backup)
     with pytest.raises(MigrationError) as caught:
         migrate("app.db", "migrations")

@@ -24,7 +24,20 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
-from support import APART, COMMAND, LONGEST, OUTSIDE, laid, numbers, query, running, unraisable, until, write
+from support import (
+    APART,
+    COMMAND,
+    LONGEST,
+    OUTSIDE,
+    ROOT,
+    laid,
+    numbers,
+    query,
+    running,
+    unraisable,
+    until,
+    write,
+)
 
 from vmpilot.migrate import (
     AccessError,
@@ -301,6 +314,31 @@ def is_at_work(process: "subprocess.Popen[str]") -> bool:
     return process.poll() is not None or (
         has_mask(process, "SigCgt", signal.SIGTERM) and seconds_of(process) > 0.35
     )
+
+
+# Stands in for a module that takes long to load, and is hit meanwhile.
+SLOW_MODULE = "import os, signal; os.kill(os.getpid(), signal.{}); raise SystemExit('was not stopped')"
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("command", [COMMAND, ("-mvmpilot.migrate",), ("-B", "-m", "vmpilot.migrate")])
+def test_a_signal_while_modules_are_loaded_ends_the_command_without_a_traceback(
+    tmp_path: Path, command: tuple[str, ...], name: str
+) -> None:
+    (tmp_path / "sqlite3.py").write_text(SLOW_MODULE.format(name))
+    with running(*command, "heads", PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}") as process:
+        assert process.communicate() == ("", "")
+        assert process.returncode == -getattr(signal, name)
+
+
+def test_an_application_keeps_its_ctrl_c(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/__init__.py").write_text("import vmpilot.migrate")
+    told = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    (tmp_path / "app/__main__.py").write_text(told)
+    for arguments in (("app",), ("app", "vmpilot.migrate"), ("app", "-m", "vmpilot.migrate")):
+        with running("-m", *arguments, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}") as process:
+            assert process.communicate()[0] == "True\n"
 
 
 @SIGNALS

@@ -191,6 +191,33 @@ def test_the_cure_is_told_if_there_is_just_one(database: Path, owner: int, mode:
     assert with_owner(database, owner, mode) == "; ".join(["; nothing was changed", *filter(None, [cure])])
 
 
+@pytest.mark.parametrize(
+    ("owner", "mode", "cure"),
+    [
+        (65534, 0o444, "; run: chmod u+w {} {}"),
+        (0, 0o644, ""),
+        (OTHER, 0o644, f"; run this as {user_name(OTHER)}"),
+    ],
+)
+def test_where_neither_the_file_nor_its_directory_may_be_written_both_are_told(
+    database: Path, owner: int, mode: int, cure: str
+) -> None:
+    if os.geteuid():
+        pytest.skip("needs files of other users, and only root can give them away")
+    denials = []
+    for path, each in ((database, mode), (database.parent, mode | 0o111)):
+        os.chown(path, owner, owner)
+        path.chmod(each)
+        kind = "file" if path.is_file() else "directory"
+        belongs = f"it belongs to {user_name(owner)}, mode {each:04o}"
+        denials.append(f"{path}: no permission to write to this {kind} as nobody ({belongs})")
+    with nobody():
+        said = refused(lambda: migrate(database, "migrations"))
+    purpose = f"where SQLite must create the journal of {database.name}; nothing was changed"
+    cures = cure.format(os.path.abspath(database), os.path.abspath(database.parent))
+    assert said == f"{denials[0]}, and {denials[1]}, {purpose}{cures}"
+
+
 def test_a_pipe_is_no_database_and_is_not_waited_for(shelf: Path) -> None:
     write(Path("migrations"), "0001_one", "CREATE TABLE one (a);")
     os.mkfifo("place/pipe")

@@ -438,7 +438,8 @@ def test_a_damaged_database_leaves_the_older_backup_alone(place: Path) -> None:
     with pytest.raises(AccessError) as caught:
         migrate("app.db", place, backup=True)
     words = "(quick_check found: .*|database disk image is malformed)"  # by SQLite's release
-    advice = f"(; to put its newest backup back, restore {OLDER})?"  # where SQLite itself has found it
+    # Where SQLite itself has found it. The place of the migrations is named whole, too.
+    advice = f"(; to put its newest backup back, run: .* restore {os.path.abspath(OLDER)})?"
     assert re.fullmatch(f"app.db: {words}; nothing was changed{advice}", str(caught.value))
     assert names() == ["app.db", "app.db.0001.bak"]
     assert Path(OLDER).read_bytes() == b"older"

@@ -36,7 +36,7 @@ from vmpilot.migrate import Health, HistoryError, MigrationError, check, downgra
 
 RUN = "run: python3 -m vmpilot.migrate"
 UPGRADE = f"{RUN} upgrade"
-MEND = f"mend it or put a backup back, {RUN} restore BACKUP"
+MEND = "mend it or put a backup back"
 WHERE = ("-d", "app.db", "--migrations", "migrations")
 
 

@@ -12,6 +12,10 @@ unchanged; `migrations`: a directory, an `importlib.resources` Traversable or No
 the package); `timeout`: how many seconds to wait for a lock; `create`: False refuses a database that is
 not there, where it would be made or read as an empty one; and `connect`: how to open a path, with a key, with
 extensions or with the application's own SQL functions. All errors are MigrationErrors.
+
+What a SQL function or a progress handler of a caller's connection raises does not come out: Python's module
+keeps it, and the statement fails with "user-defined function raised exception" or "interrupted".
+https://docs.python.org/3/library/sqlite3.html#sqlite3.enable_callback_tracebacks
 """
 
 from os import PathLike

@@ -34,6 +34,17 @@ def told(lack: Lack, fate: str) -> str:
     return "; ".join(filter(None, (f"{lack.where}: {lack.what}", fate, lack.cure)))
 
 
+def both(one: Lack, other: Lack) -> Lack:
+    """Return two of which neither is enough as one, with the cure if it is the same."""
+    if other.what.startswith(one.what):  # a file system that lets nobody write
+        return one
+    what = f"{one.what}, and {other.where}: {other.what}"
+    begun = " ".join(one.cure.split(" ")[:3])
+    if begun.startswith("run: chmod ") and other.cure.startswith(f"{begun} "):
+        return Lack(one.where, what, one.cure + other.cure.removeprefix(begun))
+    return Lack(one.where, what, one.cure if one.cure == other.cure else "")
+
+
 def impossible(path: str) -> str:
     """Return why nothing can have this path, "" if something can; of such a one the system is never asked."""
     if "\0" in path:

@@ -107,9 +107,13 @@ class StepError(MigrationError):
 
 
 class AccessError(MigrationError):
-    """The database or a file cannot be opened, locked, read or written: fix the system."""
+    """The database or a file cannot be opened, locked, read or written: fix the system.
+
+    `backup` is the newest backup of a damaged database that nothing was said of yet, "" if there is none.
+    """
 
     kind = "access"
+    backup = ""
 
 
 # --- what is raised by others, and is no failure of a file or a database

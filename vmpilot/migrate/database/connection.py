@@ -7,7 +7,6 @@ to a database is decided elsewhere.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -520,21 +519,12 @@ def refused(database: str, error: Exception, fate: str) -> AccessError:
     """Return the AccessError of what a module or the system refused: which right is missing, if one is."""
     lack = denial(database, error)
     message = told(lack, fate) if lack else f"{database}: {words(error)}; {fate}"
-    if is_damage(error) and (backup := _newest_backup(database)):
-        message += f"; to put its newest backup back, restore {backup}"
-    return AccessError(message, database=database)
+    found = AccessError(message, database=database)
+    if is_damage(error):
+        from .copies import newest  # needed by messages only
 
-
-def _newest_backup(database: str) -> str:
-    """Return the newest backup beside a database; not what a restore kept, which may be damaged as well."""
-    from .copies import BEFORE_RESTORE, among  # needed by messages only
-
-    directory = os.path.dirname(database)
-    with passed_over(OSError, ValueError):
-        found = among(database, os.listdir(directory or os.curdir))
-        if newest := max((each for each in found if each.name != BEFORE_RESTORE), default=None):
-            return os.path.join(directory, newest.file)
-    return ""
+        found.backup = newest(database)
+    return found
 
 
 def words(error: Exception) -> str:

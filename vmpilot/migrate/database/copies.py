@@ -1,6 +1,6 @@
 """How the copies of a database are named that lie beside it: `<database>.<name>.<UTC time>.bak`.
 
-The name is the version that was copied, or `before-restore`. Nothing is opened here.
+The name is the version that was copied, or `before-restore`. No file is opened here.
 """
 
 import os
@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
+
+from ..errors import passed_over
 
 BEFORE_RESTORE = "before-restore"
 _TIME = r"20[0-9]{6}T[0-9]{6}\.[0-9]{3}Z"
@@ -39,6 +41,19 @@ def among(database: str, files: Iterable[str]) -> Iterator[Copied]:
 def is_copy(path: str) -> bool:
     """Tell whether a file is named as a copy of whichever database."""
     return re.search(rf"\.[A-Za-z0-9_-]+\.{_TIME}\.bak$", path) is not None
+
+
+def newest(database: str) -> str:
+    """Return the newest backup beside a database, "" if there is none.
+
+    Not what a restore kept, which may be as damaged as the database.
+    """
+    directory = os.path.dirname(database)
+    with passed_over(OSError, ValueError):
+        found = among(database, os.listdir(directory or os.curdir))
+        if last := max((each for each in found if each.name != BEFORE_RESTORE), default=None):
+            return os.path.join(directory, last.file)
+    return ""
 
 
 def moment(copied: Copied) -> str:

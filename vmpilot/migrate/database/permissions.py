@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 
-from ..access import READ, SEARCH, WRITE, Lack, is_denial, is_read_only, lacking, may, nearest, user
+from ..access import READ, SEARCH, WRITE, Lack, both, is_denial, is_read_only, lacking, may, nearest, user
 from ..errors import is_of_the_caller
 
 # https://www.sqlite.org/rescode.html
@@ -36,10 +36,17 @@ def unwritable(database: str) -> Lack | None:
     """Return what keeps this process from writing to a database, or from creating one.
 
     SQLite keeps a journal or a write-ahead log beside it, and that it may have to create first:
-    https://www.sqlite.org/tempfiles.html
+    https://www.sqlite.org/tempfiles.html Where both are denied, both are told: to mend one would not do.
     """
-    if lack := lacking(database, READ, WRITE):
-        return lack
+    own = lacking(database, READ, WRITE)
+    if own and own.where != database:  # a directory on the way that may not be searched
+        return own
+    beside = _unwritable_beside(database)
+    return both(own, beside) if own and beside else own or beside
+
+
+def _unwritable_beside(database: str) -> Lack | None:
+    """Return what keeps this process from writing what SQLite needs beside a database."""
     file = _led_to(database)
     directory, name = os.path.dirname(file) or os.curdir, os.path.basename(file)
     if not os.path.exists(file):

@@ -29,7 +29,7 @@ from ..files.plan import BASE, Report, Step, resolve
 from ..typed import Any, NamedTuple
 from . import status
 from .planning import Plan, is_reversible
-from .request import Current, Request, Result
+from .request import Current, Request, Result, mending
 from .status import Status, version
 
 
@@ -63,12 +63,13 @@ def fulfil(
     if not plan.tasks:
         return Result(before, _current(plan.status), ())
     refuse_unwritable(database)  # before a backup is taken for nothing
-    prelude(before)
+    with mending(request.directory.place):
+        prelude(before)
     from .group import perform  # with all that it needs, what tells of a database need not load
 
     done: list[Step] = []
     try:
-        with writing(database, timeout, connect) as session:
+        with mending(request.directory.place), writing(database, timeout, connect) as session:
             last = perform(session, request, plan, partial(called, report), done)
     except MigrationError as error:
         if not is_of_the_caller(error):
@@ -86,7 +87,7 @@ def stamp(
     """
     history = directory.history
     revisions = status.revisions(directory)
-    with writing(database, timeout, connect) as session:
+    with mending(directory.place), writing(database, timeout, connect) as session:
         still = "nothing was changed"
         begin(session, still)
         with undone(session, still):
@@ -123,7 +124,7 @@ def _stamp(session: Session, at: Status, goal: int) -> str:
 
 def current(directory: Directory, database: Any, *, timeout: float, connect: Connect = SQLITE3) -> Current:
     """Return where a database is; reads only."""
-    with reading(database, timeout, connect) as session, snapshot(session):
+    with mending(directory.place), reading(database, timeout, connect) as session, snapshot(session):
         return _current(status.read(session, directory))
 
 
@@ -142,7 +143,7 @@ def history(
     directory: Directory, database: Any, *, timeout: float, connect: Connect = SQLITE3
 ) -> tuple[Current, tuple[Entry, ...]]:
     """Return where a database is, and every migration as seen from it, oldest first; reads only."""
-    with reading(database, timeout, connect) as session, snapshot(session):
+    with mending(directory.place), reading(database, timeout, connect) as session, snapshot(session):
         at = status.read(session, directory)
         return _current(at), tuple(_entries(at, session))
 

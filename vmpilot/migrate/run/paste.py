@@ -6,6 +6,7 @@ import os
 import sys
 from itertools import pairwise
 
+from ..access import quoted
 from ..database import names
 from ..errors import MigrationError
 from ..files import directory as directories
@@ -45,6 +46,12 @@ def _is_ours() -> bool:
     """Tell whether this process is the command line, and not an application that has imported the package."""
     name = os.path.basename(sys.argv[0] if sys.argv else "")
     return name in _SCRIPTS or (name == "__main__.py" and _MODULE in sys.orig_argv)
+
+
+def put_back(database: str, place: Place, backup: str) -> str:
+    """Return the advice to put a backup back, with the command."""
+    restore = command(database, place, f"restore {quoted(os.path.abspath(backup))}")
+    return f"to put its newest backup back, run: {restore}"
 
 
 def _default() -> str:

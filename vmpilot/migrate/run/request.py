@@ -1,8 +1,12 @@
-"""What is asked of a run, and what it answers."""
+"""What is asked of a run, and what it answers; or, of a damaged database, advises."""
 
 from __future__ import annotations
 
-from ..files.directory import Directory
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import AccessError, printable
+from ..files.directory import Directory, Place
 from ..files.plan import Step
 from ..typed import NamedTuple
 
@@ -35,3 +39,17 @@ class Result(NamedTuple):
     before: str
     now: Current
     steps: tuple[Step, ...]
+
+
+@contextmanager
+def mending(place: Place) -> Iterator[None]:
+    """Say of a database that is found to be damaged how its newest backup is put back, if there is one."""
+    try:
+        yield
+    except AccessError as error:
+        if error.backup:
+            from .paste import put_back
+
+            advice = put_back(str(error.database), place, error.backup)
+            error.args, error.backup = (printable(f"{error}; {advice}"),), ""
+        raise

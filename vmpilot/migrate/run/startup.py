@@ -13,7 +13,7 @@ from ..database.opening import SQLITE3, Connect, reading
 from ..database.settled import is_settled
 from ..files.plan import BASE, Report
 from ..typed import Any
-from .request import Current, Request, Result
+from .request import Current, Request, Result, mending
 
 
 def run(
@@ -31,7 +31,7 @@ def run(
     `prelude` is called with the current version before the first step, `connect` is how the application
     opens a path. Raises MigrationError; then the steps before stay, and the one that failed left nothing.
     """
-    with reading(database, timeout, connect) as session:
+    with mending(request.directory.place), reading(database, timeout, connect) as session:
         if now := _settled(request, session):
             return Result(now.version or BASE, now, ())
         from .commands import fulfil

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ..database import soundness, structure, tables
 from ..database.connection import Row, Session, interruptible, is_damage, is_of_the_application, snapshot
+from ..database.copies import newest
 from ..database.names import located
 from ..database.opening import SQLITE3, Connect, reading, scratch, scratch_like
 from ..database.settings import setting
@@ -23,7 +24,9 @@ from ..files.directory import Directory, Entry, Migration
 from ..files.plan import BASE
 from ..files.script import Script
 from ..run import commands, guards, keys, status
+from ..run.paste import put_back
 from ..run.play import follow
+from ..run.request import mending
 from ..run.status import Status, full_name
 from ..tokens import folded
 
@@ -78,7 +81,8 @@ def check(
     directory, where = directories.listed(directories.located(migrations)), located(database)
     try:
         where = located(where, create=create)
-        with reading(where, timeout, connect) as session, _read_anew(session), snapshot(session):
+        opened = reading(where, timeout, connect)
+        with mending(directory.place), opened as session, _read_anew(session), snapshot(session):
             name = session.database
             seen = _look(session, directory, "integrity_check" if full else "quick_check")
     except AccessError as error:
@@ -192,8 +196,9 @@ def _look(session: Session, directory: Directory, pragma: str) -> _Seen:
     damage: list[Problem] = []
 
     def mend() -> str:
-        put_back = status.command(session.database, directory, "restore BACKUP")
-        return f"mend it or put a backup back, run: {put_back}"
+        backup = newest(session.database)
+        advice = "mend it or put a backup back"
+        return put_back(session.database, directory.place, backup) if backup else advice
 
     with interruptible(session):
         try:

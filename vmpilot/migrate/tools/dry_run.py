@@ -17,7 +17,7 @@ from ..files.plan import Progress, Report, Step
 from ..files.script import Script
 from ..run.group import perform
 from ..run.planning import Plan, planned
-from ..run.request import Request
+from ..run.request import Request, mending
 from ..run.status import version
 from ..tokens import READING, WRITING, folded, head, mentioned, quoted
 from .copying import ELSEWHERE, place_of, private_copy
@@ -68,7 +68,7 @@ def rehearse(
     `connect` is how the application opens a path, the copy too. Raises MigrationError if the
     run could not even begin, or not be rehearsed.
     """
-    with reading(database, timeout, connect) as session:
+    with mending(request.directory.place), reading(database, timeout, connect) as session:
         name, plan = session.database, planned(request, session)
     before = version(plan.status)
     if not plan.tasks:

@@ -18,7 +18,7 @@ from ..files.script import Script, checksum, line, statements
 from ..run import adoption
 from ..run.planning import Task, end, planned, start
 from ..run.play import has_wal_after, journal_mode, kept_from_wal, lacks_wal
-from ..run.request import Request
+from ..run.request import Request, mending
 from ..tokens import folded, plain
 from .shell import Known, differing, known, misread
 
@@ -43,7 +43,7 @@ def script(request: Request, database: Any, *, timeout: float, connect: Connect 
     It stops at the first error, and at once where the database is not at the version that it was
     made for. Raises MigrationError, also for a statement that the shell would read otherwise than SQLite.
     """
-    with reading(database, timeout, connect) as session:
+    with mending(request.directory.place), reading(database, timeout, connect) as session:
         plan = planned(request, session)
         tasks = plan.tasks
         if not tasks:

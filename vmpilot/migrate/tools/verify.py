@@ -30,7 +30,7 @@ from ..run import guards, keys
 from ..run.ours import own_tables, refuse_changed
 from ..run.planning import planned
 from ..run.play import has_wal_after, kept_from_wal, play, stands_alone, transaction
-from ..run.request import Request
+from ..run.request import Request, mending
 from ..tokens import mentioned
 from .copying import private_copy
 from .replay import hinted
@@ -111,7 +111,7 @@ def verify_on_copy(
     One that is not there counts as empty; with `create` False that is an AccessError.
     """
     directory, where = directories.listed(directories.located(migrations)), located(database, create=create)
-    with reading(where, timeout, connect) as session:
+    with mending(directory.place), reading(where, timeout, connect) as session:
         name, tasks = session.database, planned(Request("upgrade", directory, "head"), session).tasks
     steps = {task.step.version for task in tasks}
     pending = tuple(migration for migration in directory.history if migration.version in steps)
