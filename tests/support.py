@@ -258,6 +258,16 @@ def denied(path: str | Path, right: str, purpose: str = "", fate: str = "nothing
     return "; ".join(filter(None, (told, fate, cure)))
 
 
+def denied_both(path: str | Path) -> str:
+    """Return the message where this user may write neither to a database nor beside it."""
+    folder = os.path.dirname(path) or os.getcwd()
+    purpose = f", where SQLite must create the journal of {os.path.basename(path)}"
+    own, _, cure = denied(path, "write to", fate="").partition("; ")
+    beside, _, other = denied(folder, "write to", purpose, fate="").partition("; ")
+    cure += other.removeprefix("run: chmod u+w")
+    return "; ".join(filter(None, (f"{own}, and {beside}", "nothing was changed", cure)))
+
+
 def filled(place: Path, mode: str = "delete", rows: int = 20, name: str = "app.db") -> None:
     """Make a database at 0001 with rows of half a page."""
     change(name, f"PRAGMA journal_mode = {mode}")

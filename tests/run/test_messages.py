@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support import APART, change, denied, nobody, pasteable, query, running, write
+from support import APART, change, denied_both, nobody, pasteable, query, running, write
 
 import vmpilot.migrate
 from vmpilot.migrate import (
@@ -829,7 +829,7 @@ def test_a_read_only_file_with_something_pending(
         os.chmod(folder, 0o555)  # a log beside the file would be left there
         try:
             with nobody():
-                refused(upgrade, AccessError, denied("app.db", "write to"))
+                refused(upgrade, AccessError, denied_both("app.db"))
                 assert migrate("app.db", "migrations", target="1") == ()
                 assert current("app.db", "migrations").pending == 1
         finally:
