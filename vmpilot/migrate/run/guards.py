@@ -16,7 +16,7 @@ from ..errors import counted, some
 from ..files.script import Script, statements
 from ..limits import RUNNERS
 from ..tokens import folded, head, mentioned, quoted, tokens, unquoted
-from .keys import Keys, about_tables, have_actions, keys_after, keys_known, keys_now, lack_words, main
+from .keys import Keys, about_tables, keys_after, keys_known, keys_now, kind_of, lack_words, main
 from .reach import Trigger, reach
 
 _ACTIONS = "ON DELETE and ON UPDATE actions do not run during a step"
@@ -28,7 +28,7 @@ _UNGUARDED = f"to leave that to a later file, {_BEGIN_WITH.format('unguarded')}"
 class Finding(NamedTuple):
     """One thing that a step has broken.
 
-    `kind` is rows, actions (rows for which actions are declared), key, compile or unreadable.
+    `kind` is that of rows without a parent (`keys.kind_of`), or key, compile or unreadable.
     """
 
     kind: str
@@ -97,7 +97,7 @@ def findings(session: Session, script: Script, before: Integrity) -> Findings:
     change = keys_after(session, script, _triggers(before), before.keys)
     certain = change.certain
     if change.orphans or change.spoiled:
-        kind = "actions" if have_actions(session, change.orphans) else "rows" if change.orphans else "key"
+        kind = kind_of(session, change) if change.orphans else "key"
         found.append(Finding(kind, _violations([*change.spoiled, *(words for _, words in change.orphans)])))
     now = before._replace(keys=change.now)
     telling = {"view", "trigger", "writable_schema"}
@@ -145,8 +145,8 @@ def refused(script: Script, found: Sequence[Finding]) -> tuple[Finding, ...]:
 def advice(script: Script, found: Iterable[Finding]) -> str:
     """Say what a guard has to do with these findings, and which directive fits them."""
     kinds = {finding.kind for finding in found}
-    if not kinds & {"rows", "actions"}:
-        return _UNGUARDED if kinds & {"key", "compile"} else ""
+    if not kinds & {"lost", "actions"}:
+        return _UNGUARDED if kinds & {"rows", "key", "compile"} else ""
     rebuilds = any(one.renamed or one.verb == "drop" for one in about_tables(script))
     if "actions" in kinds and not rebuilds:
         return f"{_ACTIONS}; to have them run, {_BEGIN_WITH.format('foreign-keys-on')}"

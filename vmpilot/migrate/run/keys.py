@@ -90,13 +90,14 @@ def keys_known(session: Session, script: Script, triggers: Sequence[Trigger], be
 class Change(NamedTuple):
     """What a step has done to the foreign keys.
 
-    What is true `now`, the rows that it left without a parent, and the words for what it spoiled. Without
-    `certain`, that may have been so before: nobody has looked.
+    What is true `now`, the rows that it left without a parent, the words for what it spoiled, and the tables
+    (`parents`) that can have lost rows. Without `certain`, that may have been so before: nobody has looked.
     """
 
     now: Keys
     orphans: list[Orphan]
     spoiled: list[str]
+    parents: frozenset[str] = frozenset()
     certain: bool = True
 
 
@@ -127,7 +128,7 @@ def keys_after(session: Session, script: Script, triggers: Sequence[Trigger], be
     known = before.blind.keys() | {_followed(at, names)[:2] for at in before.blind if names}
     spoiled = {words: None for at, words in seen.blind.items() if at not in known and at[:2] not in known}
     after = Keys(True, now, lacking, blind, before.known | reached.looked, False)
-    return Change(after, _shown(seen.orphans, new), list(spoiled), certain)
+    return Change(after, _shown(seen.orphans, new), list(spoiled), reached.parents, certain)
 
 
 def dangling(session: Session) -> Iterator[Orphan]:
@@ -165,11 +166,17 @@ def place(key: Key) -> Place:
     return folded(key.table), folded(key.parent), folded(key.columns)
 
 
-def have_actions(session: Session, orphans: Iterable[Orphan]) -> bool:
-    """Tell whether something is declared to follow for these rows when their parents go or change."""
-    places = {identity[:3] for identity, _ in orphans}
+def kind_of(session: Session, change: Change) -> str:
+    """Tell what left rows without a parent: "actions", "lost" or "rows".
+
+    Their parents can have gone or changed (lost), and something is declared to follow for them then
+    (actions); or these rows themselves were written so.
+    """
+    places = {identity[:3] for identity, _ in change.orphans if identity[1] in change.parents}
     keys = (key for table in {at[0] for at in places} for key in _keys(session, table).values())
-    return any(key.actions and place(key) in places for key in keys)
+    if any(key.actions and place(key) in places for key in keys):
+        return "actions"
+    return "lost" if places else "rows"
 
 
 def _reached(session: Session, script: Script, triggers: Sequence[Trigger], before: Keys) -> Reach:

@@ -24,11 +24,12 @@ Trigger = tuple[str, str]  # the table, folded, and the text
 class Reach(NamedTuple):
     """What a script has written, and what follows: names of tables, folded.
 
-    `children` can have got a row or a key that has no parent. `looked` are the tables whose keys are to be
-    checked, for that or because a parent of theirs can have gone.
+    `children` can have got a row or a key that has no parent, `parents` can have lost a row or a key.
+    `looked` are the tables whose keys are to be checked, for the one or the other.
     """
 
     children: frozenset[str]
+    parents: frozenset[str]
     looked: frozenset[str]
 
 
@@ -38,12 +39,12 @@ def reach(session: Session, script: Script, triggers: Iterable[Trigger]) -> Reac
     pairs = [(folded(child), folded(parent)) for child, parent in found]
     tables = frozenset(child for child, _ in pairs)
     if script.keys_on or "writable_schema" in script.words:
-        return Reach(tables, tables)
+        return Reach(tables, frozenset(parent for _, parent in pairs), tables)
     if not pairs:
-        return Reach(frozenset(), tables)
+        return Reach(frozenset(), frozenset(), tables)
     children, parents = _written(session, script, triggers, pairs)
     looked = {child for child, parent in pairs if child in children or parent in parents}
-    return Reach(frozenset(children), frozenset(looked))
+    return Reach(frozenset(children), frozenset(parents), frozenset(looked))
 
 
 def _written(
