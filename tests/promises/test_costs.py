@@ -3,6 +3,7 @@
 Python itself tells, in a process of its own: https://docs.python.org/3/library/audit_events.html
 """
 
+import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -123,3 +124,37 @@ def test_a_restore_looks_at_the_database_and_replaces_it() -> None:
     (backup,) = map(str, Path().glob("app.db.0001*.bak"))
     assert cost(lambda: in_process("restore", backup, *WHERE)) == Cost(4, 1, "1up")
     assert cost(lambda: restore(backup, *HERE)) == Cost(4, 1, "1up")
+
+
+def upgraded(directory: Path, connect: Callable[[str], sqlite3.Connection]) -> None:
+    migrate(f"{directory}.db", directory, connect=connect)
+
+
+def proven(directory: Path, connect: Callable[[str], sqlite3.Connection]) -> None:
+    assert verify(directory, connect=connect).ok
+
+
+@pytest.mark.parametrize("work", [upgraded, proven])
+def test_a_step_asks_for_the_keys_of_no_more_tables_where_there_are_more(
+    work: Callable[[Path, Callable[[str], sqlite3.Connection]], None], migrations: Path
+) -> None:
+    def asked(tables: int, steps: int) -> int:
+        directory = migrations / f"{tables}-{steps}"
+        directory.mkdir()
+        made = (f"CREATE TABLE c{n} (id INTEGER PRIMARY KEY, p REFERENCES c{n} (id));" for n in range(tables))
+        write(directory, "0001", "".join(made), "".join(f"DROP TABLE c{n};" for n in range(tables)))
+        for step in range(2, steps + 2):
+            table = f"CREATE TABLE s{step} (id INTEGER PRIMARY KEY, p REFERENCES c0 (id));"
+            write(directory, f"000{step}", f"{table} UPDATE c1 SET p = NULL;", f"DROP TABLE s{step};")
+        told: list[str] = []
+
+        def connect(path: str) -> sqlite3.Connection:
+            connection = sqlite3.connect(path)
+            connection.set_trace_callback(told.append)
+            return connection
+
+        work(directory, connect)
+        return sum("foreign_key_list(" in text for text in told)
+
+    few, many = (asked(tables, 4) - asked(tables, 2) for tables in (4, 12))
+    assert few == many > 0

@@ -63,7 +63,7 @@ class Session(NamedTuple):
     `ours` tells that the connection was opened here, so that its progress handler is free to use, and
     `converts` that the application opened it, who can have registered converters for what it reads.
     `handlers` are the progress handlers that are set, the last one is in force: Python cannot read it.
-    `opens` opens another file in the same way.
+    `opens` opens another file in the same way. `parents` is what `references` knows of a table and its text.
     """
 
     connection: Any
@@ -74,6 +74,7 @@ class Session(NamedTuple):
     converts: bool = False
     handlers: list[Callable[[], int]] | None = None
     opens: Callable[[str], Any] = sqlite3.connect
+    parents: dict[str, tuple[bytes, list[str]]] | None = None
 
     @property
     def failures(self) -> tuple[type[Exception], ...]:
@@ -183,23 +184,25 @@ def rows_if_known(session: Session, pragma: str) -> list[Row] | None:
     return found if session.cursor.description else None
 
 
-def references(session: Session) -> list[Row]:
+def references(session: Session) -> list[tuple[str, str]]:
     """Return the child and the parent table of each foreign key.
 
-    Other modules are asked table by table: turso does not know the pragma as a table, and what fails there
-    ends the transaction.
+    SQLite is asked table by table: turso does not know the pragma as a table, and what fails there ends the
+    transaction. Of a table whose text is as it was, not again: steps ask often, and a schema can be large.
     """
-    tables = "SELECT +name FROM main.sqlite_master WHERE type = 'table' AND instr(lower(sql), 'references')"
-    if is_sqlite3(session.connection):
-        joined = "pragma_foreign_key_list(n.name, 'main') AS k ON k.seq = 0"
-        return session.rows(
-            f'SELECT +n.name, +k."table" FROM ({tables.replace("+name", "name")}) AS n JOIN {joined}'
-        )
     from ..tokens import quoted  # not loaded by a start-up that runs no statement
 
-    names = [name for (name,) in session.rows(tables)]
-    listed = ((name, session.rows(f"PRAGMA main.foreign_key_list({quoted(name)})")) for name in names)
-    return [(name, row[2]) for name, rows in listed for row in rows if row[1] == 0]
+    tables = "SELECT +name, CAST(sql AS BLOB) FROM main.sqlite_master WHERE type = 'table'"
+    known = {} if session.parents is None else session.parents
+    pairs = []
+    for name, text in session.rows(tables):
+        if b"references" not in text.lower():
+            continue
+        if known.get(name, (b"",))[0] != text:
+            keys = session.rows(f"PRAGMA main.foreign_key_list({quoted(name)})")
+            known[name] = text, [row[2] for row in keys if row[1] == 0]
+        pairs += [(name, parent) for parent in known[name][1]]
+    return pairs
 
 
 def changes(session: Session) -> int:

@@ -231,7 +231,7 @@ def _writer(path: str, timeout: float, connect: Connect) -> Iterator[Session]:
 @contextmanager
 def _own(path: str, timeout: float) -> Iterator[Session]:
     with _closed(_connect(path, "rwc")) as (connection, cursor):
-        yield Session(connection, cursor, path, timeout, handlers=[])
+        yield Session(connection, cursor, path, timeout, handlers=[], parents={})
 
 
 def _make_private(path: str) -> None:
@@ -293,7 +293,7 @@ def _reader(path: str, timeout: float) -> Iterator[Session]:
     """Open a file so that looking at it leaves no trace; where there is none, an empty database."""
     opened = _connect(":memory:", "memory") if is_missing(path) else _connect(path, _reading_mode(path))
     with _closed(opened) as (connection, cursor):
-        yield Session(connection, cursor, path, timeout, handlers=[])
+        yield Session(connection, cursor, path, timeout, handlers=[], parents={})
 
 
 def _reading_mode(path: str) -> str:
@@ -337,7 +337,7 @@ def _borrowed(connection: Any, timeout: float, called: str = "the connection") -
 
     opens = SQLITE3 if is_sqlite3(connection) else type(connection)
     connection = adapted(connection)
-    session = Session(connection, None, called, timeout, ours=False, converts=True, opens=opens)
+    session = Session(connection, None, called, timeout, ours=False, converts=True, opens=opens, parents={})
     with translated(session):
         usable = is_connection(connection)
     if not usable:

@@ -103,6 +103,8 @@ def read_anew(session: Session) -> None:
     a rollback, which otherwise would not notice: https://www.sqlite.org/pragma.html#pragma_writable_schema
     """
     session.run("PRAGMA writable_schema = RESET")
+    if session.parents:  # the texts may have been read before SQLite read what they say
+        session.parents.clear()
     session.run(f"PRAGMA main.schema_version = {int(session.value('PRAGMA main.schema_version')) + 1}")
     session.rows("SELECT 1 FROM main.sqlite_master LIMIT 1")
 
