@@ -251,6 +251,11 @@ TEAM = "CREATE TABLE team (id INTEGER PRIMARY KEY);\nCREATE TABLE player (team_i
 GONE = "foreign key (team_id) of player has no table team"
 
 # name: as above; the first migration is right and comes first.
+FILLED = "INSERT INTO docs (docs) VALUES ('rebuild');"
+INDEXED = (
+    "CREATE TABLE t (b);\nINSERT INTO t VALUES ('one two');\nCREATE VIRTUAL TABLE docs USING fts5(b, content=t);\n"
+    "INSERT INTO docs (rowid, b) VALUES (1, 'one two');"
+)
 ROW_CASES: dict[str, tuple[tuple[tuple[str, str], ...], tuple[str, ...]]] = {
     "columns that change places": (
         (
@@ -480,6 +485,47 @@ ROW_CASES: dict[str, tuple[tuple[tuple[str, str], ...], tuple[str, ...]]] = {
             ),
         ),
         ("up.sql: foreign-keys-on: the players go too",),
+    ),
+    **{
+        f"the words of a full-text index of rows elsewhere, {down or 'forgotten'}": (
+            (
+                (INDEXED, "DROP TABLE docs;\nDROP TABLE t;"),
+                (f"UPDATE t SET b = b || ' three';\n{FILLED}", f"UPDATE t SET b = 'one two';\n{down}"),
+            ),
+            () if down else ("down.sql: after up and down, table docs (its index): 1 row more",),
+        )
+        for down in ("", FILLED)
+    },
+    "the words of a full-text index without rows": (
+        (
+            (INDEXED.replace("content=t", "content=''"), "DROP TABLE docs;\nDROP TABLE t;"),
+            (
+                "INSERT INTO docs (docs, rowid, b) VALUES ('delete', 1, 'one two');\nINSERT INTO docs (rowid, b) VALUES (1, 'six');",
+                "INSERT INTO docs (docs, rowid, b) VALUES ('delete', 1, 'six');\nINSERT INTO docs (rowid, b) VALUES (1, 'two one');",
+            ),
+        ),
+        ("down.sql: after up and down, table docs (its index): 2 of 2 rows changed or lost",),
+    ),
+    "the words of an older full-text index": (
+        (
+            (INDEXED.replace("fts5", "fts4"), "DROP TABLE docs;\nDROP TABLE t;"),
+            (f"UPDATE t SET b = 'six';\n{FILLED}", "UPDATE t SET b = 'one two';"),
+        ),
+        ("down.sql: after up and down, table docs (its index): 4 of 4 rows changed or lost",),
+    ),
+    "the numbers of the file": (
+        (
+            ("PRAGMA user_version = 1;\nPRAGMA application_id = 2;", "PRAGMA user_version = 0;"),
+            ("PRAGMA user_version = 3;", "PRAGMA user_version = 1;"),
+        ),
+        ("1", "down.sql: after up and down, application_id is 2 and was 0"),
+    ),
+    "numbers of the file that the second up makes": (
+        (
+            ("CREATE TABLE t (a);\nPRAGMA user_version = 1;", "DROP TABLE t;\nPRAGMA user_version = 0;"),
+            ("PRAGMA user_version = 3;", "PRAGMA user_version = 1;"),
+        ),
+        (),
     ),
     "what only the application has": (
         (("SELECT 1;\nCREATE TABLE t AS SELECT app_now() AS a;", "DROP TABLE t;"),),

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from ..errors import counted
 from ..tokens import folded, plain, quoted
 from .connection import Session, interruptible, limited, size_of
+from .meaning import using
 from .structure import Schema
 
 _Columns = dict[str, "array[int]"]
@@ -26,6 +27,9 @@ _TICKS, _BYTES_PER_TICK = 50, 1000
 _LEAST, _FACTOR = 1 << 24, 100  # bytes of text: at least, and for each byte of the database
 _ROWS = 256  # read at once
 _STORED = 3  # a generated column: https://www.sqlite.org/pragma.html#pragma_table_xinfo
+_INDEX, _OF = "vmpilot_index", " (its index)"
+# https://www.sqlite.org/fts5.html#the_fts5vocab_virtual_table_module and https://www.sqlite.org/fts3.html#fts4aux
+_LISTING = {"fts5": "fts5vocab({}, instance)", "fts4": "fts4aux({})"}
 _NUMBER = "number of rows"  # stands for a column whose values are all the same
 
 
@@ -48,7 +52,35 @@ def contents(session: Session, schema: Schema) -> Contents:
         found[table] = {}
         with suppress(*session.failures), _bounded(session):
             found[table] = _hashes(session, table)
+    for table, module in _indexes(schema).items():
+        with suppress(*session.failures), _opened(session, table, module), _bounded(session):
+            found[table + _OF] = _hashes(session, _INDEX)
     return found
+
+
+def _indexes(schema: Schema) -> dict[str, str]:
+    """Return the full-text tables whose words are not those of their rows, each with what lists its words.
+
+    These rows are in another table, or nowhere: https://www.sqlite.org/fts5.html#external_content_and_contentless_tables
+    """
+    found: dict[str, str] = {}
+    for fact in schema:
+        module, options = using(fact.text) if fact.kind == "virtual table" else ("", {})
+        if "content" in options and module in _LISTING:
+            found[fact.table] = _LISTING[module].format(quoted(fact.table))
+    return found
+
+
+@contextmanager
+def _opened(session: Session, table: str, module: str) -> Iterator[None]:
+    """Have a virtual table inside that lists the words of another one, and nothing of it afterwards."""
+    session.run("SAVEPOINT vmpilot_index")
+    try:
+        session.run(f"CREATE VIRTUAL TABLE main.{_INDEX} USING {module}")
+        yield
+    finally:
+        session.run("ROLLBACK TO vmpilot_index")
+        session.run("RELEASE vmpilot_index")
 
 
 def unread(*found: Contents) -> tuple[str, ...]:
@@ -138,6 +170,16 @@ def added(before: Contents, after: Contents) -> dict[str, str]:
         if change.came and not change.gone:
             found[table] = f"table {table}: {_rows(change.came)} more"
     return found
+
+
+def stale(before: Contents, after: Contents) -> dict[str, str]:
+    """Say of each full-text table, by the name of its index, how much more that has though no row came."""
+    found = added(before, after)
+    return {
+        table: words
+        for table, words in found.items()
+        if table.endswith(_OF) and table.removesuffix(_OF) not in found
+    }
 
 
 def changes(before: Contents, after: Contents) -> dict[str, str]:

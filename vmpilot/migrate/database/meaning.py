@@ -193,14 +193,7 @@ def shadows(sql: str) -> tuple[frozenset[str], set[str]]:
     https://www.sqlite.org/fts5.html#external_content_tables, https://www.sqlite.org/rtree.html and
     https://www.sqlite.org/fts3.html#_shadow_tables_
     """
-    found = list(tokens(sql))
-    using = next((at for at, token in enumerate(found) if word(token) == "USING"), 0)
-    module = name(found[using + 1]) if using else ""
-    options = {
-        _option(module, name(part[0])): unquoted(part[2].text)
-        for part in _parted(found[using + 3 : -1])
-        if len(part) > 2 and part[1].text == "="
-    }
+    module, options = using(sql)
     theirs: set[str] = set()
     if module == "fts5":
         makes_content = "content" not in options or options.get("contentless_unindexed", "0") != "0"
@@ -210,6 +203,19 @@ def shadows(sql: str) -> tuple[frozenset[str], set[str]]:
     elif module == "fts3":
         theirs.update(("docsize", "stat"))
     return _SHADOWS.get(module, frozenset()) - theirs, theirs
+
+
+def using(sql: str) -> tuple[str, dict[str, str]]:
+    """Return the module of a virtual table, and the options that are given to it, each with its value."""
+    found = list(tokens(sql))
+    place = next((at for at, token in enumerate(found) if word(token) == "USING"), -1)
+    module = name(found[place + 1]) if place >= 0 else ""
+    options = {
+        _option(module, name(part[0])): unquoted(part[2].text)
+        for part in _parted(found[place + 3 : -1])
+        if len(part) > 2 and part[1].text == "="
+    }
+    return module, options
 
 
 def _option(module: str, said: str) -> str:

@@ -42,6 +42,7 @@ _CLOCK = frozenset(
         *("strftime", "time", "timediff", "unixepoch"),
     )
 )
+_MARKS = ("user_version", "application_id")  # https://www.sqlite.org/pragma.html#pragma_user_version
 _CHANCE = frozenset(("random", "randomblob"))
 _TRIES = 32
 _PAGES = 4096  # copied between two looks at whether a signal has come
@@ -207,11 +208,15 @@ def _note(session: Session, pair: _Pair) -> None:
 
 
 class _State(NamedTuple):
-    """A scratch database where a migration can change it, and what went wrong on the way there."""
+    """A scratch database where a migration can change it, and what went wrong on the way there.
+
+    `marks` are the numbers that an application gives to its file, `numbers` what AUTOINCREMENT gave last.
+    """
 
     schema: structure.Schema
     contents: Contents
     rows: dict[str, int]
+    marks: dict[str, int]
     numbers: dict[str, int]
     integrity: guards.Integrity | None
     problems: tuple[str, ...] = ()
@@ -320,7 +325,8 @@ def _problems_of_down(up: Script, down: Script, seen: _Round) -> Iterator[str]:
     if found := structure.difference(before.schema, undone.schema):
         yield f"{where}: after up and down the schema is not what it was before: {', '.join(found)}"
     lost = contents.lost(before.contents, undone.contents)
-    for words in lost.values():
+    stale = contents.stale(before.contents, undone.contents)
+    for words in (*lost.values(), *stale.values(), *_marked(before, undone)):
         yield f"{where}: after up and down, {words}"
     yield from (f"{problem}; only after the down" for problem in again.problems)
     if again.problems:
@@ -331,6 +337,16 @@ def _problems_of_down(up: Script, down: Script, seen: _Round) -> Iterator[str]:
     for table, words in contents.changes(first.contents, again.contents).items():
         if table not in lost:
             yield f"{where}: after the second up the rows are not what they were after the first: {words}"
+    if undone.marks == before.marks:
+        for words in _marked(first, again):
+            yield f"{where}: after the second up, {words}"
+
+
+def _marked(one: _State, other: _State) -> Iterator[str]:
+    """Say which number of the file is another one than it was."""
+    for name, number in other.marks.items():
+        if number != one.marks[name]:
+            yield f"{name} is {number} and was {one.marks[name]}"
 
 
 def _left_behind(down: Script, seen: _Round) -> Iterator[str]:
@@ -419,7 +435,12 @@ def _look(session: Session, reach: frozenset[str], integrity: guards.Integrity |
     with interruptible(session):
         found = structure.snapshot(session, only=reach)
         counts = contents.counts(session, found)
-        return _State(found, contents.contents(session, found), counts, _numbers(session), integrity)
+        rows, marks = contents.contents(session, found), {name: _mark(session, name) for name in _MARKS}
+        return _State(found, rows, counts, marks, _numbers(session), integrity)
+
+
+def _mark(session: Session, name: str) -> int:
+    return int(session.value(f"PRAGMA main.{name}"))
 
 
 @contextmanager
