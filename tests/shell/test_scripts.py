@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from support import ROOT, until
+from support import APART, ROOT, until
 
 HEAD = max(path.name.partition("_")[0] for path in (ROOT / "migrations").glob("*.up.sql"))
 DEADLINE = 30.0
@@ -308,6 +308,7 @@ WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) 
 
 @pytest.fixture
 def endless(migrations: Path) -> None:
+    write(migrations / "0001_one.up.sql", f"{APART}CREATE TABLE one (id);")
     write(migrations / "0002_endless.up.sql", ENDLESS)
 
 
