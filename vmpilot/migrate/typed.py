@@ -29,7 +29,10 @@ else:
         """Makes of a class body what `typing.NamedTuple` makes of it."""
 
         def __new__(cls, name, bases, body):
-            fields = body["__annotations__"]
+            # Since Python 3.14 a body has them only where they are texts in its module, and else a function
+            # that makes them: https://peps.python.org/pep-0749/
+            evaluate = body.pop("__annotate_func__", None)
+            fields = evaluate(1) if evaluate else body["__annotations__"]
             defaults = [body.pop(field) for field in fields if field in body]
             made = namedtuple(name, fields, defaults=defaults, module=body.pop("__module__"))
             made.__new__.__annotations__ = fields  # what documentation shows
