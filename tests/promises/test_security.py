@@ -423,7 +423,7 @@ def test_rows_that_dangle_are_shown_by_number_only(migrations: Path, database: P
         migrate(database, migrations)
     assert str(caught.value) == (
         f"{migrations}/0002_c.up.sql: 1 new foreign key violation: row 1 of c has no parent in p; "
-        f"rolled back, {database} is still at 0001; ON DELETE and ON UPDATE actions do not run during a step; "
+        f"rolled back, {database} is still at 0001; "
         'to leave that to a later file, begin the file with "-- vmpilot: unguarded REASON"'
     )
 
@@ -866,6 +866,50 @@ def test_what_is_too_much_to_compile_is_a_remark_and_no_command_waits_for_it() -
     assert str(caught.value).startswith(
         "migrations/0002_v.up.sql: v does not compile: it stands for more than 20000 tokens, so this was not tried"
     )
+
+
+@pytest.mark.usefixtures("one")
+@pytest.mark.parametrize(
+    "step",
+    ["ALTER TABLE s RENAME TO u;", "ALTER TABLE s RENAME COLUMN a TO c;", "ALTER TABLE s DROP COLUMN b;"],
+)
+def test_what_is_too_much_to_compile_is_not_compiled_by_alter_table_either(step: str) -> None:
+    migrate("app.db", "migrations")
+    change("app.db", "CREATE TABLE s (a, b)", *(sql for _, _, sql in doubled(16, TWICE[1])))
+    write(Path("migrations"), "0002_s", "ALTER TABLE s ADD COLUMN d;")  # which compiles none
+    assert [found.version for found in migrate("app.db", "migrations")] == ["0002"]
+    write(Path("migrations"), "0003_s", step)
+    with pytest.raises(StepError) as caught:
+        migrate("app.db", "migrations")
+    assert str(caught.value) == (
+        "migrations/0003_s.up.sql:1: v11 stands for more than 20000 tokens, which ALTER TABLE would compile; "
+        "rolled back, app.db is still at 0002"
+    )
+
+
+@pytest.mark.usefixtures("one")
+@pytest.mark.parametrize(
+    ("down", "refused"),
+    [
+        ("SELECT length(hex(zeroblob(2000000)));", "string or blob too big"),
+        ("SELECT 'x' LIKE hex(zeroblob(300));", "LIKE or GLOB pattern too complex"),
+        ("CREATE TABLE copy AS SELECT * FROM big; DROP TABLE copy;", ""),
+    ],
+)
+def test_a_kept_script_computes_no_value_that_is_longer_than_the_database(down: str, refused: str) -> None:
+    """For one value is computed to its end, whatever signal comes; but what the database holds is copied."""
+    write(Path("migrations"), "0002_big", "CREATE TABLE big (a);", f"{down} DROP TABLE big;")
+    migrate("app.db", "migrations")
+    change("app.db", "INSERT INTO big VALUES (zeroblob(3000000))" if not refused else "SELECT 1")
+    for path in Path("migrations").glob("0002*"):
+        path.unlink()
+    if not refused:
+        assert len(downgrade("app.db", "migrations", target="head", backup=False)) == 1
+        return
+    with pytest.raises(StepError) as caught:
+        downgrade("app.db", "migrations", target="head", backup=False)
+    told = f"migration_log/0002_big.down.sql:1: {refused}; rolled back, app.db is still at 0002"
+    assert str(caught.value) == told
 
 
 COMPUTED = [

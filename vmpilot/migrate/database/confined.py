@@ -16,9 +16,10 @@ from contextlib import contextmanager, suppress
 from itertools import pairwise
 
 from ..tokens import folded, head, tokens, unquoted
-from .connection import Session
+from .connection import Session, limited, size_of, wait
 from .settings import SETTINGS
 
+_LONGEST, _LONGEST_PATTERN = 1 << 20, 500  # bytes
 ASKED = "a down script that the database kept may not do this"
 # Those of SQLite's library and of its shell that load code, take an address, or read and write files.
 _FUNCTIONS = frozenset(
@@ -61,7 +62,18 @@ def called(sql: str) -> str:
 
 @contextmanager
 def confined(session: Session) -> Iterator[list[str]]:
-    """Have SQLite deny all that reaches beyond the main database; yield the list of what it has denied."""
+    """Have SQLite deny all that reaches beyond the main database; yield the list of what it has denied.
+
+    And have it compute no value that is longer than any that the database can hold, nor match a long
+    pattern: one value is computed to its end, whatever signal comes meanwhile.
+    """
+    length = max(_LONGEST, 2 * wait(session, lambda: size_of(session)))
+    with limited(session, length=length, pattern=_LONGEST_PATTERN), _authorized(session) as denied:
+        yield denied
+
+
+@contextmanager
+def _authorized(session: Session) -> Iterator[list[str]]:
     denied: list[str] = []
     if not session.ours or not hasattr(session.connection, "set_authorizer"):
         yield denied

@@ -29,7 +29,8 @@ _LONGEST_PAUSE = 0.05
 LOCKED = "locked by another process"
 _WAITING = "interrupted while waiting, "
 _SILENT = 1.0  # seconds of a wait that are not worth a word
-_INSTRUCTIONS_PER_TICK = 50_000
+# Between two of them a signal waits: few, because one can compute a long value, but each costs a call.
+_INSTRUCTIONS_PER_TICK = 2_000
 _CHUNK = 256
 _MOST_INSTRUCTIONS = 1_000_000
 
@@ -248,15 +249,19 @@ def refusal(session: Session, sql: str) -> str:
 
 
 @contextmanager
-def limited(session: Session, *, instructions: int = 0, length: int = 0) -> Iterator[None]:
-    """Let SQLite compile to no more instructions, and make no longer value, than so many; 0 is no limit.
+def limited(session: Session, *, instructions: int = 0, length: int = 0, pattern: int = 0) -> Iterator[None]:
+    """Let SQLite compile to no more instructions, make no longer value and match no longer pattern; 0: any.
 
     A generated column that names others stands for all that these stand for, and a value that is computed
     can be as long as SQLite lets it. It says then that it has no memory, or that a value is too big:
     https://www.sqlite.org/c3ref/c_limit_attached.html Some modules know no limits.
     """
     set_limit: Any = getattr(session.connection, "setlimit", None)
-    asked = {sqlite3.SQLITE_LIMIT_VDBE_OP: instructions, sqlite3.SQLITE_LIMIT_LENGTH: length}
+    asked = {
+        sqlite3.SQLITE_LIMIT_VDBE_OP: instructions,
+        sqlite3.SQLITE_LIMIT_LENGTH: length,
+        sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: pattern,
+    }
     before = {name: set_limit(name, most) for name, most in asked.items() if set_limit and most}
     try:
         yield

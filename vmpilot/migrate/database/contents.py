@@ -23,7 +23,7 @@ _Columns = dict[str, "array[int]"]
 Contents = dict[str, _Columns]
 
 _INSTRUCTIONS = 1_000_000
-_TICKS, _BYTES_PER_TICK = 50, 1000
+_TICKS, _BYTES_PER_TICK = 1250, 40
 _LEAST, _FACTOR = 1 << 24, 100  # bytes of text: at least, and for each byte of the database
 _ROWS = 256  # read at once
 _STORED = 3  # a generated column: https://www.sqlite.org/pragma.html#pragma_table_xinfo
