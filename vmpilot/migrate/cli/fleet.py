@@ -13,7 +13,7 @@ from contextlib import closing, suppress
 
 from ..errors import MigrationError, counted, printable
 from ..files.directory import Directory
-from ..tools.fleet import Finished, Stop, Work, each
+from ..tools.fleet import Finished, each, work
 from ..tools.patterns import Meant, meant
 from ..typed import Any, NamedTuple
 from . import text
@@ -45,13 +45,13 @@ def upgrade_all(options: Options, directory: Directory, how: dict[str, Any]) -> 
         text.say(f"databases: {len(found.databases)}")
         text.say(f"migrations: {directory.place}")
     timeout, backup = float(how["timeout"]), bool(options.backup)
-    work = Work(directory, "head", backup, timeout, create=False, connect=how["connect"], stop=Stop())
+    asked = work(directory, "head", backup, timeout, create=False, connect=how["connect"])
     count, started = _Count(len(found.databases) + len(found.errors)), time.monotonic()
     for word, error in found.errors:
         count = count._replace(failed=count.failed + 1)
         _tell_failure(word, str(error), error, options.form)
     last = 0.0
-    with closing(each(found.databases, work, threads=options.jobs)) as outcomes:
+    with closing(each(found.databases, asked, threads=options.jobs)) as outcomes:
         for outcome in outcomes:
             count = _counted(count, outcome)
             options.doing = f"{count.done} of {count.total} done, {count.failed} failed"

@@ -68,10 +68,6 @@ class Directory(NamedTuple):
     history: History
     script: Callable[[str], Script]
 
-    def __reduce__(self) -> tuple[Callable[[Place], Directory], tuple[Place]]:
-        """Let another process list and read the files itself."""
-        return listed_even_if_empty, (self.place,)
-
 
 def listed(place: Place) -> Directory:
     """List a directory of migrations.

@@ -10,9 +10,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
+from functools import lru_cache
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -74,7 +75,7 @@ class Stop:
 
 
 class Work(NamedTuple):
-    """What is to be done to each database."""
+    """What is to be done to each database; `run` is a name that no other call has."""
 
     directory: Directory
     target: str
@@ -83,6 +84,28 @@ class Work(NamedTuple):
     create: bool
     connect: Connect
     stop: Stop
+    run: str
+
+    def __reduce__(self) -> tuple[Callable[..., Work], tuple[Any, ...]]:
+        return _received, (self.run, self.directory.place, *self[1:-1])
+
+
+def _received(run: str, place: Any, *more: Any) -> Work:
+    return Work._make((_read_here(run, place), *more, run))
+
+
+@lru_cache(maxsize=1)
+def _read_here(run: str, place: Any) -> Directory:
+    """List the files in a process of an executor; there too each is read once in a call."""
+    return directories.listed(place)
+
+
+def work(
+    directory: Directory, target: str, backup: bool, timeout: float, create: bool, connect: Connect
+) -> Work:
+    """Return what is to be done to each database."""
+    run = f"{os.getpid()} {time.time_ns()}"
+    return Work(directory, target, backup, timeout, create, connect, Stop(), run)
 
 
 def migrate_all(
@@ -117,8 +140,8 @@ def migrate_all(
     if isinstance(databases, str | os.PathLike):
         raise TypeError(f"databases: expected several paths, not one, {os.fspath(databases)!r}")
     directory = directories.listed(directories.located(migrations))
-    work = Work(directory, target, backup, timeout, create, connect, Stop())
-    return _outcomes(each(databases, work, executor))
+    asked = work(directory, target, backup, timeout, create, connect)
+    return _outcomes(each(databases, asked, executor))
 
 
 def _outcomes(found: Generator[Finished, None, None]) -> Generator[Outcome, None, None]:
