@@ -245,10 +245,13 @@ def told(readme: str) -> Iterator[str]:
 
 
 @pytest.mark.skipif(not README, reason="no README.md here")
-def test_the_contents_of_the_readme_name_all_that_follows() -> None:
+def test_the_contents_of_the_readme_name_all_that_follows_and_no_link_leads_nowhere() -> None:
     before, _, contents = README.partition("\n**Contents**: ")
     contents, _, after = contents.partition("\n\n")
-    headings = re.findall(r"(?ms)^## (.*?)$|^```.*?^```$", after)
-    anchors = [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings if heading]
-    assert re.findall(r"\]\(#(.*?)\)", contents) == anchors
+    headings = re.findall(r"(?ms)^(#+) (.*?)$|^```.*?^```$", after)
+    anchors = {
+        re.sub(r"[^\w -]", "", text).lower().replace(" ", "-"): level for level, text in headings if level
+    }
+    assert re.findall(r"\]\(#(.*?)\)", contents) == [name for name, level in anchors.items() if level == "##"]
+    assert set(re.findall(r"\]\(#(.*?)\)", README)) - anchors.keys() == set()
     assert re.findall(r"(?m)^## (.*)$", before) == ["Sixty seconds"]
