@@ -180,6 +180,16 @@ def test_where_a_step_of_a_group_fails_those_before_it_stay(
     is_whole(database, "0004")
 
 
+def test_the_first_steps_of_a_new_database_stay(migrations: Path, tmp_path: Path) -> None:
+    """With the runner's own tables, which the same transaction had made."""
+    small_step(migrations, 3, more=ENDING)
+    database = tmp_path / "new.db"
+    with pytest.raises(StepError) as caught:
+        migrate(database, migrations)
+    assert ran(caught.value.steps) == ["0000", "0001", "0002"]
+    is_whole(database, "0002")
+
+
 @POSITIONS
 def test_a_full_database_keeps_the_steps_before(migrations: Path, database: Path, at: int) -> None:
     small_step(migrations, at, more=f"INSERT INTO t{at} {numbers(1000, 'zeroblob(1000)')};")
