@@ -114,19 +114,46 @@ class Session(NamedTuple):
         Their texts come as bytes: what nobody reads need not be UTF-8, nor appear in an error. For what a
         migration says, see `unread`.
         """
-        texts = getattr(self.connection, "text_factory", None)
-        try:
-            if texts is not None:  # before the statement, of which some modules fetch the first row at once
-                self.connection.text_factory = bytes
+        if is_sqlite3(self.connection):  # which fetches no row before it is asked for one, as others do
             self.cursor.execute(sql, parameters)
-            if self.cursor.description is None:
-                return False
-            while self.cursor.fetchmany(_CHUNK):
-                pass
-        finally:
-            if texts is not None:
-                self.connection.text_factory = texts
-        return True
+            return self.cursor.description is not None and _passed_over(self)
+        with _as_bytes(self):
+            self.cursor.execute(sql, parameters)
+            return self.cursor.description is not None and _passed_over(self)
+
+
+def _passed_over(session: Session) -> bool:
+    """Fetch the rows of the last statement, for nobody."""
+    with _as_bytes(session):
+        while session.cursor.fetchmany(_CHUNK):
+            pass
+    return True
+
+
+@contextmanager
+def _as_bytes(session: Session) -> Iterator[None]:
+    """Let texts come as bytes, where a module knows anything else."""
+    texts = getattr(session.connection, "text_factory", None)
+    try:
+        if texts is not None:
+            session.connection.text_factory = bytes
+        yield
+    finally:
+        if texts is not None:
+            session.connection.text_factory = texts
+
+
+def runner(session: Session) -> Callable[[str], bool]:
+    """Return what runs the statements of a migration, of which a file can have millions, like `unread`."""
+    if session.converts or not is_sqlite3(session.connection):
+        return partial(unread, session)
+    cursor, execute = session.cursor, session.cursor.execute
+
+    def run(sql: str) -> bool:
+        execute(sql)
+        return cursor.description is not None and _passed_over(session)
+
+    return run
 
 
 def unread(session: Session, sql: str) -> bool:
@@ -150,20 +177,16 @@ def unread(session: Session, sql: str) -> bool:
 
 def _first_row_unread(session: Session, sql: str) -> bool:
     """Run a statement up to its first row, and tell whether it has one."""
-    texts = getattr(session.connection, "text_factory", None)
     alone = not in_transaction(session)
     if alone:  # otherwise nobody would hear that the commit at its end failed
         session.run("BEGIN IMMEDIATE")
     try:
-        if texts is not None:  # some modules fetch the first row at once
-            session.connection.text_factory = bytes
-        session.cursor.execute(sql)
-        returns = session.cursor.description is not None
-        session.run("COMMIT" if alone else "SELECT 1")
+        with _as_bytes(session):
+            session.cursor.execute(sql)
+            returns = session.cursor.description is not None
+            session.run("COMMIT" if alone else "SELECT 1")
         return returns
     finally:
-        if texts is not None:
-            session.connection.text_factory = texts
         if alone:
             rollback(session)
 

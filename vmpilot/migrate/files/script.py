@@ -194,7 +194,8 @@ def _shape(form: bytes) -> bytes:
     if passed_over or any("'" in name or not tokens.is_closed(name) for name in names):
         return _UNCLEAR
     whole = {name for name in names if len(name.split()) > 1 or name != name.strip()}
-    said = " ".join(text if text in whole else str(len(text)) for text in found)
+    lengths = map(str, map(len, found))
+    said = " ".join(text if text in whole else length for text, length in zip(found, lengths, strict=True))
     return ("=" * bool(apart) + said).replace("\r\n", "\n").encode()
 
 

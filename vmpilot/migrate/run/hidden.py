@@ -32,6 +32,8 @@ class Others(NamedTuple):
 
 def others(session: Session) -> Others | None:
     """Return what else than the main database is on a connection, None if nothing is."""
+    if session.ours and not session.converts:  # nobody else has had it, and a script leaves nothing
+        return None
     # Not the pragma, which also tells the paths: these need not be UTF-8.
     listed = wait(session, lambda: session.rows("SELECT name FROM pragma_database_list"))
     schemas = [name for (name,) in listed if name != "main"]

@@ -15,7 +15,7 @@ from ..database.connection import (
     interruptible,
     refused,
     rollback,
-    unread,
+    runner,
     wait,
     words,
 )
@@ -65,10 +65,12 @@ def play(
     line of the statement that fails or ends the transaction, AccessError if a lock is not released in time.
     """
     done = 0
-    failures = session.failures
+    transactional, failures = script.transactional, session.failures
     known = others(session)
     within: AbstractContextManager[list[str]] = confined(session) if script.kept else nullcontext([])
-    run = _inside(session) if script.transactional else _outside(session, fate)
+    run = runner(session)
+    if not transactional:
+        run = _waiting(session, run, lambda: fate(done))
     with (
         interruptible(session, lambda: tick(done)),
         settings_kept(session, script.words),
@@ -77,24 +79,23 @@ def play(
     ):
         for text in statements(script):
             try:
-                if not script.transactional and not go_on(done):
+                if not transactional and not go_on(done):
                     return
                 if reason := (known and elsewhere(session, known, text)) or _compiles_too_much(session, text):
                     raise failure(script, done, reason, fate)
-                returned = run(text, done)
+                returned = run(text)
             except failures as error:
                 if isinstance(error, MigrationError) or is_of_the_caller(error):
                     raise
                 raise _failed(session, script, done, error, fate, denied) from error
-            if in_transaction(session) != script.transactional:
+            if in_transaction(session) != transactional:
                 _mend_transaction(session, script, done, fate)
             if returned and _is_kept_from_wal(session, script, text):
                 raise failure(script, done, _KEPT_FROM_WAL, fate)
             done += 1
             if not done % _TICK_EACH:
                 tick(done)
-        if "writable_schema" in script.words:
-            _read_anew(session, script, fate)
+        _read_anew(session, script, fate)
 
 
 def _compiles_too_much(session: Session, text: str) -> str:
@@ -194,22 +195,16 @@ def _failed(
     return failure(script, done, words(error), fate)
 
 
-_Run = Callable[[str, int], bool]
-
-
-def _inside(session: Session) -> _Run:
-    return lambda text, done: unread(session, text)
-
-
-def _outside(session: Session, fate: Callable[[int], str]) -> _Run:
+def _waiting(session: Session, run: Callable[[str], bool], fate: Callable[[], str]) -> Callable[[str], bool]:
     """Return what runs a statement outside a transaction, where it needs a lock of its own."""
-    return lambda text, done: wait(session, lambda: unread(session, text), fate=fate(done))
+    return lambda text: wait(session, lambda: run(text), fate=fate())
 
 
 def _read_anew(session: Session, script: Script, fate: Callable[[int], str]) -> None:
     """Let the guards and the next step see what a script has written into the schema by hand."""
     try:
-        read_anew(session)
+        if "writable_schema" in script.words:
+            read_anew(session)
     except session.failures as error:
         raise failure(script, len(script.starts), str(error), fate) from error
 
