@@ -3,15 +3,19 @@
 Python itself tells, in a process of its own: https://docs.python.org/3/library/audit_events.html
 """
 
+import os
+import shutil
 import sqlite3
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from support import ended, forked, in_process, write
+from support import ROOT, ended, forked, in_process, write
 
 from vmpilot.migrate import check, current, downgrade, history, migrate, redo, restore, schema, stamp, verify
 from vmpilot.migrate.tools.verify import verify_on_copy
@@ -158,3 +162,60 @@ def test_a_step_asks_for_the_keys_of_no_more_tables_where_there_are_more(
 
     few, many = (asked(tables, 4) - asked(tables, 2) for tables in (4, 12))
     assert few == many > 0
+
+
+# --- steps
+
+
+def small(migrations: Path, count: int) -> None:
+    """Write so many small migrations in place of the three."""
+    for path in migrations.iterdir():
+        path.unlink()
+    for number in range(1, count + 1):
+        up = f"CREATE TABLE t{number} (a);\nINSERT INTO t{number} VALUES (1);"
+        write(migrations, f"{number:04}", up, f"DROP TABLE t{number};")
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+def test_two_hundred_small_migrations_wait_for_the_disk_a_few_times(migrations: Path) -> None:
+    small(migrations, 200)
+    counted = ("strace", "-f", "-qq", "-e", "trace=fsync,fdatasync", "-o", "calls.txt", "--seccomp-bpf")
+    program = "from vmpilot.migrate import migrate; print(len(migrate('app.db', 'migrations')))"
+    done = subprocess.run(
+        [*counted, sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode and not done.stdout:
+        pytest.skip(f"strace may not trace here: {done.stderr}")
+    assert (done.returncode, done.stdout) == (0, "200\n")
+    assert 0 < Path("calls.txt").read_text().count("sync(") <= 60
+
+
+OURS = (  # of a small step on the connection of a caller, besides its own
+    "UPDATE main.alembic_version SET version_num = version_num WHERE 0",  # so that changes() is 0
+    "SELECT name FROM pragma_database_list",  # a name may mean what is on the connection
+    "UPDATE main.alembic_version SET version_num = ",
+    "SELECT changes()",
+    "INSERT INTO main.migration_log ",
+    "RELEASE vmpilot_step",
+)
+
+
+def test_a_small_step_costs_few_statements_of_ours(migrations: Path) -> None:
+    small(migrations, 20)
+    said: list[str] = []
+    with closing(sqlite3.connect("app.db", isolation_level=None)) as connection:
+        migrate(connection, "migrations", target="1")
+        connection.set_trace_callback(said.append)
+        migrate(connection, "migrations")
+    steps = "\n".join(said).partition("COMMIT")[0].split("SAVEPOINT vmpilot_step\n")[1:]
+    assert steps
+    for step in steps:
+        lines = [
+            line
+            for line in step.splitlines()
+            if not line.startswith(("CREATE TABLE t", "INSERT INTO t", "--"))
+        ]
+        assert [line for line, ours in zip(lines, OURS, strict=True) if not line.startswith(ours)] == []
