@@ -95,7 +95,7 @@ def test_the_wheel_holds_the_package_and_its_migrations_and_nothing_else(wheel: 
     with zipfile.ZipFile(wheel) as archive:
         held = set(archive.namelist())
     migrations = {f"vmpilot/{name}" for name in files_below("migrations")}
-    about = {f"{NAME}.dist-info/{name}" for name in ("METADATA", "RECORD", "WHEEL")}
+    about = {f"{NAME}.dist-info/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt")}
     assert len(migrations) >= 4
     assert held == files_below("vmpilot") | {"vmpilot/py.typed"} | migrations | about
 
@@ -107,6 +107,60 @@ def test_the_wheel_needs_nothing_but_python(wheel: Path) -> None:
     assert metadata["Requires-Python"] == ">=3.11"
     assert [line.partition(">")[0] for line in requirements] == ["hypothesis", "pytest"]
     assert all(line.endswith("; extra == 'test'") for line in requirements)
+
+
+def test_the_metadata_says_what_is_known_and_invents_nothing(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = email.message_from_bytes(archive.read(f"{NAME}.dist-info/METADATA"))
+    for key in ("Summary", "Keywords", "Classifier"):
+        assert metadata[key], key
+    for key in ("License", "License-Expression", "Author", "Author-email", "Home-page", "Project-URL"):
+        assert metadata[key] is None, key
+
+
+@pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="no README.md here")
+def test_the_readme_tells_what_changed_in_this_version() -> None:
+    assert f"\n**{vmpilot.__version__}**: " in (ROOT / "README.md").read_text().partition("\n## Changes\n")[2]
+
+
+def test_the_wheel_brings_a_command_whose_messages_name_it(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        site,
+        wheel,
+    ]
+    subprocess.run(install, check=True)
+
+    def started(program: str | Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(site), "PATH": f"{site}/bin:{os.environ['PATH']}"}
+        words = [program, "-d", "app.db", *arguments]
+        return subprocess.run(
+            words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+
+    here = f"--database {tmp_path}/app.db downgrade 0001"
+    moved = tmp_path / "elsewhere/vmpilot-migrate"
+    moved.parent.mkdir()
+    for program, pasted in (
+        ("vmpilot-migrate",) * 2,
+        (site / "bin/vmpilot-migrate", "vmpilot-migrate"),
+        (moved,) * 2,
+    ):
+        if program == moved:
+            (site / "bin/vmpilot-migrate").rename(moved)
+        assert started(program).returncode == 0
+        refused = started(program, "upgrade", "1")
+        told = f"error: cannot upgrade to 0001: app.db is already at 0002; to go back, run: {pasted} {here}\n"
+        assert (refused.returncode, refused.stderr) == (1, told)
+        assert started(program, "--help").stdout.startswith(f"usage: {pasted} ")
 
 
 @pytest.mark.parametrize("form", ["installed", "zip"])

@@ -1,4 +1,4 @@
-"""`python3 -m vmpilot.migrate`: the command line as a process.
+"""`python3 -m vmpilot.migrate` and `vmpilot-migrate`: the command line as a process.
 
 Signals, streams and the exit code; everything else is in cli.
 """
@@ -33,7 +33,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
-def _run() -> int:
+def run() -> int:
+    """Run the command line as this process; return its exit code. The script `vmpilot-migrate` calls it."""
     try:
         # Set here, not inherited: a shell starts what it runs in the background with SIGINT ignored.
         for number in _SIGNALS:
@@ -106,4 +107,5 @@ def _usable(stream: TextIO | None) -> TextIO:
     return io.TextIOWrapper(raw, stream.encoding, stream.errors, line_buffering=True)
 
 
-sys.exit(_run())
+if __name__ == "__main__":
+    sys.exit(run())

@@ -74,13 +74,14 @@ def _bundled() -> str:
 def program() -> str:
     """Return what this process was started as, for a person: a script of ours, else the module."""
     started = sys.argv[0] if sys.argv else ""
-    return started if _is_script(started) else f"python3 -m {_MODULE}"
+    if not _is_script(started):
+        return f"python3 -m {_MODULE}"
+    return os.path.basename(started) if _is_on_path(started) else started
 
 
 def _quoted_program() -> str:
     """Return the same for a shell, with the Python that runs the module if this is its process."""
     import shlex
-    import shutil
 
     started = sys.argv[0] if sys.argv else ""
     name = os.path.basename(started)
@@ -88,9 +89,16 @@ def _quoted_program() -> str:
         return shlex.join(sys.orig_argv[: sys.orig_argv.index(_MODULE) + 1])
     if not _is_script(started):
         return program()
-    if shutil.which(name) == started:
+    if _is_on_path(started):
         return name
     return shlex.quote(started) if os.access(started, os.X_OK) else f"sh {shlex.quote(started)}"
+
+
+def _is_on_path(started: str) -> bool:
+    """Tell whether a shell finds a program by its name alone."""
+    import shutil
+
+    return shutil.which(os.path.basename(started)) == started
 
 
 def _is_script(started: str) -> bool:
