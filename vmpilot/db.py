@@ -64,7 +64,7 @@ def _refuse_unreadable(connection: sqlite3.Connection, file: str) -> None:
         if not denial(file, error):
             return
         connection.close()
-        what = f"{lack.what}, where a database with a write-ahead log cannot be read"
+        what = f"{lack.what}, so a database with a write-ahead log cannot be read"
         raise AccessError(told(lack._replace(what=what), UNCHANGED), database=file) from error
 
 

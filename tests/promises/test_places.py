@@ -350,6 +350,29 @@ def test_a_journal_that_a_reader_may_not_play_back_is_named(database: Path) -> N
     assert current(database, "migrations").version == "0002"
 
 
+def test_a_journal_of_another_user_is_named_with_all_that_keeps_it_from_being_played_back(
+    database: Path,
+) -> None:
+    if os.geteuid():
+        pytest.skip("needs files of other users, and only root can give them away")
+    if query(database, "PRAGMA journal_mode") == [("wal",)]:
+        pytest.skip("a write-ahead log is read where it lies")
+    left_in_the_middle(database)
+    for path in (database, Path(f"{database}-journal"), database.parent):
+        os.chown(path, OTHER, OTHER)
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    with nobody():
+        own, journal, folder = (
+            denied(path, "write to", fate="") for path in (database, f"{database}-journal", "place")
+        )
+        said = refused(lambda: current(database, "migrations"))
+    assert said == (
+        f"{own}, and {journal}, and {folder}, where SQLite must create the journal of app.db, and app.db-journal, "
+        f"left by a killed process, must be played back before a read; nothing was changed; "
+        f"to have it played back, run this as {user_name(OTHER)}"
+    )
+
+
 # --- file systems that nobody can write to
 
 
@@ -405,9 +428,7 @@ def test_an_application_reads_on_a_read_only_file_system_or_is_told_why_not(
         mounted(database)(place)
         file = place / "app.db"
         if log:
-            told = (
-                f"{file}: on a read-only file system, where a database with a write-ahead log cannot be read"
-            )
+            told = f"{file}: on a read-only file system, so a database with a write-ahead log cannot be read"
             assert refused(lambda: connect(file, "migrations")) == f"{told}; nothing was changed"
         else:
             with closing(connect(file, "migrations")) as connection:

@@ -18,6 +18,7 @@ READ, WRITE, SEARCH = "read", "write to", "search"
 _ASKED = {READ: os.R_OK, WRITE: os.W_OK, SEARCH: os.X_OK}
 _OF_OWNER = {READ: stat.S_IRUSR, WRITE: stat.S_IWUSR, SEARCH: stat.S_IXUSR}
 _LETTERS = {READ: "r", WRITE: "w", SEARCH: "x"}
+_READ_ONLY = "on a read-only file system"
 _DENIALS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -36,7 +37,7 @@ def told(lack: Lack, fate: str) -> str:
 
 def both(one: Lack, other: Lack) -> Lack:
     """Return two of which neither is enough as one, with the cure if it is the same."""
-    if other.what.startswith(one.what):  # a file system that lets nobody write
+    if one.what == _READ_ONLY:  # then so is all that lies beside it
         return one
     what = f"{one.what}, and {other.where}: {other.what}"
     begun = " ".join(one.cure.split(" ")[:3])
@@ -161,7 +162,7 @@ def _lack(path: str, right: str) -> Lack | None:
     try:
         found = os.stat(path)
         if right == WRITE and is_read_only(path):
-            return Lack(path, "on a read-only file system")
+            return Lack(path, _READ_ONLY)
     except OSError as error:
         if is_of_the_caller(error):
             raise

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from functools import reduce
 
 from ..access import READ, SEARCH, WRITE, Lack, both, is_denial, is_read_only, lacking, may, nearest, user
 from ..errors import is_of_the_caller
@@ -36,28 +38,26 @@ def unwritable(database: str) -> Lack | None:
     """Return what keeps this process from writing to a database, or from creating one.
 
     SQLite keeps a journal or a write-ahead log beside it, and that it may have to create first:
-    https://www.sqlite.org/tempfiles.html Where both are denied, both are told: to mend one would not do.
+    https://www.sqlite.org/tempfiles.html Where several are denied, all are told: to mend one would not do.
     """
     own = lacking(database, READ, WRITE)
     if own and own.where != database:  # a directory on the way that may not be searched
         return own
-    beside = _unwritable_beside(database)
-    return both(own, beside) if own and beside else own or beside
+    lacks = [lack for lack in (own, *_unwritable_beside(database)) if lack]
+    return reduce(both, lacks) if lacks else None
 
 
-def _unwritable_beside(database: str) -> Lack | None:
-    """Return what keeps this process from writing what SQLite needs beside a database."""
+def _unwritable_beside(database: str) -> Iterator[Lack | None]:
+    """Yield what keeps this process from writing what SQLite needs beside a database."""
     file = _led_to(database)
     directory, name = os.path.dirname(file) or os.curdir, os.path.basename(file)
     if not os.path.exists(file):
-        return _with(lacking(nearest(directory), WRITE), f"where {name} must be created")
+        yield _with(lacking(nearest(directory), WRITE), f"where {name} must be created")
+        return
     found = [ending for ending in ("-wal", "-shm", "-journal") if os.path.exists(file + ending)]
-    for ending in found:
-        if lack := lacking(file + ending, READ, WRITE):
-            return lack
-    if found[:2] == ["-wal", "-shm"]:
-        return None
-    return _with(lacking(directory, WRITE), f"where SQLite must create the journal of {name}")
+    yield from (lacking(file + ending, READ, WRITE) for ending in found)
+    if found[:2] != ["-wal", "-shm"]:
+        yield _with(lacking(directory, WRITE), f"where SQLite must create the journal of {name}")
 
 
 def has_temporary_place() -> bool:
