@@ -109,6 +109,11 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         Path("db/migrations", name).write_text(text)
 
 
+# What other packages will drop one day is no fault of a page.
+deprecated = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
+
+
+@deprecated
 @pytest.mark.usefixtures("surroundings")
 @pytest.mark.parametrize("heading", PYTHON)
 def test_the_python_of_a_page_runs(heading: str) -> None:
@@ -471,6 +476,7 @@ def test_while_many_rows_are_changed_others_write_and_what_is_cut_short_goes_on(
             raise ValueError
         return json.loads(cost or "{}").get(path[2:])
 
+    sqlite3.enable_callback_tracebacks(False)  # another package may have switched them on
     with closing(sqlite3.connect(database)) as connection:
         connection.set_trace_callback(write_as_another)
         connection.create_function("json_extract", 2, cut_short)
@@ -541,6 +547,7 @@ with context.begin_transaction():
 """
 
 
+@deprecated
 @pytest.mark.parametrize("function", ["shown", "none"])
 def test_alembic_sees_the_log_unless_it_is_told_not_to(function: str, database: Path, tmp_path: Path) -> None:
     command = pytest.importorskip("alembic.command")
@@ -583,6 +590,7 @@ context.run_migrations()
 """
 
 
+@deprecated
 def test_what_alembic_prints_is_no_migration(migrations: Path, database: Path, tmp_path: Path) -> None:
     command = pytest.importorskip("alembic.command")
     (tmp_path / "versions").mkdir()
@@ -633,6 +641,7 @@ def test_a_database_of_another_tool_is_stamped_and_published_as_a_page_says() ->
 DATASETTE = "Datasette, and whoever else shows all tables"
 
 
+@deprecated
 def test_datasette_shows_the_log_to_nobody_with_the_settings_of_a_page(database: Path) -> None:
     module = pytest.importorskip("datasette.app")
     [settings] = blocks("yaml")[DATASETTE]
