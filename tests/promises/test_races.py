@@ -24,6 +24,7 @@ from support import (
     ROOT,
     command,
     denied,
+    denied_both,
     ended,
     forked,
     held,
@@ -742,6 +743,8 @@ def test_with_something_to_do_what_is_read_only_is_an_access_error(
         words = denied(database, "write to")
         if of_file == 0o666:
             words = denied(place, "write to", ", where SQLite must create the journal of app.db")
+        elif of_directory == 0o555:
+            words = denied_both(database)
     assert outcome == f"AccessError: {words}"
     assert contents(place) == {"app.db": before}
 

@@ -158,6 +158,7 @@ DAMAGE = st.one_of(
 @example(cut(8192), "delete")
 @example(harm(0, b"\xff" * 100), "delete")
 @example(harm(16, b"\xff" * 84), "delete")
+@example(harm(46, b"\x00\x05"), "delete")
 @example(harm(100, b"\xff" * 4000), "wal")
 def test_a_restore_heals_any_damage(place: Path, damage: Callable[[str], object], mode: str) -> None:
     before = os.getcwd()

@@ -428,8 +428,11 @@ def is_lacking(error: Exception) -> bool:
 
 
 def is_wreck(error: BaseException | None) -> bool:
-    """Tell whether SQLite refused a file because it is no database any more."""
-    if isinstance(error, UnicodeDecodeError):  # a damaged schema, in which not even the text is whole
+    """Tell whether SQLite refused a file because it is no database any more.
+
+    Not even the text of a damaged schema need be whole, and the number of its format has no code of its own.
+    """
+    if isinstance(error, UnicodeDecodeError) or "unsupported file format" in str(error):
         return True
     return _tells(error, "not a database", sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
