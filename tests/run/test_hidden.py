@@ -15,12 +15,14 @@ from vmpilot.migrate import StepError, migrate
 BASE = "CREATE TABLE t (a, name);\nCREATE TABLE u (a, t);\nINSERT INTO u VALUES (1, 2);"
 TEMPORARY = (
     "CREATE TEMP TABLE t (a, name);\nCREATE TEMP TABLE name (z);\nCREATE TEMP VIEW seen AS SELECT 1 AS a;\n"
-    "CREATE INDEX temp.i ON t (a);\nCREATE VIRTUAL TABLE temp.words USING fts5 (a);"
+    "CREATE INDEX temp.i ON t (a);\nCREATE TEMP TRIGGER fires AFTER INSERT ON main.u BEGIN SELECT 1; END;\n"
+    "CREATE VIRTUAL TABLE temp.words USING fts5 (a);"
 )
 ATTACHED = (
     'ATTACH \':memory:\' AS "the other";\nCREATE TABLE "the other".legacy (a);\n'
     'CREATE TABLE "the other".u (a);\nCREATE VIEW "the other".seen AS SELECT * FROM legacy;\n'
-    'CREATE VIRTUAL TABLE "the other".words USING fts5 (a);'
+    'CREATE VIRTUAL TABLE "the other".words USING fts5 (a);\n'
+    'CREATE TRIGGER "the other".beside AFTER INSERT ON u BEGIN SELECT 1; END;'
 )
 
 
@@ -67,6 +69,7 @@ def refused(connection: sqlite3.Connection, migrations: Path, reason: str, line:
         ("alter table 'T' rename to v;", "t"),
         ("DROP TABLE IF EXISTS t;", "t"),
         ("DROP INDEX i;", "i"),
+        ("DROP TRIGGER IF EXISTS Fires;", "fires"),
         ("INSERT INTO t VALUES (1, 2);", "t"),
         ("REPLACE INTO [t] (a) VALUES (1);", "t"),
         ("UPDATE OR IGNORE t SET a = 1;", "t"),
@@ -131,6 +134,7 @@ def test_what_means_the_main_database_passes(
         ("INSERT INTO u (a) SELECT a FROM legacy;", "legacy"),
         ("CREATE TABLE more AS SELECT * FROM seen;", "seen"),
         ("SELECT * FROM words;", "words"),
+        ("DROP TRIGGER IF EXISTS beside;", "beside"),
         ('INSERT INTO "the other".u VALUES (1);', ""),
     ],
 )
@@ -141,6 +145,25 @@ def test_a_name_that_only_an_attached_database_has_is_refused(
     write(migrations, "0002_step", f"CREATE TABLE first (a);\n{statement}")
     reason = f"only an attached database has {name}, and" if name else "`the other` is an attached database,"
     refused(connection, migrations, f"{reason} a migration has one database")
+
+
+def test_a_temporary_trigger_is_not_dropped_where_nothing_else_is_temporary(
+    migrations: Path, connection: sqlite3.Connection
+) -> None:
+    connection.execute("CREATE TEMP TRIGGER fires AFTER INSERT ON main.u BEGIN SELECT 1; END")
+    write(migrations, "0002_step", "SELECT 1;\nDROP TRIGGER fires;")
+    refused(
+        connection,
+        migrations,
+        "fires is a TEMP object of the connection, to mean the database's own, write main.fires",
+    )
+    own = "CREATE TRIGGER fires AFTER INSERT ON u BEGIN SELECT 1; END;\nDROP TRIGGER main.fires;"
+    write(
+        migrations,
+        "0002_step",
+        f"{own}\nCREATE TEMP TRIGGER g AFTER INSERT ON main.u BEGIN SELECT 1; END;\nDROP TRIGGER g;",
+    )
+    assert len(migrate(connection, migrations)) == 1
 
 
 @pytest.mark.parametrize(

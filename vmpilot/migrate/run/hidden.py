@@ -22,12 +22,15 @@ class Others(NamedTuple):
     """What else is on a connection: names, folded, each with the root pages of its table and indexes.
 
     `temporary` changes while a script makes and drops TEMP objects of its own; `schemas` are the names of
-    the attached databases.
+    the attached databases. Triggers, which only DROP TRIGGER looks up, stand apart: `fired` are TEMP ones,
+    `beside` those of attached databases.
     """
 
     temporary: dict[str, frozenset[int]]
     attached: dict[str, frozenset[int]]
     schemas: frozenset[str]
+    fired: frozenset[str]
+    beside: frozenset[str]
 
 
 def others(session: Session) -> Others | None:
@@ -42,9 +45,12 @@ def others(session: Session) -> Others | None:
     found = {schema: _objects(session, schema) for schema in schemas}
     temporary = found.pop("temp", {})
     attached = {name: roots for names in found.values() for name, roots in names.items()}
-    if not temporary and not found:
+    triggers = {schema: _triggers(session, schema) for schema in schemas}
+    fired = triggers.pop("temp", frozenset())
+    if not temporary and not found and not fired:
         return None
-    return Others(temporary, attached, frozenset(folded(schema) for schema in found))
+    beside = frozenset[str]().union(*triggers.values())
+    return Others(temporary, attached, frozenset(folded(schema) for schema in found), fired, beside)
 
 
 def elsewhere(session: Session, known: Others, text: str) -> str:
@@ -58,6 +64,8 @@ def elsewhere(session: Session, known: Others, text: str) -> str:
         return f"{plain(one.schema)} is an attached database, {_ONE}"
     if known.schemas and (words := _at_large(one, known.schemas, text)):
         return words
+    if (one.verb, one.kind) == ("drop", "trigger"):
+        return _dropped(session, known, folded(one.name)) if not one.schema else ""
     names = mentioned(text) & (known.temporary.keys() | known.attached.keys())
     if not names:
         return ""
@@ -98,10 +106,23 @@ def _target(one: Head) -> str:
     return folded(one.table if one.verb == "create" else one.name)
 
 
+def _dropped(session: Session, known: Others, trigger: str) -> str:
+    if trigger in known.fired:
+        return _hides(trigger)
+    return _outside(session, trigger) if trigger in known.beside else ""
+
+
 def _words(session: Session, known: Others, name: str) -> str:
-    if name in known.temporary:
-        own = f"to mean the database's own, write main.{plain(name)}"
-        return f"{plain(name)} is a TEMP object of the connection, {own}"
+    return _hides(name) if name in known.temporary else _outside(session, name)
+
+
+def _hides(name: str) -> str:
+    own = f"to mean the database's own, write main.{plain(name)}"
+    return f"{plain(name)} is a TEMP object of the connection, {own}"
+
+
+def _outside(session: Session, name: str) -> str:
+    """Say that only an attached database has a name, or nothing."""
     here = ("main.sqlite_master", "sqlite_temp_master")
     found = any(session.rows(f"SELECT 1 FROM {place} WHERE lower(name) = ?", (name,)) for place in here)
     return "" if found else f"only an attached database has {plain(name)}, and {_ONE}"
@@ -128,12 +149,21 @@ def _read(session: Session, known: Others, names: set[str], text: str) -> str:
     return ""
 
 
+def _triggers(session: Session, schema: str) -> frozenset[str]:
+    found = session.rows(f"SELECT +name FROM {_table(schema)} WHERE type = 'trigger'")
+    return frozenset(folded(name) for (name,) in found)
+
+
 def _objects(session: Session, schema: str) -> dict[str, frozenset[int]]:
     """Return the objects of a database; what is no table, or a virtual one, has no root page."""
-    table = "sqlite_temp_master" if schema == "temp" else f"{quoted(schema)}.sqlite_master"
-    rows: list[Row] = session.rows(f"SELECT +name, +tbl_name, +rootpage FROM {table} WHERE type <> 'trigger'")
+    asked = f"SELECT +name, +tbl_name, +rootpage FROM {_table(schema)} WHERE type <> 'trigger'"
+    rows: list[Row] = session.rows(asked)
     names = {name for name, _, _ in rows}
     return {
         folded(name): frozenset(root for own, of, root in rows if root and name in (own, of))
         for name in names
     }
+
+
+def _table(schema: str) -> str:
+    return "sqlite_temp_master" if schema == "temp" else f"{quoted(schema)}.sqlite_master"
