@@ -536,6 +536,10 @@ def application(path: str) -> sqlite3.Connection:
             "INSERT INTO fires VALUES (1);",
             "app.db: {}: table checked: regexp() is the application's own; nothing was changed",
         ),
+        (
+            "DELETE FROM kept;",
+            "app.db: {}: trigger h: it changes migration_log, which a run refuses; nothing was changed",
+        ),
         ("CREATE TABLE edit (decimal DECIMAL (10, 2), regexp);\nCREATE INDEX i ON edit (regexp);", ""),
     ],
 )
@@ -546,6 +550,7 @@ def test_what_only_the_application_has_is_refused_where_a_step_can_reach_it(
         connection.executescript(
             "CREATE TABLE checked (a CHECK (a REGEXP 'x')); CREATE TABLE fires (a);"
             "CREATE TRIGGER g AFTER INSERT ON fires BEGIN INSERT INTO checked VALUES ('x'); END;"
+            "CREATE TABLE kept (a); CREATE TRIGGER h AFTER DELETE ON kept BEGIN DELETE FROM migration_log; END;"
         )
     write(migrations, "0001_first", "CREATE TABLE first (a);")
     api.stamp("0001", "app.db", migrations)

@@ -201,7 +201,7 @@ def calls(sql: str) -> Iterator[Token]:
     Also the operators that are functions: https://www.sqlite.org/lang_expr.html#the_like_glob_regexp_match_and_extract_operators
     """
     found = list(tokens(sql))
-    is_index = head(sql).kind == "index"
+    is_index, given = head(sql).kind == "index", _given(found)
     for at, (last, token) in enumerate(pairwise(chain([_END], found))):
         following = found[at + 1] if at + 1 < len(found) else _END
         is_operator = _is(token, *_CALLING) and following.text not in (",", ")", ".")
@@ -210,19 +210,22 @@ def calls(sql: str) -> Iterator[Token]:
         elif following.text == "(" and token.kind in ("word", "double", "name"):
             before = last.kind == "sign" and last.text not in (")", ".")
             before = before or (_is(last, *_BEFORE_CALLS) and not (is_index and _is(last, "on")))
-            if before and not (last.text == "," and _is_given(found, at + 1)):
+            if before and not (last.text == "," and at + 1 in given):
                 yield token
 
 
-def _is_given(found: list[Token], at: int) -> bool:
-    """Tell whether behind a parenthesis stands what WITH gives the name before it."""
-    depth = 0
-    for place in range(at, len(found) - 2):
-        depth += (found[place].text == "(") - (found[place].text == ")")
-        if not depth:
-            is_table = found[place + 2].text == "(" or _is(found[place + 2], "not", "materialized")
-            return _is(found[place + 1], "as") and is_table
-    return False
+def _given(found: list[Token]) -> set[int]:
+    """Return where the parentheses begin behind which stands what WITH gives the name before them."""
+    opened, given = list[int](), set[int]()
+    for at, token in enumerate(found):
+        if token.text == "(":
+            opened.append(at)
+        elif token.text == ")" and opened:
+            start, behind = opened.pop(), found[at + 1 : at + 3]
+            if len(behind) == 2 and _is(behind[0], "as"):
+                is_table = behind[1].text == "(" or _is(behind[1], "not", "materialized")
+                given |= {start} if is_table else set()
+    return given
 
 
 def named(sql: str, reason: str) -> Token | None:

@@ -28,6 +28,8 @@ _CLIENTS = {
     "@": "SQL*Plus",
     "go": "sqlcmd",
     "delimiter": "the mysql client",
+    "source": "the mysql client",
+    "use": "the mysql client",
 }
 _REFUSED = {*_CLIENTS, "#"}
 _INTERNAL = {"sqlite_sequence", "sqlite_stat1", "sqlite_stat3", "sqlite_stat4"}
@@ -297,7 +299,7 @@ def _makes_internal(text: str, start: int, end: int) -> bool:
 
 
 def _refuse_command(file: str, text: str, start: int) -> HistoryError:
-    command = text[start : start + 40].split()[0]
+    command = text[start : start + 40].split()[0].rstrip(";")
     client = _CLIENTS.get(command.lower()) or _CLIENTS.get(command[0])
     if not client:
         return _refuse(file, text, start, "# is not allowed here, a comment begins with --")

@@ -15,11 +15,12 @@ from ..database.settings import SETTINGS, setting
 from ..database.tables import Record
 from ..errors import AccessError, HistoryError, StepError, printable
 from ..files.script import Script, checksum, line, statements
+from ..limits import RUNNERS
 from ..run import adoption
 from ..run.planning import Task, end, planned, start
 from ..run.play import has_wal_after, journal_mode, kept_from_wal, lacks_wal
 from ..run.request import Request, mending
-from ..tokens import folded, plain
+from ..tokens import body, folded, head, plain
 from .shell import Known, differing, known, misread
 
 _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
@@ -210,8 +211,11 @@ def _refuse_differing(session: Session, tasks: tuple[Task, ...], has: Known) -> 
     reached = structure.reach(session, *(task.script.text for task in tasks))
     for kind, name, table, sql in session.rows(_OBJECTS):
         if folded(name) in reached or folded(table) in reached:
-            for _, reason in differing(sql, has):
-                what = f"--sql cannot say this to the sqlite3 shell: {kind} {plain(name)}: {reason}"
+            reasons = [reason for _, reason in differing(sql, has)]
+            ours = [head(sql[at:end]).name for at, end in body(sql)] if kind == "trigger" else []
+            reasons += [f"it changes {each}, which a run refuses" for each in ours if folded(each) in RUNNERS]
+            if reasons:
+                what = f"--sql cannot say this to the sqlite3 shell: {kind} {plain(name)}: {reasons[0]}"
                 raise AccessError(f"{session.database}: {what}; {UNCHANGED}", database=session.database)
 
 
