@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
 from support import ROOT
 
 PACKAGE = "vmpilot.migrate"
@@ -115,36 +116,31 @@ def test_only_the_database_room_knows_sqlite3() -> None:
     assert {room(module) for module in knowing} == {"database"}
 
 
-def test_a_run_with_nothing_to_do_loads_little(tmp_path: Path) -> None:
-    bare = loaded(tmp_path, f"import {OF_PYTHON}; print(*sys.modules)")
-    migrate = "import sys; from vmpilot.migrate import migrate; print(len(migrate('app.db')), *sys.modules)"
-    applied, *_ = loaded(tmp_path, migrate)
-    assert int(applied) > 0
-    applied, *more = loaded(tmp_path, migrate)
-    assert applied == "0"
-    assert set(more) - set(bare) == {"vmpilot", PACKAGE, *(f"{PACKAGE}.{name}" for name in OF_THE_PACKAGE)}
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["-c", "import vmpilot.migrate as m; m.migrate('app.db')"], OF_THE_PACKAGE),
+        (["-m", PACKAGE, "-qd", "app.db"], OF_THE_PACKAGE | OF_THE_COMMAND_LINE),
+    ],
+    ids=["function", "command"],
+)
+def test_a_start_up_with_nothing_to_do_loads_little(
+    words: list[str], expected: set[str], tmp_path: Path
+) -> None:
+    assert {f"{PACKAGE}.tokens", f"{PACKAGE}.run.step"} < loaded(tmp_path, *words)
+    beyond = loaded(tmp_path, *words) - loaded(tmp_path, "-c", f"import runpy, {OF_PYTHON}")
+    assert beyond == {"vmpilot", PACKAGE, *(f"{PACKAGE}.{name}" for name in expected)}
 
 
-def test_a_command_line_with_nothing_to_do_loads_little(tmp_path: Path) -> None:
-    def command(program: str) -> list[str]:
-        last = "atexit.register(lambda: print(*sys.modules)); sys.argv[1:] = ['-qd', 'app.db']"
-        return loaded(tmp_path, f"import atexit, runpy, {OF_PYTHON}; {last}; {program}")
-
-    bare = command("")
-    for _ in range(2):
-        more = command(f"runpy.run_module({PACKAGE!r}, run_name='__main__')")
-    beyond = {name.removeprefix(f"{PACKAGE}.") for name in set(more) - {*bare, "vmpilot", PACKAGE}}
-    assert beyond == OF_THE_PACKAGE | OF_THE_COMMAND_LINE
-
-
-def loaded(place: Path, program: str) -> list[str]:
-    """Return the words that a program prints, in a process of its own."""
+def loaded(place: Path, *words: str) -> set[str]:
+    """Return the modules that a python of its own loads, as it tells itself."""
     # -S: without site, whose .pth files load modules of their own
-    return subprocess.run(
-        [sys.executable, "-S", "-P", "-c", program],
+    told = subprocess.run(
+        [sys.executable, "-S", "-P", "-X", "importtime", *words],
         cwd=place,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         check=True,
-    ).stdout.split()
+    ).stderr
+    return {line.rpartition("|")[2].strip() for line in told.splitlines()}
