@@ -24,8 +24,7 @@ from vmpilot.migrate import (
     migrate,
     migrate_all,
 )
-from vmpilot.migrate.files import directory as directories
-from vmpilot.migrate.tools.fleet import work
+from vmpilot.migrate.tools.fleet import Stop, Work, files
 
 # Six ways in which a database can be broken, each with what is said of it.
 BROKEN: dict[str, tuple[Callable[[str, Path], object], str]] = {
@@ -148,13 +147,12 @@ def test_every_error_can_be_pickled_with_all_its_fields() -> None:
 
 
 def test_a_process_lists_and_reads_the_files_once_in_a_call(place: Path) -> None:
-    directory = directories.listed(str(place))
-    first, second = (work(directory, "head", False, 1.0, True, sqlite3.connect) for _ in range(2))
-    once, again, other = (pickle.loads(pickle.dumps(each)) for each in (first, first, second))
-    assert once.directory is again.directory and other.directory is not once.directory
-    assert once.directory[:2] == other.directory[:2] == directory[:2]
-    first.stop.set()
-    assert once[1:6] == first[1:6] and once.run == first.run and once.stop.look() is None
+    calls = [Work(files(place), "head", False, 1.0, True, sqlite3.connect, Stop()) for _ in range(2)]
+    first, again, other = (pickle.loads(pickle.dumps(calls[number])) for number in (0, 0, 1))
+    assert first.files.directory is again.files.directory is not other.files.directory
+    assert first.files.directory[:2] == other.files.directory[:2] == calls[0].files.directory[:2]
+    calls[0].stop.set()
+    assert first[1:6] == calls[0][1:6] and first.stop.look() is None
 
 
 def test_what_an_executor_or_the_application_does_wrong_is_told_of_the_database(place: Path) -> None:

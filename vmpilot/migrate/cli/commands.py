@@ -265,7 +265,7 @@ def _schema(options: Options) -> Reply:
 def _fleet(options: Options) -> Reply:
     from .fleet import upgrade_all
 
-    return upgrade_all(options, _directory(options), _how(options))
+    return upgrade_all(options, _place(options), _how(options))
 
 
 def _restore(options: Options) -> Reply:

@@ -12,8 +12,8 @@ import time
 from contextlib import closing, suppress
 
 from ..errors import MigrationError, counted, printable
-from ..files.directory import Directory
-from ..tools.fleet import Finished, each, work
+from ..files.directory import Place
+from ..tools.fleet import Finished, Stop, Work, each, files
 from ..tools.patterns import Meant, meant
 from ..typed import Any, NamedTuple
 from . import text
@@ -38,20 +38,20 @@ class _Count(NamedTuple):
         return self.upgraded + self.same + self.failed
 
 
-def upgrade_all(options: Options, directory: Directory, how: dict[str, Any]) -> Reply:
+def upgrade_all(options: Options, place: Place, how: dict[str, Any]) -> Reply:
     """Upgrade the databases that the words of a command line mean; go on after errors."""
     found = meant(options.pattern, _standard_input)
     if options.verbose:
         text.say(f"databases: {len(found.databases)}")
-        text.say(f"migrations: {directory.place}")
+        text.say(f"migrations: {place}")
     timeout, backup = float(how["timeout"]), bool(options.backup)
-    asked = work(directory, "head", backup, timeout, create=False, connect=how["connect"])
+    work = Work(files(place), "head", backup, timeout, create=False, connect=how["connect"], stop=Stop())
     count, started = _Count(len(found.databases) + len(found.errors)), time.monotonic()
     for word, error in found.errors:
         count = count._replace(failed=count.failed + 1)
         _tell_failure(word, str(error), error, options.form)
     last = 0.0
-    with closing(each(found.databases, asked, threads=options.jobs)) as outcomes:
+    with closing(each(found.databases, work, threads=options.jobs)) as outcomes:
         for outcome in outcomes:
             count = _counted(count, outcome)
             options.doing = f"{count.done} of {count.total} done, {count.failed} failed"

@@ -74,38 +74,40 @@ class Stop:
         self.look()
 
 
-class Work(NamedTuple):
-    """What is to be done to each database; `run` is a name that no other call has."""
+class Files(NamedTuple):
+    """The migrations that a call was given: what names them, and the directory that this is here.
 
+    Another process finds and reads them itself, once in a call; `call` is a name that no other one has.
+    """
+
+    named: Any
+    call: str
     directory: Directory
+
+    def __reduce__(self) -> tuple[Callable[..., Files], tuple[Any, str]]:
+        return _files, (self.named, self.call)
+
+
+def files(named: Any) -> Files:
+    """Return the migrations that are named; raises HistoryError if their names are wrong."""
+    return _files(named, f"{os.getpid()} {time.time_ns()}")
+
+
+@lru_cache(maxsize=1)
+def _files(named: Any, call: str) -> Files:
+    return Files(named, call, directories.listed(directories.located(named)))
+
+
+class Work(NamedTuple):
+    """What is to be done to each database."""
+
+    files: Files
     target: str
     backup: bool
     timeout: float
     create: bool
     connect: Connect
     stop: Stop
-    run: str
-
-    def __reduce__(self) -> tuple[Callable[..., Work], tuple[Any, ...]]:
-        return _received, (self.run, self.directory.place, *self[1:-1])
-
-
-def _received(run: str, place: Any, *more: Any) -> Work:
-    return Work._make((_read_here(run, place), *more, run))
-
-
-@lru_cache(maxsize=1)
-def _read_here(run: str, place: Any) -> Directory:
-    """List the files in a process of an executor; there too each is read once in a call."""
-    return directories.listed(place)
-
-
-def work(
-    directory: Directory, target: str, backup: bool, timeout: float, create: bool, connect: Connect
-) -> Work:
-    """Return what is to be done to each database."""
-    run = f"{os.getpid()} {time.time_ns()}"
-    return Work(directory, target, backup, timeout, create, connect, Stop(), run)
 
 
 def migrate_all(
@@ -139,9 +141,8 @@ def migrate_all(
     """
     if isinstance(databases, str | os.PathLike):
         raise TypeError(f"databases: expected several paths, not one, {os.fspath(databases)!r}")
-    directory = directories.listed(directories.located(migrations))
-    asked = work(directory, target, backup, timeout, create, connect)
-    return _outcomes(each(databases, asked, executor))
+    work = Work(files(migrations), target, backup, timeout, create, connect, Stop())
+    return _outcomes(each(databases, work, executor))
 
 
 def _outcomes(found: Generator[Finished, None, None]) -> Generator[Outcome, None, None]:
@@ -231,7 +232,7 @@ def upgrade(work: Work, database: str | os.PathLike[str]) -> Finished:
 
                 take(where, version, timeout=timeout, report=stop.look, connect=work.connect)
 
-        request = Request("upgrade", work.directory, work.target)
+        request = Request("upgrade", work.files.directory, work.target)
         result = startup.run(
             request, where, timeout=timeout, report=stop.look, prelude=prelude, connect=work.connect
         )
