@@ -6,7 +6,7 @@ tighter than both of its neighbours needs none: https://www.sqlite.org/lang_expr
 Right rather than complete. All others are kept: around row values, subqueries and arguments; behind IN; where
 they group from the right, `a AND (b AND c)`, or signs, `-(-a)`; around tables, rows of VALUES and what SET
 sets; and in what a SELECT returns without an AS, because that is also the name of a column, but around a
-column alone.
+column alone, and where nobody names it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -51,6 +51,7 @@ class _Level(NamedTuple):
     `kind` is group, list, case or other. `next` is what can come: an operand, the list behind IN, an
     operator, or something else. `left` is how tight the last operator binds, `loosest` how loose the loosest
     one does. `clause` is the word that tells what a comma means, `betweens` counts those without their AND.
+    A query is `nameless` where nobody names its columns: it is a value, or stands behind IN or EXISTS.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class _Level(NamedTuple):
     loosest: int = _ATOM
     betweens: int = 0
     kept: bool = False
+    nameless: bool = False
 
 
 def loosened(found: Sequence[Token]) -> list[Token]:
@@ -88,7 +90,8 @@ def _unsaid(found: Sequence[Token], outermost: _Level) -> Iterator[int]:
         word = _keyword(found, at)
         following = _keyword(found, at + 1)
         if word == "(":
-            levels.append(_opened(levels[-1], at, following))
+            last = _keyword(found, at - 1) if at else ""
+            levels.append(_opened(levels[-1], at, last, following))
         elif word == "CASE":
             levels.append(_Level("case", "operand", kept=_is_kept(levels[-1])))
         elif word == "END" and levels[-1].kind == "case" and levels[-1].next == "operator":
@@ -142,16 +145,19 @@ def _keyword(found: Sequence[Token], at: int) -> str:
     return "a" if is_name else token.text.upper()
 
 
-def _opened(outer: _Level, at: int, following: str) -> _Level:
+def _opened(outer: _Level, at: int, last: str, following: str) -> _Level:
     kept = _is_kept(outer)
+    is_value = outer.next in ("operand", "list") or last == "EXISTS"
+    nameless = is_value and following in _QUERIES and not kept
     if outer.next in ("operator", "list") or outer.clause == "VALUES":  # arguments, what is behind IN, a row
-        return _Level("list", "operand", at, kept=kept)
+        return _Level("list", "operand", at, kept=kept, nameless=nameless)
     is_group = outer.next == "operand" and following not in _QUERIES
-    return _Level("group" if is_group else "other", "operand" if is_group else "else", at, kept=kept)
+    kind, begins = ("group", "operand") if is_group else ("other", "else")
+    return _Level(kind, begins, at, kept=kept, nameless=nameless)
 
 
 def _is_kept(level: _Level) -> bool:
-    return level.kept or level.clause == "SELECT"
+    return level.kept or (level.clause == "SELECT" and not level.nameless)
 
 
 def _says_nothing(inner: _Level, outer: _Level, following: str) -> bool:
