@@ -14,7 +14,7 @@ from vmpilot.migrate.cli.options import ALL_OPTIONS, OTHER_NAMES, options_of
 
 COMMANDS = {
     *("upgrade", "downgrade", "current", "history", "status", "heads", "stamp", "create", "revision"),
-    *("redo", "renumber", "check", "verify", "schema", "restore", "fleet"),
+    *("completion", "redo", "renumber", "check", "verify", "schema", "restore", "fleet"),
 }
 
 
@@ -232,7 +232,7 @@ def test_every_command_and_option_is_in_a_transcript(words: set[str]) -> None:
     assert [word for word in words if not re.search(rf"(?<![\w-]){word}(?![\w-])", typed)] == []
 
 
-ONE_OF = "expected one of upgrade, downgrade, redo, current, history, heads, stamp, create, renumber, check, verify, schema, restore, fleet"
+ONE_OF = "expected one of upgrade, downgrade, redo, current, history, heads, stamp, create, renumber, check, verify, schema, restore, fleet, completion"
 
 
 @pytest.mark.parametrize(

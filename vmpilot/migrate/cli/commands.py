@@ -44,9 +44,9 @@ def main(arguments: list[str]) -> int:
     return text.show(reply, options.form)
 
 
-_WITHOUT_DATABASE = ("heads", "create", "verify", "schema")
+_WITHOUT_DATABASE = ("heads", "create", "verify", "schema", "completion")
 _MOVING = ("upgrade", "downgrade", "redo")
-_READING = ("current", "history", "heads", "check", "verify", "schema")
+_READING = ("current", "history", "heads", "check", "verify", "schema", "completion")
 
 
 def _interrupted(options: Options, waited: str) -> str:
@@ -268,6 +268,12 @@ def _fleet(options: Options) -> Reply:
     return upgrade_all(options, _place(options), _how(options))
 
 
+def _completion(options: Options) -> Reply:
+    from .completion import script
+
+    return text.completed(options.shell, script(options.shell, str(_place(options))))
+
+
 def _restore(options: Options) -> Reply:
     from ..tools.restore import backups, restore
 
@@ -294,6 +300,7 @@ _COMMANDS = {
     "verify": _verify,
     "schema": _schema,
     "restore": _restore,
+    "completion": _completion,
     "fleet": _fleet,
 }
 

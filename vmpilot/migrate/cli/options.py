@@ -199,6 +199,11 @@ COMMANDS = {
         ),
         "paths, patterns like 'tenants/*.db', @FILE with a path a line, - for standard input",
     ),
+    "completion": Command(
+        "SHELL",
+        "print what completes commands, options and versions in bash, zsh or fish",
+        about="bash, zsh or fish",
+    ),
 }
 
 

@@ -175,6 +175,11 @@ def drawn(schema: Schema) -> Reply:
     return Reply(schema._asdict(), schema.mermaid.split("\n")[:-1])
 
 
+def completed(shell: str, script: str) -> Reply:
+    """Return what a shell is to read, as it is."""
+    return Reply({"shell": shell, "script": script}, script.split("\n")[:-1])
+
+
 def saved(database: str, backups: Sequence[Saved]) -> Reply:
     """Return the backups that there are of a database."""
     data = {"database": database, "backups": [backup._asdict() for backup in backups]}

@@ -71,6 +71,11 @@ def _bundled() -> str:
         return ""
 
 
+def is_script() -> bool:
+    """Tell whether this process was started as a script of ours, not as a module or by an application."""
+    return bool(sys.argv) and _is_script(sys.argv[0])
+
+
 def program() -> str:
     """Return what this process was started as, for a person: a script of ours, else the module."""
     started = sys.argv[0] if sys.argv else ""
