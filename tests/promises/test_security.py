@@ -25,6 +25,7 @@ from support import (
     ended,
     everything,
     forked,
+    heard,
     in_process,
     pasteable,
     query,
@@ -52,6 +53,7 @@ from vmpilot.migrate.database.confined import confined
 from vmpilot.migrate.database.expansion import overgrown
 from vmpilot.migrate.database.opening import scratch
 from vmpilot.migrate.files.script import checksum, parse
+from vmpilot.migrate.tools.backup import take
 from vmpilot.migrate.tools.verify import verify_on_copy
 
 INJECTION = "x'); DROP TABLE t; --\"`]["
@@ -792,6 +794,70 @@ def test_a_kept_script_that_a_terminal_would_obey_is_no_part_of_a_script(script:
         told = f"migration_log/0002_newer.down.sql:{number}: {what}; nothing was changed"
         assert answer == (1, "", f"error: {told}\n")
     assert in_process(*words[:2], "--no-backup", *words[3:]).code == 0
+
+
+# --- another user of the same directory
+
+# Exchanges what is not its own, as soon as it is there, for a way to what root alone may read.
+SWAPPER = """
+import os, sys
+os.setgid(65534)
+os.setuid(65534)
+os.chdir(sys.argv[1])
+print("swapping", flush=True)
+number = 0
+while True:
+    for name in [*os.listdir("."), "app.db"] if sys.argv[2] == "database" else os.listdir("."):
+        private = name.startswith(".vmpilot.")
+        if private == (sys.argv[2] == "database"):
+            continue
+        number += 1
+        try:
+            if private:
+                os.rename(name, f"moved{number}")
+                os.mkdir(name)
+                os.symlink("../../secret.db", f"{name}/copy")
+            elif name == "app.db":
+                os.rename(name, "own")
+                os.symlink("../secret.db", name)
+                os.remove(name)
+                os.rename("own", name)
+        except OSError:
+            pass
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs files of two users, and only root can give them away")
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+@pytest.mark.parametrize("what", ["copy", "database"])
+@pytest.mark.parametrize("rounds", [4, pytest.param(60, marks=pytest.mark.full)])
+def test_what_another_user_swaps_in_a_directory_of_theirs_is_neither_read_nor_written(
+    migrations: Path, tmp_path: Path, what: str, rounds: int
+) -> None:
+    write(migrations, "0001_t", "CREATE TABLE t (a);")
+    write(migrations, "0002_u", "CREATE TABLE u (a);", "DROP TABLE u;")
+    place, secret = tmp_path / "theirs", tmp_path / "secret.db"
+    place.mkdir()
+    for path, text in ((secret, SECRET), (place / "app.db", "theirs"), (tmp_path / "old.bak", "theirs")):
+        migrate(path, migrations, target="1")
+        change(path, f"INSERT INTO t VALUES ('{text}')")
+    secret.chmod(0o600)
+    before = secret.read_bytes(), secret.stat().st_uid, secret.stat().st_mode
+    for path in (tmp_path, place, place / "app.db"):
+        path.chmod(0o755)
+        os.chown(path, *((65534, 65534) if path != tmp_path else (-1, -1)))
+    with running("-c", SWAPPER, place, what) as process:
+        assert heard(process) == "swapping\n"
+        for _ in range(rounds):
+            for act in (
+                lambda: take(place / "app.db", "0001", timeout=1),
+                lambda: restore(tmp_path / "old.bak", place / "app.db", migrations),
+            ):
+                with suppress(MigrationError):
+                    act()
+    assert (secret.read_bytes(), secret.stat().st_uid, secret.stat().st_mode) == before
+    readable = [path for path in place.rglob("*") if path.is_file() and path.stat().st_uid == 65534]
+    assert [path.name for path in readable if SECRET.encode() in path.read_bytes()] == []
 
 
 # --- work without end

@@ -32,7 +32,7 @@ from .connection import (
     wait,
 )
 from .names import default, is_missing
-from .permissions import denial, has_temporary_place, is_place, unwritable
+from .permissions import denial, has_temporary_place, is_place, led_to, unwritable
 from .settings import setting
 
 Connect = Callable[[str], Any]
@@ -303,8 +303,7 @@ def _reading_mode(path: str) -> str:
     there is none, one that may not write would leave a new one behind, and needs to write to a
     directory to do so: https://www.sqlite.org/wal.html#read_only_databases
     """
-    if os.path.islink(path):
-        path = os.path.realpath(path)  # the log lies beside the file that a link leads to
+    path = led_to(path)
     if _has_log(path):
         return "ro"
     directory = os.path.dirname(path) or "."

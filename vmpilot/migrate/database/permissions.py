@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import reduce
 
 from ..access import READ, SEARCH, WRITE, Lack, both, is_denial, is_read_only, lacking, may, nearest, user
-from ..errors import is_of_the_caller
+from ..errors import is_of_the_caller, passed_over
 
 # https://www.sqlite.org/rescode.html
 _DENIALS = (sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
@@ -49,7 +49,7 @@ def unwritable(database: str) -> Lack | None:
 
 def _unwritable_beside(database: str) -> Iterator[Lack | None]:
     """Yield what keeps this process from writing what SQLite needs beside a database."""
-    file = _led_to(database)
+    file = led_to(database)
     directory, name = os.path.dirname(file) or os.curdir, os.path.basename(file)
     if not os.path.exists(file):
         yield _with(lacking(nearest(directory), WRITE), f"where {name} must be created")
@@ -80,7 +80,7 @@ def _unplayed(database: str) -> Lack | None:
     https://www.sqlite.org/atomiccommit.html#_hot_rollback_journals and
     https://www.sqlite.org/wal.html#read_only_databases
     """
-    file = _led_to(database)
+    file = led_to(database)
     directory, name = os.path.dirname(file) or os.curdir, os.path.basename(file)
     if _size(f"{file}-journal"):
         return _with_owner(unwritable(database), file)
@@ -115,9 +115,11 @@ def _size(path: str) -> int:
         return 0
 
 
-def _led_to(database: str) -> str:
-    """Return the file that a link leads to: what SQLite needs lies beside that."""
-    return os.path.realpath(database) if os.path.islink(database) else database
+def led_to(database: str) -> str:
+    """Return the file that a link leads to: what SQLite needs, a log too, lies beside that."""
+    with passed_over(OSError):  # the link is gone since
+        return os.path.realpath(database) if os.path.islink(database) else database
+    return database
 
 
 def _with(lack: Lack | None, purpose: str) -> Lack | None:

@@ -16,9 +16,9 @@ from .copying import (
     copies,
     copy,
     directory_of,
+    held,
     is_readable,
     named,
-    refuse_link_of_another,
     separate,
     silent,
     size,
@@ -56,15 +56,15 @@ def take(
         with snapshot(session):
             recorded = tables.read(session)
         where = session.database
-        refuse_link_of_another(where)
+        like = held(where)
         if (note := unfinished(recorded)) and (kept := copies(where, _name(recorded, version))):
             return Backup(kept[0], note.version)
         with temporary(directory_of(where)) as private:
-            copy(session, private.path, report or silent, "")
+            copy(session, private, report or silent, "")
             with synced(private.path):
                 found = _checked(session, private.path, recorded)
             # Another process may have gone on since the version was read.
-            return Backup(named(private, where, _name(found, version)))
+            return Backup(named(private, where, _name(found, version), like))
 
 
 def _checked(source: Session, path: str, before: Recorded) -> Recorded:

@@ -44,6 +44,8 @@ Pages = Callable[[int, int], None]
 _KEPT = 3
 _PREFIX, _SUFFIX, _FILE, _ROWS = ".vmpilot.", ".tmp", "copy", "-rows"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_HANDLES = "/proc/self/fd"  # https://man7.org/linux/man-pages/man5/proc_pid_fd.5.html
+_REPLACED = "another process has replaced what was copied"
 _UNABLE = "this connection cannot copy its database"
 ELSEWHERE = "; to have the copy elsewhere, set TMPDIR"
 _BATCH_BYTES = 4 << 20
@@ -54,9 +56,10 @@ _ONCE = ("PRAGMA mmap_size = 1099511627776", "PRAGMA cache_size = 16")
 
 
 class Copy(NamedTuple):
-    """A private copy: its path, its size in bytes, and how long copying took."""
+    """A private copy: its path, its descriptor, its size in bytes, and how long copying took."""
 
     path: str
+    handle: int
     size: int
     seconds: float
 
@@ -82,8 +85,8 @@ def private_copy(database: Any, timeout: float, connect: Connect = SQLITE3) -> I
     with temporary(directory, ELSEWHERE) as private:
         with reading(database, timeout, connect) as session:
             if size(session):
-                copy(session, private.path, silent, ELSEWHERE)
-        yield Copy(private.path, os.path.getsize(private.path), time.monotonic() - started)
+                copy(session, private, silent, ELSEWHERE)
+        yield Copy(private.path, private.handle, os.fstat(private.handle).st_size, time.monotonic() - started)
 
 
 def silent(done: int, total: int) -> None:
@@ -226,6 +229,44 @@ def refuse_link_of_another(path: str) -> None:
             raise refused(path, "a symbolic link of another user, expected a file or a link of yours")
 
 
+def held(path: str) -> os.stat_result:
+    """Return what this process has open under a path; raise AccessError if that is something else by now.
+
+    Whoever can rename in a directory can put a link there at the moment at which SQLite opens a file, and
+    take it away again: root would copy or overwrite what is not theirs.
+    """
+    refuse_link_of_another(path)
+    with told(path):
+        found = os.stat(path)
+    if not _times_open(found):
+        raise refused(path, "another process has replaced it")
+    return found
+
+
+def refuse_another(private: Private | Copy) -> None:
+    """Raise AccessError if what was opened under the path of a private file is another one by now.
+
+    Only its directory is private: in the one above, others may be able to exchange that for one of theirs.
+    """
+    if _times_open(os.fstat(private.handle)) == 1:  # by us alone
+        raise refused(place_of(private.path), _REPLACED)
+
+
+def _times_open(found: os.stat_result) -> int:
+    """Return how often this process has a file open, -1 where the system does not tell."""
+    try:
+        handles = [int(name) for name in os.listdir(_HANDLES)]
+    except OSError as error:
+        if is_of_the_caller(error):
+            raise
+        return -1
+    times = 0
+    for handle in handles:
+        with passed_over(OSError):  # closed since, as the one of the list itself
+            times += os.path.samestat(os.fstat(handle), found)
+    return times
+
+
 def size(session: Session) -> int:
     """Return how many bytes the database has."""
     return int(asked(session, "PRAGMA page_count")) * int(asked(session, "PRAGMA page_size"))
@@ -236,8 +277,9 @@ def asked(session: Session, sql: str) -> Any:
     return wait(session, lambda: session.value(sql))
 
 
-def copy(session: Session, path: str, report: Pages, advice: str) -> None:
-    """Copy the database of a session into the empty file at `path`."""
+def copy(session: Session, private: Private, report: Pages, advice: str) -> None:
+    """Copy the database of a session into a new private file."""
+    path = private.path
     directory, needed = place_of(path), size(session)
     with told(directory, advice):
         free = shutil.disk_usage(directory).free
@@ -246,7 +288,7 @@ def copy(session: Session, path: str, report: Pages, advice: str) -> None:
         raise refused(directory, f"{room}, {free} are free", advice)
     try:
         if is_sqlite3(session.connection):
-            _copy_pages(session, path, report)
+            _copy_pages(session, private, report)
         else:
             _copy_rows(session, path, report)
     except Exception as error:
@@ -259,10 +301,11 @@ def copy(session: Session, path: str, report: Pages, advice: str) -> None:
         raise refused(session.database, f"{_UNABLE}: {error}") from error
 
 
-def _copy_pages(session: Session, path: str, report: Pages) -> None:
+def _copy_pages(session: Session, private: Private, report: Pages) -> None:
     for sql in _ONCE if session.ours else ():
         session.run(sql)
-    with closing(SQLITE3(path)) as target:
+    with closing(SQLITE3(private.path)) as target:
+        refuse_another(private)
         for sql in ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", *_ONCE):
             target.execute(sql).fetchall()
         transfer(session, target, session, report)
@@ -379,17 +422,18 @@ def sync(path: str) -> None:
         os.close(handle)
 
 
-def named(private: Private, database: str, name: str) -> str:
-    """Give a copy owner and mode of its database and a name for good, `<database>.<name>.<UTC time>.bak`.
+def named(private: Private, database: str, name: str, like: os.stat_result) -> str:
+    """Give a copy a name for good, `<database>.<name>.<UTC time>.bak`, and owner and mode of what was copied.
 
-    Nothing is ever replaced; of the copies with this name the newest three are kept. Returns the path.
+    These are `like` it. Nothing is ever replaced; of the copies with this name the newest three are kept.
+    Returns the path.
     """
     directory = directory_of(database)
     with told(directory):
         whole = os.fstat(private.handle)
         if not (whole.st_size and os.path.samestat(whole, os.lstat(private.path))):
-            raise refused(directory, "another process has replaced what was copied")
-        make_alike(private.handle, os.stat(database))
+            raise refused(directory, _REPLACED)
+        make_alike(private.handle, like)
         path = _linked(private, database, name)
         try:
             with passed_over(

@@ -20,7 +20,7 @@ from ..run.planning import Plan, planned
 from ..run.request import Request, mending
 from ..run.status import version
 from ..tokens import READING, WRITING, folded, head, mentioned, quoted
-from .copying import ELSEWHERE, place_of, private_copy
+from .copying import ELSEWHERE, place_of, private_copy, refuse_another
 
 _SCHEMA = {"sqlite_schema", "sqlite_master"}
 _MEMORY_PER_SECOND = 1 << 36  # bytes
@@ -79,6 +79,7 @@ def rehearse(
         private_copy(database, timeout, connect) as copy,
         scratch(copy.path, name, timeout, connect) as session,
     ):
+        refuse_another(copy)
         with translated(session):
             if tables.read(session) != plan.status.recorded:
                 plan = planned(request, session)

@@ -23,7 +23,7 @@ from ..database.copies import BEFORE_RESTORE, among, moment
 from ..database.names import located
 from ..database.opening import SQLITE3, Connect, reading, refuse_unwritable, writing
 from ..database.tables import NOTHING
-from ..errors import AccessError, MigrationError, VersionError, printable
+from ..errors import AccessError, MigrationError, VersionError, passed_over, printable
 from ..files import directory as directories
 from ..files.directory import Directory
 from ..files.plan import BASE
@@ -36,6 +36,7 @@ from .copying import (
     check_sound,
     copy,
     directory_of,
+    held,
     make_alike,
     named,
     refuse_link_of_another,
@@ -169,8 +170,9 @@ def _refuse_as_backup(path: str, where: Any) -> None:
         raise AccessError(access.told(lack, UNCHANGED), database=path)
     if not os.path.exists(path):
         raise refused(path, "no such file")
-    if isinstance(where, str) and os.path.exists(where) and os.path.samefile(path, where):
-        raise refused(path, "the database itself, expected a backup of it")
+    with passed_over(OSError):  # there is no database, or it may not be looked for
+        if isinstance(where, str) and os.path.samefile(path, where):
+            raise refused(path, "the database itself, expected a backup of it")
     for beside in (f"{path}-journal", f"{path}-wal"):
         # SQLite would play it back, and even remove a file that it names; an empty one, which a reader of
         # ours leaves when it is killed, does nothing: https://www.sqlite.org/atomiccommit.html#_hot_rollback_journals
@@ -201,7 +203,8 @@ def _refuse_as_target(path: str, timeout: float, connect: Connect) -> None:
 def _opened(path: str) -> int:
     """Open what SQLite refused; return the descriptor. Raises AccessError if it is no damaged database."""
     with told(path):
-        handle = os.open(os.path.realpath(path), os.O_RDWR | os.O_NOFOLLOW)
+        whole = os.path.realpath(path) if os.path.islink(path) else path
+        handle = os.open(whole, os.O_RDWR | os.O_NOFOLLOW)
         found = os.pread(handle, len(_HEADER), 0)
     if found != _HEADER:
         os.close(handle)
@@ -272,8 +275,9 @@ def _keep(database: Any, timeout: float, connect: Connect) -> str | None:
             if not size(session):
                 return None
             with temporary(directory_of(session.database)) as private:
-                copy(session, private.path, silent, "")
-                return _kept(private, session.database)
+                like = held(session.database)
+                copy(session, private, silent, "")
+                return _kept(private, session.database, like)
     except AccessError as error:
         if not is_wreck(error.__cause__):
             raise
@@ -281,13 +285,14 @@ def _keep(database: Any, timeout: float, connect: Connect) -> str | None:
     with temporary(directory_of(wreck)) as private, told(directory_of(wreck)):
         with open(wreck, "rb") as file, open(private.handle, "wb", closefd=False) as copied:
             shutil.copyfileobj(file, copied)
-        return _kept(private, wreck)
+            like = os.fstat(file.fileno())
+        return _kept(private, wreck, like)
 
 
-def _kept(private: Private, database: str) -> str:
+def _kept(private: Private, database: str, like: os.stat_result) -> str:
     with synced(private.path):
         pass
-    return named(private, database, BEFORE_RESTORE)
+    return named(private, database, BEFORE_RESTORE, like)
 
 
 def _create(path: str, backup: str) -> None:
@@ -308,6 +313,8 @@ def _put(source: Session, where: Any, timeout: float, connect: Connect) -> str:
         # While SQLite itself waits for the last readers, it lets no new ones in.
         asked(session, "PRAGMA busy_timeout = 100")
         size(session)
+        if isinstance(where, str):
+            held(where)
         # A write-ahead log is bound to its page size.
         resized = asked(session, "PRAGMA journal_mode") == "wal" and (
             asked(session, "PRAGMA page_size") != asked(source, "PRAGMA page_size")

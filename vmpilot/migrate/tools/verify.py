@@ -32,7 +32,7 @@ from ..run.planning import planned
 from ..run.play import has_wal_after, kept_from_wal, play, stands_alone, transaction
 from ..run.request import Request, mending
 from ..tokens import mentioned
-from .copying import private_copy
+from .copying import private_copy, refuse_another
 from .replay import hinted
 
 # https://www.sqlite.org/lang_datefunc.html
@@ -122,6 +122,7 @@ def verify_on_copy(
         private_copy(where, timeout, connect) as copy,
         scratch(copy.path, name, connect=connect) as session,
     ):
+        refuse_another(copy)
         return _proof(session, directory, pending)
 
 
