@@ -15,6 +15,7 @@ else:  # what `signal` itself adds to this, enumerations, takes longer to load t
 # Until there is something to stop, Ctrl-C ends this at once and without a traceback, as SIGTERM does.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+import gc  # noqa: E402
 import io  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
@@ -46,6 +47,8 @@ def run() -> int:
         code = 143 if isinstance(interrupt, Terminated) else 130
     for stream in (sys.stdout, sys.stderr):
         _let_go(stream)
+    # While the interpreter ends, it would look twice through all that was loaded for what can go.
+    gc.freeze()
     return code
 
 
