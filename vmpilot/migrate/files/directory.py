@@ -61,12 +61,14 @@ History = tuple[Migration, ...]
 class Directory(NamedTuple):
     """A directory of migrations as one call sees it: listed once, and each file read at most once.
 
-    `script` returns the checked script in a file of this name; it raises what `load` raises.
+    `script` returns the checked script in a file of this name, and `checksum` that of its statements; both
+    raise what `load` raises.
     """
 
     place: Place
     history: History
     script: Callable[[str], Script]
+    checksum: Callable[[str], str]
 
 
 def listed(place: Place) -> Directory:
@@ -86,7 +88,19 @@ def listed(place: Place) -> Directory:
 
 def listed_even_if_empty(place: Place) -> Directory:
     """List a directory in which there need not be a migration yet; raises what `discover` raises."""
-    return Directory(place, discover(place), cache(partial(load, place)))
+    return with_files(place, discover(place))
+
+
+def with_files(place: Place, history: History) -> Directory:
+    """Return a directory whose files are read when they are asked for, once, whatever is done how often."""
+    script = cache(partial(load, place))
+    return Directory(place, history, script, cache(partial(_checksum, script)))
+
+
+def _checksum(script: Callable[[str], Script], name: str) -> str:
+    from .script import checksum  # loads OpenSSL, which a start-up with nothing to do need not pay
+
+    return checksum(script(name))
 
 
 def discover(place: Place) -> History:

@@ -104,20 +104,18 @@ def stamp(
 
 def _stamp(session: Session, at: Status, goal: int) -> str:
     """Write the version and the log for a stamp at this position; return the name of its migration."""
-    from ..files.script import checksum
-
     directory = at.directory
     number, name, value, mark = "", "", "", ""
     passed = directory.history[:goal]
     if passed:
         script = directory.script(passed[-1].up)
-        number, name, mark = passed[-1].version, passed[-1].name, checksum(script)
+        number, name, mark = passed[-1].version, passed[-1].name, directory.checksum(passed[-1].up)
         value = script.revision or number
     tables.put(session, value)
     tables.write(session, Record("stamp", number, name, at.recorded.value, value, mark))
     for migration in passed[:-1]:
         if status.is_edited(at, migration):
-            accepted = checksum(directory.script(migration.up))
+            accepted = directory.checksum(migration.up)
             tables.write(session, Record("accept", migration.version, migration.name, value, value, accepted))
     return name
 

@@ -29,7 +29,7 @@ class Task(NamedTuple):
     """A step with all that doing it needs, read and checked: nothing can be found missing half-way.
 
     `script` is what is run, `down` the script that an upgrade keeps in the log; `value_before` and
-    `value_after` are what alembic_version holds.
+    `value_after` are what alembic_version holds. An upgrade logs the checksums of both scripts.
     """
 
     step: Step
@@ -37,6 +37,8 @@ class Task(NamedTuple):
     down: Script | None
     value_before: str
     value_after: str
+    checksum: str = ""
+    down_checksum: str | None = None
 
 
 class Plan(NamedTuple):
@@ -87,13 +89,9 @@ def start(task: Task) -> Record:
 
 def end(task: Task, took: float = 0.0) -> Record:
     """Return the row of the log for a task that is done, after so many seconds."""
-    from ..files.script import checksum  # loads OpenSSL
-
     step = task.step
-    mark = checksum(task.script) if step.action == "upgrade" else ""
-    return Record(
-        step.action, step.version, step.name, task.value_before, task.value_after, mark, "", 1000 * took
-    )
+    values = task.value_before, task.value_after
+    return Record(step.action, step.version, step.name, *values, task.checksum, "", 1000 * took)
 
 
 def is_reversible(at: Status, migration: Migration, session: Session) -> bool:
@@ -157,7 +155,7 @@ def _plan(request: Request, at: Status, goal: int, session: Session) -> Plan:
 
 
 def _upgrades(at: Status, position: int) -> Iterator[Task]:
-    script = at.directory.script
+    script, checksum = at.directory.script, at.directory.checksum
     passed = tuple(migration for migration in at.timeline[:position] if migration.up)
     revisions(at.directory._replace(history=passed))  # reads them: every file is good before the first runs
     status.refuse_edited(at)
@@ -167,7 +165,8 @@ def _upgrades(at: Status, position: int) -> Iterator[Task]:
         up = script(migration.up)
         down = script(migration.down) if migration.down else None
         following = up.revision or migration.version
-        yield Task(step, up, down, value, following)
+        down_checksum = checksum(migration.down) if migration.down else None
+        yield Task(step, up, down, value, following, checksum(migration.up), down_checksum)
         value = following
 
 

@@ -126,12 +126,10 @@ def state(at: Status, migration: Migration) -> str:
 
 def is_edited(at: Status, migration: Migration) -> bool:
     """Tell whether an applied migration says something else now than when it was applied."""
-    from ..files.script import checksum  # loads OpenSSL, which a start-up with nothing to do need not pay
-
     record = at.applied.get(migration.number)
     if not record or not record.checksum or not migration.up:
         return False
-    return record.checksum != checksum(at.directory.script(migration.up))
+    return record.checksum != at.directory.checksum(migration.up)
 
 
 def _is_renamed(at: Status, migration: Migration) -> bool:
@@ -266,11 +264,9 @@ def _renumbered(at: Status) -> Iterator[tuple[Migration, Record]]:
     gone = [(migration.name, at.applied[migration.number]) for migration in at.timeline if not migration.up]
     if not gone:
         return
-    from ..files.script import checksum
-
     for migration in (*at.late, *pending(at)):
         for name, record in gone:
-            if name == migration.name and record.checksum == checksum(at.directory.script(migration.up)):
+            if name == migration.name and record.checksum == at.directory.checksum(migration.up):
                 yield migration, record
 
 

@@ -20,7 +20,7 @@ from ..database.connection import (
 )
 from ..errors import StepError
 from ..files.plan import Progress, Report
-from ..files.script import Script, checksum, line
+from ..files.script import Script, line
 from . import adoption, guards
 from .adoption import Comparison
 from .guards import Integrity
@@ -162,7 +162,7 @@ def _leave_transaction(session: Session, task: Task) -> None:
 def _record(session: Session, task: Task, took: float) -> None:
     down = task.down
     tables.move(session, task.value_before, task.value_after)
-    tables.write(session, end(task, took), down.text if down else None, checksum(down) if down else None)
+    tables.write(session, end(task, took), down.text if down else None, task.down_checksum)
 
 
 def _fate(session: Session, task: Task, done: int) -> str:

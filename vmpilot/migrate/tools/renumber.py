@@ -5,7 +5,6 @@ Touches file names and nothing in the files; the database is only asked whether 
 
 import errno
 import os
-from functools import cache, partial
 from os import PathLike
 from typing import Any
 
@@ -15,7 +14,7 @@ from ..database.names import located
 from ..database.opening import SQLITE3, Connect, reading
 from ..errors import AccessError, HistoryError, MigrationError, VersionError, is_of_the_caller
 from ..files import directory as directories
-from ..files.directory import Directory, Gathered, Migration, load, shown
+from ..files.directory import Gathered, Migration, shown, with_files
 from ..files.plan import number_of
 from ..run import status
 from .create import place_to_write
@@ -81,7 +80,7 @@ def _reached(
         return -1
     others = {each.number: each for each in found.pairs} | {migration.number: migration}
     history = tuple(sorted(others.values()))
-    directory = Directory(place, history, cache(partial(load, place)))
+    directory = with_files(place, history)
     with reading(database, timeout, connect) as session, snapshot(session):
         at = status.read(session, directory)
         status.refuse_applied(at, migration)

@@ -14,7 +14,7 @@ from ..database.opening import SQLITE3, Connect, reading, scratch
 from ..database.settings import SETTINGS, setting
 from ..database.tables import Record
 from ..errors import AccessError, HistoryError, StepError, printable
-from ..files.script import Script, checksum, line, statements
+from ..files.script import Script, line, statements
 from ..limits import RUNNERS
 from ..run import adoption
 from ..run.planning import Task, end, planned, start
@@ -60,7 +60,7 @@ def script(request: Request, database: Any, *, timeout: float, connect: Connect 
         first = [f"{ddl};" for ddl in tables.missing(session)]
         begins, last = adoption.begins(session, plan.status), ""
         if begins:
-            first.append(_log(adoption.BEGUN, None))
+            first.append(_log(adoption.BEGUN))
         if begins or adoption.is_begun(plan.status.recorded):
             last = adoption.last_version(plan.status)
         words = frozenset(_MEANING).union(*(task.script.words for task in tasks))
@@ -88,7 +88,7 @@ def _lines(
         first = []
         yield _expectation(task.value_before)
         yield from _step(task, settings)
-        yield from (_log(note, None) for note in adoption.notes_of_end(last, task.step, task.value_after))
+        yield from (_log(note) for note in adoption.notes_of_end(last, task.step, task.value_after))
         yield "COMMIT;"
         if task.script.words & _TEMPORARY:
             # Whatever it was before, it changes, and that drops all TEMP objects:
@@ -111,7 +111,7 @@ def _as_in_a_run() -> Iterator[str]:
 def _step(task: Task, settings: dict[str, str]) -> Iterator[str]:
     value, after = task.value_before, task.value_after
     if not task.script.transactional:
-        yield _log(start(task), None)
+        yield _log(start(task))
         yield "COMMIT;"
     yield from (f"{text};" for text in statements(task.script))
     if "writable_schema" in task.script.words:
@@ -123,7 +123,7 @@ def _step(task: Task, settings: dict[str, str]) -> Iterator[str]:
     yield "DELETE FROM main.alembic_version;"
     if after:
         yield f"INSERT INTO main.alembic_version (version_num) VALUES ({_literal(after)});"
-    yield _log(end(task), task.down)
+    yield _log(end(task), task.down, task.down_checksum)
 
 
 def _put_back(script: Script, settings: dict[str, str]) -> Iterator[str]:
@@ -147,8 +147,8 @@ def _expectation(value: str) -> str:
     return f"INSERT INTO main.alembic_version SELECT NULL WHERE coalesce({rows}, '') <> {_literal(value)};"
 
 
-def _log(record: Record, down: Script | None) -> str:
-    values = [*record[:6], down.text if down else None, checksum(down) if down else None]
+def _log(record: Record, down: Script | None = None, down_checksum: str | None = None) -> str:
+    values = [*record[:6], down.text if down else None, down_checksum]
     literals = [*map(_literal, values), _NOW, "0"]
     return f"INSERT INTO main.migration_log ({', '.join(tables.LOG_COLUMNS)}) VALUES ({', '.join(literals)});"
 
