@@ -455,6 +455,11 @@ SAME = {
         "-- vmpilot: no-transaction\nINSERT INTO a SELECT changes() + 20;\nINSERT INTO a SELECT last_insert_rowid();",
         "INSERT INTO a SELECT last_insert_rowid();\nDELETE FROM a WHERE b > 1;\nINSERT INTO a SELECT changes();",
     ),
+    "where TEMP objects are kept, where keys have been looked at": (
+        "CREATE TABLE p (id INTEGER PRIMARY KEY);\nCREATE TABLE c (p REFERENCES p);\nINSERT INTO p VALUES (1);",
+        "DELETE FROM p;",
+        "PRAGMA temp_store = MEMORY;\nINSERT INTO p VALUES (2);",
+    ),
     "a line of a megabyte": (
         "CREATE TABLE a (b);\nINSERT INTO a VALUES ('" + 100_000 * "it''s ; -- " + "');",
     ),

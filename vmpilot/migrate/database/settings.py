@@ -109,6 +109,15 @@ def read_anew(session: Session) -> None:
     session.rows("SELECT 1 FROM main.sqlite_master LIMIT 1")
 
 
+def has_temporary(session: Session) -> bool:
+    """Tell whether there are TEMP objects, or have been.
+
+    To look at them otherwise would begin their database, and then no file could say where it is to be kept:
+    https://www.sqlite.org/pragma.html#pragma_temp_store
+    """
+    return bool(session.rows("SELECT 1 FROM pragma_database_list WHERE name = 'temp'"))
+
+
 def _temporary(session: Session) -> list[tuple[str, str]]:
     """Return name and kind of each TEMP object, virtual tables first: they take others with them."""
     order = "ORDER BY sql LIKE 'CREATE VIRTUAL%' DESC"

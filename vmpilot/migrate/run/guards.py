@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ..database.connection import Session, refusal
 from ..database.expansion import MOST, overgrown
+from ..database.settings import has_temporary
 from ..errors import counted, some
 from ..files.script import Script, statements
 from ..limits import RUNNERS
@@ -193,10 +194,7 @@ def _objects(session: Session) -> frozenset[Object]:
 def _reaching(session: Session) -> bool:
     told = " OR ".join(f"instr(lower(sql), '{name}')" for name in RUNNERS)
     asked = f"WHERE type IN ('view', 'trigger') AND ({told})"
-    # To look at what is not there yet would begin it, and then no file could say where it is to be kept:
-    # https://www.sqlite.org/pragma.html#pragma_temp_store
-    temporary = session.rows("SELECT 1 FROM pragma_database_list WHERE name = 'temp'")
-    places = ["main.sqlite_master", *["sqlite_temp_master"] * bool(temporary)]
+    places = ["main.sqlite_master", *["sqlite_temp_master"] * has_temporary(session)]
     return any(session.rows(f"SELECT 1 FROM {place} {asked} LIMIT 1") for place in places)
 
 

@@ -7,6 +7,7 @@ import time
 from typing import NamedTuple
 
 from ..database.connection import Row, Session, wait
+from ..database.settings import has_temporary
 from ..tokens import READING, WRITING, Head, folded, head, mentioned, plain, quoted, tokens, unquoted
 
 _OPENS = ("OpenRead", "OpenWrite", "ReopenIdx")
@@ -123,7 +124,7 @@ def _hides(name: str) -> str:
 
 def _outside(session: Session, name: str) -> str:
     """Say that only an attached database has a name, or nothing."""
-    here = ("main.sqlite_master", "sqlite_temp_master")
+    here = ["main.sqlite_master", *["sqlite_temp_master"] * has_temporary(session)]
     found = any(session.rows(f"SELECT 1 FROM {place} WHERE lower(name) = ?", (name,)) for place in here)
     return "" if found else f"only an attached database has {plain(name)}, and {_ONE}"
 

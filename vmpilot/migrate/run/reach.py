@@ -9,6 +9,7 @@ from functools import cache, partial
 from typing import NamedTuple
 
 from ..database.connection import Session, references
+from ..database.settings import has_temporary
 from ..files.script import Script
 from ..files.script import statements as statements_of
 from ..tokens import READING, WRITING, Head, assigned, body, folded, head, mentioned, quoted, tokens
@@ -53,7 +54,8 @@ def _written(
     """Return which tables can have got a child without a parent, and which can have lost a parent."""
     children, parents = set[str](), set[str]()
     firing: dict[str, list[str]] = {}
-    for table, text in [*triggers, *((folded(name), text) for name, text in session.rows(_TEMPORARY))]:
+    temporary = session.rows(_TEMPORARY) if has_temporary(session) else []
+    for table, text in [*triggers, *((folded(name), text) for name, text in temporary)]:
         firing.setdefault(table, []).append(text)
     replacing = {folded(name) for (name,) in session.rows(_REPLACING)}
     columns = cache(partial(_key_columns, session, _children(pairs)))
