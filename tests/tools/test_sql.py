@@ -566,6 +566,17 @@ def test_what_only_the_application_has_is_refused_where_a_step_can_reach_it(
     assert bool(said) != (text.partition("\n")[0] in out)
 
 
+def test_where_temporary_objects_are_kept_is_refused_behind_some_as_by_the_run(migrations: Path) -> None:
+    write(migrations, "0001_first", "CREATE TEMP TABLE m (a);")
+    write(migrations, "0002_place", "SELECT 1;\nPRAGMA temp_store = MEMORY;")
+    said = "migrations/0002_place.up.sql:2: temporary storage cannot be changed from within a transaction"
+    how = 'to run this file outside a transaction, begin it with "-- vmpilot: no-transaction"'
+    assert in_process("upgrade", "--sql") == (1, "", f"error: {said}; {how}\n")
+    failed = f"error: {said}; rolled back, app.db is still at 0001; {how}\n"
+    assert in_process("upgrade").err == failed
+    assert in_process("upgrade", "--sql").code == 0
+
+
 def test_what_a_transaction_keeps_from_having_effect_is_refused_as_by_the_run(migrations: Path) -> None:
     write(migrations, "0001_first", "CREATE TABLE first (a);")
     write(migrations, "0002_log", "CREATE TABLE second (a);\nPRAGMA main.journal_mode('WAL');")

@@ -18,7 +18,7 @@ from ..files.script import Script, line, statements
 from ..limits import RUNNERS
 from ..run import adoption
 from ..run.planning import Task, end, planned, start
-from ..run.play import has_wal_after, journal_mode, kept_from_wal, lacks_wal
+from ..run.play import failure, has_wal_after, journal_mode, kept_from_wal, lacks_wal
 from ..run.request import Request, mending
 from ..tokens import body, folded, head, plain
 from .shell import Known, differing, known, misread
@@ -26,6 +26,7 @@ from .shell import Known, differing, known, misread
 _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 # Settings by which a shell, or the .sqliterc of its user, can make a statement do something else.
 _MEANING = ("ignore_check_constraints", "legacy_alter_table", "recursive_triggers", "trusted_schema")
+_PLACED = "temporary storage cannot be changed from within a transaction"
 _TEMPORARY = frozenset(("temp", "temporary"))
 _OBJECTS = "SELECT +type, +name, +tbl_name, +sql FROM main.sqlite_master WHERE sql IS NOT NULL ORDER BY name"
 # What was written into the schema by hand is read anew, and counts as a change for other connections.
@@ -57,6 +58,7 @@ def script(request: Request, database: Any, *, timeout: float, connect: Connect 
         _refuse_commands(session)
         _refuse_differing(session, tasks, has)
         _check_modes(session, tasks)
+        _check_places(tasks)
         first = [f"{ddl};" for ddl in tables.missing(session)]
         begins, last = adoption.begins(session, plan.status), ""
         if begins:
@@ -217,6 +219,22 @@ def _refuse_differing(session: Session, tasks: tuple[Task, ...], has: Known) -> 
             if reasons:
                 what = f"--sql cannot say this to the sqlite3 shell: {kind} {plain(name)}: {reasons[0]}"
                 raise AccessError(f"{session.database}: {what}; {UNCHANGED}", database=session.database)
+
+
+def _check_places(tasks: tuple[Task, ...]) -> None:
+    """Raise HistoryError where a transaction would keep a step from saying where TEMP objects are kept.
+
+    The run says so as soon as an earlier step has made some, the shell begins each step without them.
+    """
+    begun = False
+    for task in tasks:
+        script = task.script
+        for index, text in enumerate(statements(script)) if begun and script.transactional else ():
+            one = head(text) if "temp_store" in script.words else None
+            if one and folded(one.name) == "temp_store" and one.value.lower() not in ("", "0", "default"):
+                error = failure(script, index, _PLACED)
+                raise HistoryError(str(error), file=error.file, line=error.line)
+        begun |= bool(script.words & _TEMPORARY)
 
 
 def _check_modes(session: Session, tasks: tuple[Task, ...]) -> None:
