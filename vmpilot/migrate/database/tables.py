@@ -6,7 +6,7 @@ Every function works inside the caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from ..errors import AccessError, VersionError
@@ -222,11 +222,14 @@ def content(session: Session) -> Content:
     return Content(tuple(sorted(shape, key=repr)), value, _spelled(session, LOG_TABLE, ("id", *LOG_COLUMNS)))
 
 
-def _spelled(session: Session, name: str, columns: Iterable[str]) -> tuple[tuple[Any, ...], ...]:
-    """Return the rows of a table with each value in hexadecimal: text need not be UTF-8."""
+def _spelled(session: Session, name: str, columns: Sequence[str]) -> tuple[tuple[Any, ...], ...]:
+    """Return the rows of a table with each value in hexadecimal: text need not be UTF-8.
+
+    In one order, whatever a file has said of it: https://www.sqlite.org/pragma.html#pragma_reverse_unordered_selects
+    """
     values = ", ".join(f"typeof({column}) || hex({column})" for column in columns)
     try:
-        return tuple(session.rows(f"SELECT {values} FROM main.{name}"))
+        return tuple(session.rows(f"SELECT {values} FROM main.{name} ORDER BY {columns[0]}"))
     except session.failures:  # it has another shape, which tells enough
         return ()
 
