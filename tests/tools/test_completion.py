@@ -11,8 +11,8 @@ from support import in_process, write
 ASKED = {
     "bash": 'read -ra COMP_WORDS <<<"$0"; case $0 in *" ") COMP_WORDS+=("") ;; esac; COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); '
     'eval "$SCRIPT"; _vmpilot_migrate; printf "%s\\n" "${COMPREPLY[@]}"',
-    # What a completion calls outside of one: it says what it would offer.
-    "zsh": 'compdef() { : }; compadd() { shift; print -l -- "$@" }; _files() { print -l -- * }; words=("${(@s: :)0}"); '
+    # What a completion calls, outside of one: it says what it would offer, and needs zsh as it is in one.
+    "zsh": 'compdef() { : }; compadd() { shift; print -l -- "$@" }; setopt extended_glob; _files() { print -l -- *(#qN) }; words=("${(@s: :)0}"); '
     'CURRENT=$#words; eval "$SCRIPT"; _vmpilot_migrate',
     "fish": 'echo $SCRIPT | source; complete -C "$LINE"',
 }
@@ -42,7 +42,7 @@ def offered(shell: str, line: str, *, migrations: str = "migrations", **environm
     done = subprocess.run(command, env=surroundings, capture_output=True, text=True, check=False, timeout=60)
     assert done.stderr == ""
     last = line.rpartition(" ")[2]
-    found = (text.partition("\t")[0] for text in done.stdout.splitlines())
+    found = (text.partition("\t")[0].rstrip("/") for text in done.stdout.splitlines())
     assert not Path("evil").exists()
     return sorted({text for text in found if text.startswith(last)})
 
@@ -61,6 +61,9 @@ LINES = {
     "vmpilot-migrate status --js": ["--json"],
     "vmpilot-migrate completion ": ["bash", "fish", "zsh"],
     "vmpilot-migrate heads 0": [],
+    "vmpilot-migrate -d mig": ["migrations"],
+    "vmpilot-migrate restore oth": ["other"],
+    "vmpilot-migrate --mi": ["--migrations"],
     "vmpilot-migrate upgrade --timeout 0": [],
 }
 

@@ -72,6 +72,8 @@ def fish(program: Program) -> str:
         given = _FISH_TAKES.get(command.takes) or (quote(" ".join(command.words)) if command.words else "")
         lines += [f"complete -c {name} {here} -a {given}"] * bool(given)
         lines += [f"complete -c {name} {here} {_fish_option(option)}" for option in command.options]
+    none = f"complete -c {name} -n 'not __vmpilot_migrate_command'"
+    lines += [f"{none} {_fish_option(option)}" for option in _common(program)]
     return "\n".join(lines) + "\n"
 
 
@@ -95,12 +97,19 @@ def _sh(program: Program, template: str) -> str:
         files="|".join(_valued(program, "file")) or "-",
         directories="|".join(_valued(program, "directory")) or "-",
         others="|".join(_valued(program, "other")) or "-",
+        common=" ".join(_option_names(_common(program))),
         options="\n".join(_case(each, _option_names(each.options)) for each in program.commands),
         words="\n".join(_case(each, each.words) for each in program.commands if each.words),
         targets=_either(program, "target"),
         stems=_either(program, "migration"),
         paths=_either(program, "file"),
     )
+
+
+def _common(program: Program) -> list[Option]:
+    """Return the options that stand with every command, and so before it."""
+    first, *others = program.commands
+    return [option for option in first.options if all(option in other.options for other in others)]
 
 
 def _option_names(options: Iterable[Option]) -> list[str]:
@@ -212,7 +221,7 @@ _vmpilot_migrate() {{
     fi
     case $current in
     -*)
-    given='-h --help -V --version'
+    given='{common}'
 """
     + _WORDS
     + """\
@@ -235,8 +244,6 @@ _ZSH = (
 #compdef {name}
 # Completion for {name} in zsh. To have it in this shell: eval "$({started} completion zsh)"
 _vmpilot_migrate() {{
-    emulate -L zsh
-    setopt null_glob
     local current=${{words[CURRENT]}}
     local -a typed all
     typed=("${{(@Q)words[2,CURRENT-1]}}")
@@ -255,13 +262,13 @@ _vmpilot_migrate() {{
         help) given='{commands}' ;;
         {targets})
             given='head base'
-            for file in $directory/[0-9]*.up.sql; do
+            for file in $directory/[0-9]*.up.sql(N); do
                 file=${{file:t}}
                 given+=" ${{file%%[!0-9]*}}"
             done
             ;;
         {stems})
-            for file in $directory/[0-9]*.up.sql; do
+            for file in $directory/[0-9]*.up.sql(N); do
                 all+=("${{${{file:t}}%.up.sql}}")
             done
             ;;
@@ -273,7 +280,7 @@ _vmpilot_migrate() {{
     fi
     case $current in
     -*)
-    given='-h --help -V --version'
+    given='{common}'
 """
     + _WORDS
     + """\
