@@ -17,7 +17,7 @@ from ..files.directory import Directory, History, Migration, lack_of_down, shown
 from ..files.plan import BASE, Step
 from ..typed import TYPE_CHECKING, NamedTuple
 from . import status
-from .request import Request as Request
+from .request import Request
 from .status import Status, revisions
 
 # What reads SQL is not loaded by a start-up that opens no file.
