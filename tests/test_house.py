@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -86,6 +87,15 @@ def test_every_module_has_a_room_and_every_room_says_what_may_live_in_it() -> No
     assert {room(module) for module in MODULES} == MAY_IMPORT.keys() & {room(module) for module in MODULES}
     assert {"files", "database", "run", "tools", "cli"} <= {room(module) for module in MODULES}
     assert [module for module, tree in MODULES.items() if not ast.get_docstring(tree)] == []
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists() or not shutil.which("git"), reason="no checkout of git here")
+def test_what_is_committed_lies_in_a_folder_of_the_project() -> None:
+    # What stands beside them by mistake, such as a downloaded wheel, stays in every clone.
+    listing = ["git", "-c", "safe.directory=*", "ls-tree", "--name-only", "HEAD"]
+    held = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    known = {"README.md", "migrations", "pyproject.toml", "scripts", "tests", "vmpilot"}
+    assert {name for name in held if not name.startswith(".")} == known
 
 
 def test_imports_point_one_way() -> None:
