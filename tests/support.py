@@ -357,6 +357,13 @@ def timeless(text: str) -> str:
     return re.sub(r"\b(?:\d+\.\d m?s|\d+ ms)\b", "N ms", text)
 
 
+def application(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write a module of this name that `--connect application:FUNCTION` finds, in place of any other test's."""
+    Path("application.py").write_text(text)
+    monkeypatch.syspath_prepend(os.getcwd())
+    monkeypatch.delitem(sys.modules, "application", raising=False)
+
+
 def everything(folder: Path) -> dict[str, bytes]:
     """Return what is in all files below a directory."""
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

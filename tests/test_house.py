@@ -33,7 +33,7 @@ MAY_IMPORT = {
 FOR_ALL = {"typed"}
 
 # What a run with nothing to do loads of Python and of the package, itself.
-OF_PYTHON = "__future__, contextlib, errno, gc, os, sqlite3, sys"
+OF_PYTHON = "__future__, collections.abc, contextlib, errno, gc, os, sqlite3, sys"
 OF_THE_PACKAGE = {
     *("access", "errors", "limits", "typed", "database", "files", "run"),
     *(

@@ -450,7 +450,10 @@ def test_a_signal_while_python_imports_leaves_no_traceback(checkout: Path, elsew
 # What python3 is
 
 
-STUB = "import sys; sys.version_info = (3, 10, 13, 'final', 0); code = sys.argv[2]; del sys.argv[1:3]; exec(code)"
+STUB = (
+    "import sys; sys.version_info = (3, 10, 13, 'final', 0); "
+    "at = sys.argv.index('-c', 1) + 1; code = sys.argv[at]; del sys.argv[1 : at + 1]; exec(code)"
+)
 
 
 def too_old(folder: Path) -> Iterator[tuple[str, Path]]:

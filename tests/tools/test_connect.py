@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Said, dump, in_process, plain, query, ran, taken, write
+from support import Said, application, dump, in_process, plain, query, ran, taken, write
 
 import vmpilot.db
 from vmpilot.migrate import (
@@ -87,9 +87,7 @@ def answers(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write(place, "0001_chats", chats, "DROP TABLE chats;")
     costs = "INSERT INTO chats (id) VALUES (1);\nCREATE INDEX by_answer ON chats (id + answer());"
     write(place, "0002_costs", costs, "DROP INDEX by_answer;\nDELETE FROM chats;")
-    Path("application.py").write_text(APPLICATION)
-    monkeypatch.syspath_prepend(os.getcwd())
-    sys.modules.pop("application", None)
+    application(APPLICATION, monkeypatch)
     monkeypatch.setenv("VMPILOT_MIGRATIONS", str(place))
     monkeypatch.setenv("VMPILOT_DATABASE", "app.db")
     monkeypatch.setenv("TMPDIR", os.getcwd())

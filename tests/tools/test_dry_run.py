@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from support import (
     Said,
     add,
+    application,
     change,
     disk,
     ever_later,
@@ -364,12 +365,12 @@ def test_an_upgrade_by_newer_code_is_taken_back_with_the_kept_scripts(chats: Pat
 
 
 def test_the_copy_is_opened_by_the_application(chats: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("application.py").write_text(
+    application(
         "import sqlite3\n\ndef connect(path):\n    connection = sqlite3.connect(path)\n"
         "    connection.create_function('answer', 0, lambda: 42)\n    return connection\n\n"
-        "def broken(path):\n    raise ValueError('no key')\n"
+        "def broken(path):\n    raise ValueError('no key')\n",
+        monkeypatch,
     )
-    monkeypatch.syspath_prepend(os.getcwd())
     write(chats, "0004_answer", "CREATE TABLE answers AS SELECT answer() AS a;")
     assert "no such function: answer" in rehearsed()["error"]["message"]
     with_it = rehearsed("upgrade", "--connect", "application:connect")

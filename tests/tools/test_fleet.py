@@ -111,7 +111,10 @@ def expect_errors_to_stay_with_theirs(place: Path, executor: Executor | None) ->
 
 @pytest.mark.parametrize("kind", EXECUTORS)
 def test_errors_stay_with_their_databases(place: Path, kind: str) -> None:
-    executor = EXECUTORS[kind]()
+    try:
+        executor = EXECUTORS[kind]()
+    except OSError as error:
+        pytest.skip(f"the system has no semaphores for processes: {error}")
     try:
         expect_errors_to_stay_with_theirs(place, executor)
     finally:
