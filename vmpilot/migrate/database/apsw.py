@@ -81,17 +81,24 @@ class Connection:
         """Copy the whole database: https://www.sqlite.org/c3ref/backup_finish.html"""
         with _translated(), target.inner.backup("main", self.inner, "main") as copy:
             while not copy.done:
-                status = sqlite3.SQLITE_OK
-                try:
-                    with _translated():
-                        copy.step(pages)
-                except sqlite3.Error as error:
-                    status = error.sqlite_errorcode & 0xFF
-                    if status not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                        raise
+                status = _step(copy, pages)
+                if status != sqlite3.SQLITE_OK:
                     time.sleep(sleep)
                 if progress:
                     progress(status, copy.remaining, copy.page_count)
+
+
+def _step(copy: Any, pages: int) -> int:
+    """Copy so many pages; return SQLite's code if a lock keeps it from going on."""
+    try:
+        with _translated():
+            copy.step(pages)
+    except sqlite3.Error as error:
+        status = error.sqlite_errorcode & 0xFF
+        if status not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise
+        return status
+    return sqlite3.SQLITE_OK
 
 
 class Cursor:

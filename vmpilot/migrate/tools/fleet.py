@@ -165,19 +165,26 @@ def each(
         future = done.get()
         return _finished(future, waiting.pop(future))
 
-    with _ours(threads) if executor is None else nullcontext((executor, _MOST)) as (place, most):
-        try:
-            for database in databases:
-                waiting[_submitted(place, work, database)] = database
-                next(reversed(waiting)).add_done_callback(done.put)
-                while len(waiting) >= most or not done.empty():
-                    yield next_one()
-            while waiting:
+    ours = _ours(threads) if executor is None else nullcontext((executor, _MOST))
+    with ours as (place, most), _given_up(work, waiting):
+        for database in databases:
+            waiting[_submitted(place, work, database)] = database
+            next(reversed(waiting)).add_done_callback(done.put)
+            while len(waiting) >= most or not done.empty():
                 yield next_one()
-        finally:
-            work.stop.set()
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield next_one()
+
+
+@contextmanager
+def _given_up(work: Work, waiting: Iterable[Future[Finished]]) -> Iterator[None]:
+    """Let no work begin behind the end of what is inside, however that ends."""
+    try:
+        yield
+    finally:
+        work.stop.set()
+        for future in waiting:
+            future.cancel()
 
 
 @contextmanager

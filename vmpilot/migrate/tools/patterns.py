@@ -39,13 +39,15 @@ def meant(words: Iterable[str], standard_input: Callable[[], bytes]) -> Meant:
     left_out: set[str] = set()
     for word in words:
         try:
-            for name in _names(word, standard_input):
-                if _is_no_database(name):
-                    left_out.add(os.path.abspath(name))
-                else:
-                    found.setdefault(os.path.abspath(name), name)
+            names = _names(word, standard_input)
         except AccessError as error:
             errors.append((word, error))
+            continue
+        others = {name for name in names if _is_no_database(name)}
+        left_out |= set(map(os.path.abspath, others))
+        for name in names:
+            if name not in others:
+                found.setdefault(os.path.abspath(name), name)
     return Meant(tuple(found.values()), tuple(errors), len(left_out))
 
 

@@ -151,16 +151,7 @@ def restore(
         if _is_of_another(source, where, timeout, connect):
             say(f"{path} is a backup of another database: its log began elsewhere")
         kept = _keep(where, timeout, connect)
-        try:
-            name = _put(source, where, timeout, connect)
-        except AccessError as error:
-            cause = error.__cause__
-            if not isinstance(where, str) or not (is_wreck(cause) or is_read_only(cause)):
-                raise
-            # SQLite writes to nothing but a database or an empty file, and not to one whose header tells of a
-            # newer format; what is there is kept. https://www.sqlite.org/fileformat2.html#the_database_header
-            _truncate(where)
-            name = _put(source, where, timeout, connect)
+        name = _put_over(source, where, timeout, connect)
     return Restored(name, path, None if version == BASE else version, kept)
 
 
@@ -303,6 +294,22 @@ def _create(path: str, backup: str) -> None:
             make_alike(handle, os.stat(backup))
         finally:
             os.close(handle)
+
+
+def _put_over(source: Session, where: Any, timeout: float, connect: Connect) -> str:
+    """Put a backup in place of what is there, also of a wreck; return the name of the database.
+
+    SQLite writes to nothing but a database or an empty file, and not to one whose header tells of a newer
+    format; what is there is kept by then. https://www.sqlite.org/fileformat2.html#the_database_header
+    """
+    try:
+        return _put(source, where, timeout, connect)
+    except AccessError as error:
+        cause = error.__cause__
+        if not isinstance(where, str) or not (is_wreck(cause) or is_read_only(cause)):
+            raise
+    _truncate(where)
+    return _put(source, where, timeout, connect)
 
 
 def _put(source: Session, where: Any, timeout: float, connect: Connect) -> str:
