@@ -93,6 +93,25 @@ TABLES = {
         "CREATE TABLE new_t (id INTEGER PRIMARY KEY, a);\n" + COPIED.format("id, a") + RENAMED + "\n"
         "CREATE TRIGGER added AFTER INSERT ON t BEGIN INSERT INTO docs (rowid, a) VALUES (new.id, new.a); END;\n",
     ),
+    "a search that knows rows by their number": (
+        "CREATE TABLE t (a PRIMARY KEY, rowid); CREATE VIRTUAL TABLE docs USING fts5(a, content=\"T\"); "
+        "INSERT INTO t VALUES ('one', 1), ('two', 2), ('three', 3); INSERT INTO docs (docs) VALUES ('rebuild'); "
+        "INSERT INTO docs (docs, rowid, a) VALUES ('delete', 1, 'one'); DELETE FROM t WHERE a = 'one'",
+        "CREATE TABLE new_t (a PRIMARY KEY, rowid);\n" + COPIED.format("_rowid_, a, rowid") + RENAMED,
+    ),
+    "a trigger that knows rows by their number": (
+        "CREATE TABLE t (a); CREATE TABLE log (x); "
+        "CREATE TRIGGER gone AFTER DELETE ON t BEGIN INSERT INTO log VALUES (old.RowId); END; "
+        "INSERT INTO t VALUES ('one'), ('two'), ('three'); DELETE FROM t WHERE a = 'one'",
+        "CREATE TABLE new_t (a);\n" + COPIED.format("rowid, a") + RENAMED + "\n"
+        "CREATE TRIGGER gone AFTER DELETE ON t BEGIN INSERT INTO log VALUES (old.RowId); END;\n",
+    ),
+    "a trigger of a table without such a number": (
+        "CREATE TABLE t (a PRIMARY KEY) WITHOUT ROWID; CREATE TABLE log (x); "
+        "CREATE TRIGGER gone AFTER DELETE ON log BEGIN INSERT INTO t VALUES (old.rowid); END; INSERT INTO t VALUES (4)",
+        "DROP TRIGGER gone;\n\nCREATE TABLE new_t (a PRIMARY KEY) WITHOUT ROWID;\n" + COPIED.format("a") + RENAMED + "\n"
+        "CREATE TRIGGER gone AFTER DELETE ON log BEGIN INSERT INTO t VALUES (old.rowid); END;\n",
+    ),
 }  # fmt: skip
 IRREVERSIBLE = "-- vmpilot: irreversible for a test\n"
 
@@ -124,6 +143,15 @@ def test_a_rebuild_is_right_as_it_is_written(migrations: Path, sql: str, expecte
         assert dumped() == before
     if "AUTOINCREMENT" in sql:
         assert query(Path("app.db"), "SELECT seq FROM sqlite_sequence") == [(9,)]
+
+
+def test_a_search_finds_the_rows_of_a_table_that_was_rebuilt(migrations: Path) -> None:
+    write(migrations, "0001_made", TABLES["a search that knows rows by their number"][0], IRREVERSIBLE)
+    create(migrations="migrations", rebuild="t")
+    migrate("app.db", "migrations")
+    found = "SELECT t.a FROM docs JOIN t ON t._rowid_ = docs.rowid WHERE docs MATCH '{}'"
+    for word in ("two", "three"):
+        assert query(Path("app.db"), found.format(word)) == [(word,)]
 
 
 def test_what_was_edited_is_what_the_table_becomes(migrations: Path) -> None:

@@ -376,6 +376,29 @@ def test_the_picture_shows_tables_columns_keys_and_how_many_rows_reference_how_m
     ]
 
 
+def test_the_picture_draws_tables_apart_that_it_would_call_alike(migrations: Path) -> None:
+    write(
+        migrations,
+        "0001",
+        'CREATE TABLE "a%b" (x INT); CREATE TABLE "a\\b" (y INT); CREATE TABLE a_b (z INT); CREATE TABLE "" (w INT);'
+        'CREATE TABLE "c""d" (x REFERENCES "A%b", y REFERENCES "a\\b", z REFERENCES a_b, v REFERENCES "c\'d");',
+    )
+    found = parsed(schema(migrations).mermaid)
+    assert {name: [column for _, column, _ in columns] for name, columns in found.tables.items()} == {
+        "_": ["w"],
+        "a_b": ["x"],
+        "a_b_": ["y"],
+        "a_b__": ["z"],
+        "c'd": ["x", "y", "z", "v"],
+    }
+    assert {(parent, column) for parent, _, column, _ in found.references} == {
+        ("a_b", "x"),
+        ("a_b_", "y"),
+        ("a_b__", "z"),
+        ("c'd_", "v"),
+    }
+
+
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6)
 
 

@@ -20,12 +20,26 @@ def diagram(tables: Mapping[str, Table], unique: Mapping[str, _Unique]) -> str:
 
     Both are by folded names. `unique` are the sets of columns in which no two rows are alike.
     """
-    lines = ["erDiagram"]
+    lines, shown = ["erDiagram"], _shown(tables)
     for name, table in sorted(tables.items()):
-        lines += [f"    {_quoted(table.name)} {{", *_columns(table, unique.get(name, frozenset())), "    }"]
+        lines += [f"    {shown[name]} {{", *_columns(table, unique.get(name, frozenset())), "    }"]
     for name, table in sorted(tables.items()):
-        lines += _references(table, {*unique.get(name, ()), _folded(primary_key(table))})
+        lines += _references(table, {*unique.get(name, ()), _folded(primary_key(table))}, shown)
     return "".join(f"{line}\n" for line in lines)
+
+
+def _shown(tables: Mapping[str, Table]) -> dict[str, str]:
+    """Return the names of tables and parents as they are drawn: each its own, and none empty."""
+    parents = [rule.parent for _, table in sorted(tables.items()) for _, rule in _foreign_keys(table)]
+    shown: dict[str, str] = {}
+    for name in (*(table.name for _, table in sorted(tables.items())), *parents):
+        if folded(name) in shown:
+            continue
+        drawn = _quoted(name or "_")
+        while drawn in shown.values():
+            drawn = f'{drawn[:-1]}_"'
+        shown[folded(name)] = drawn
+    return shown
 
 
 def _columns(table: Table, unique: _Unique) -> Iterator[str]:
@@ -40,14 +54,14 @@ def _columns(table: Table, unique: _Unique) -> Iterator[str]:
         yield "        " + " ".join(filter(None, (_type(column), word, ", ".join(keys), *comment)))
 
 
-def _references(table: Table, unique: _Unique) -> Iterator[str]:
+def _references(table: Table, unique: _Unique, shown: Mapping[str, str]) -> Iterator[str]:
     """Yield a line for each reference, with how many rows there can be at both ends."""
     required = {folded(column.name) for column in table.columns if _is_required(column, table)}
     for columns, rule in _foreign_keys(table):
         own = _folded(columns)
         parents = "||" if own <= required else "|o"
         children = "o|" if any(each and each <= own for each in unique) else "o{"
-        ends = f"{_quoted(rule.parent)} {parents}--{children} {_quoted(table.name)}"
+        ends = f"{shown[folded(rule.parent)]} {parents}--{children} {shown[folded(table.name)]}"
         yield f"    {ends} : {_quoted(', '.join(columns))}"
 
 

@@ -4,7 +4,7 @@ The steps are SQLite's: https://www.sqlite.org/lang_altertable.html#otheralter T
 three of them (foreign keys off, a transaction, a check of foreign keys) are the runner's.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from ..errors import HistoryError
 from ..run import guards
 from ..tokens import Token, folded, identifier, mentioned, plain, quoted, tokens, unquoted
 
+_ROW_NUMBER = ("rowid", "_rowid_", "oid")
 _NAMES = ("word", "double", "name", "string")
 _HOW = """\
 -- SQLite's way to do what ALTER TABLE cannot: https://www.sqlite.org/lang_altertable.html#otheralter
@@ -27,7 +28,8 @@ class Table(NamedTuple):
     """A table with what goes with it, as it is at head.
 
     `own` are its indexes and triggers, `views` and `triggers` those elsewhere that mention it, directly or
-    through others. `columns` can be written. `broken` tells that something else does not compile.
+    through others. `columns` can be written, the number of a row too where something knows rows by it.
+    `broken` tells that something else does not compile.
     """
 
     object: Object
@@ -48,7 +50,10 @@ def table(session: Session, name: str, place: str) -> Table:
         broken = {folded(each) for _, each in guards.not_compiling(session)}
     own = tuple(each for each in found if each != whole and folded(each.table) == folded(whole.name))
     views, triggers = _mentioning(whole, found, broken)
-    columns = tuple(row[1] for row in rows if not row[6])
+    mentioning = (*(each for each in own if each.kind == "trigger"), *views, *triggers)
+    number = _number(session, whole, frozenset(folded(row[1]) for row in rows))
+    known = _knows_rows(number, mentioning) or _is_searched(whole, found)
+    columns = (*[number] * (bool(number) and known), *(row[1] for row in rows if not row[6]))
     taken = frozenset(folded(each.name) for each in found)
     left = broken - {folded(each.name) for each in own}
     return Table(whole, columns, own, views, triggers, taken, bool(left))
@@ -84,6 +89,38 @@ def _mentioning(
     return gone, tuple(
         each for each in triggers if folded(each.table) in names or mentioned(each.sql) & names
     )
+
+
+def _number(session: Session, whole: Object, columns: Set[str]) -> str:
+    """Return a name for the number of a row that no column has, "" if there is none or a key is the number.
+
+    https://www.sqlite.org/lang_createtable.html#rowid
+    """
+    name = next((each for each in _ROW_NUMBER if each not in columns), "")
+    table = quoted(whole.name)
+    has_key = any(row[5] for row in session.rows(f"PRAGMA main.table_info({table})"))
+    is_apart = any(row[3] == "pk" for row in session.rows(f"PRAGMA main.index_list({table})"))
+    if not name or (has_key and not is_apart):
+        return ""
+    try:
+        session.rows(f"SELECT {name} FROM main.{table} LIMIT 0")
+    except session.failures:  # WITHOUT ROWID
+        return ""
+    return name
+
+
+def _knows_rows(number: str, mentioning: Iterable[Object]) -> bool:
+    return any(number in mentioned(each.sql) for each in mentioning)
+
+
+def _is_searched(whole: Object, found: Iterable[Object]) -> bool:
+    """Tell whether a virtual table names a table: a full-text index knows its content by the row's number.
+
+    https://www.sqlite.org/fts5.html#external_content_tables
+    """
+    virtual = (each for each in found if each.kind == "virtual table")
+    words = (token for each in virtual for token in tokens(each.sql) if token.kind in _NAMES)
+    return any(folded(unquoted(word.text)) == folded(whole.name) for word in words)
 
 
 def script(found: Table) -> str:
