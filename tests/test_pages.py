@@ -182,7 +182,9 @@ def awaited(names: Names) -> None:
             names["opened"](":memory:") as connection,
             connection.execute("PRAGMA foreign_keys") as rows,
         ):
-            with pytest.raises(TypeError, match=r"^database: expected a path, .*, not Connection$"):
+            with pytest.raises(
+                TypeError, match=r"^database: expected a path, .*, not Connection; pass the path of its file$"
+            ):
                 migrate(connection)
             return int((await rows.fetchone())[0])
 

@@ -183,6 +183,31 @@ def test_the_newest_backup_is_proposed_if_there_is_one(good: bytes, name: str) -
     assert str(caught.value).endswith("nothing was changed")
 
 
+@pytest.mark.parametrize("name", ["no database", "one byte"])
+def test_what_is_no_database_is_moved_away_before_a_backup_is_put_back(good: bytes, name: str) -> None:
+    backup = taken("app.db.0002.bak")
+    Path("app.db").write_bytes(SPOILT[name](good) * 9000)
+    told = "error: app.db: file is not a database; nothing was changed; to put its newest backup back, "
+    told += f"move the file away first, and then run: python3 -m vmpilot.migrate restore {os.path.abspath(backup)}\n"
+    for command in ("current", "upgrade", "redo", "renumber 1"):
+        assert in_process(*command.split()).err == pasteable(told)
+    os.rename("app.db", "away.db")
+    assert restore(backup, "app.db", "migrations").version == "0002"
+
+
+def test_what_looks_encrypted_like_its_newest_backup_needs_a_key(good: bytes) -> None:
+    for path in ("app.db", taken("app.db.0002.bak")):
+        Path(path).write_bytes(bytes(reversed(good)))
+    told = "app.db: file is not a database; nothing was changed; if it is encrypted, its key is needed, "
+    for command in ("current", "upgrade", "redo", "renumber 1"):
+        assert in_process(*command.split()).err == f"error: {told}which --connect gives\n"
+    assert in_process("check").out == f"unreadable: {told}which --connect gives\n"
+    backup = Path(taken("app.db.0002.bak"))
+    backup.unlink()
+    os.mkfifo(backup)  # is not waited for
+    assert in_process("current").err == f"error: {told}which --connect gives\n"
+
+
 def test_what_sqlite_says_is_shown_whatever_bytes_it_quotes(good: bytes) -> None:
     os.remove(taken("app.db.0002.bak"))
     Path("app.db").write_bytes(SPOILT["no SQL and no text"](good))

@@ -32,6 +32,8 @@ from vmpilot.migrate import (
     downgrade,
     history,
     migrate,
+    redo,
+    renumber,
     restore,
     schema,
     stamp,
@@ -146,7 +148,7 @@ LOOKING = (
 CHANGING = (
     *("upgrade", "upgrade --backup", "upgrade 2", "upgrade +1", "downgrade", "downgrade base --no-backup"),
     *("downgrade head --no-backup", "downgrade 1 -q", "stamp 1", "stamp base", "stamp head"),
-    *("restore app.db --database other.db",),
+    *("restore app.db --database other.db", "redo", "redo --no-backup", "renumber 1", "renumber 3"),
 )
 COMMANDS = (*LOOKING, *CHANGING)
 KINDS = {
@@ -216,6 +218,8 @@ FUNCTIONS: dict[str, Callable[[Any], object]] = {
     "history()": lambda database: history(database, "migrations"),
     "check()": lambda database: check(database, "migrations", full=True),
     "stamp()": lambda database: stamp("1", database, "migrations"),
+    "redo()": lambda database: redo(database, "migrations", backup=False),
+    "renumber()": lambda database: renumber("2", database, "migrations"),
 }
 
 

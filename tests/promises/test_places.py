@@ -83,10 +83,12 @@ COMMANDS = {
     "heads": "heads",
     "create": "create more",
     "backups": "restore",
+    "redo": "redo",
+    "renumber": "renumber 1",
 }
-WRITES = {"upgrade", "backup", "downgrade", "stamp", "rehearse", "restore"}
-OPENS = WRITES | {"sql", "current", "history", "check", "on-copy"}
-READS_FILES = OPENS - {"current", "restore"} | {"verify"}
+WRITES = {"upgrade", "backup", "downgrade", "stamp", "rehearse", "restore", "redo"}
+OPENS = WRITES | {"sql", "current", "history", "check", "on-copy", "renumber"}
+READS_FILES = OPENS - {"current", "restore", "renumber"} | {"verify"}
 
 
 class Closed(NamedTuple):
@@ -110,7 +112,9 @@ CLOSED = {
     "backup": Closed("BACKUP", 0, "read", {"restore"}),
     "migration": Closed("migrations/0002_t2.up.sql", 0, "read", READS_FILES),
     "migrations": Closed("migrations", 0, "read", OPENS | {"verify", "heads", "create"}),
-    "migrations to search": Closed("migrations", 0o444, "search", READS_FILES | {"restore", "create"}),
+    "migrations to search": Closed(
+        "migrations", 0o444, "search", READS_FILES | {"restore", "create", "renumber"}
+    ),
     "migrations to write": Closed("migrations", 0o555, "write to", {"create"}),
 }
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -29,7 +30,9 @@ from vmpilot.migrate import (
     downgrade,
     history,
     migrate,
+    migrate_all,
     renumber,
+    restore,
     stamp,
 )
 
@@ -394,6 +397,35 @@ def test_a_stamp_by_newer_code_left_no_way_back(migrations: Path) -> None:
     stamp("head", "app.db", "migrations")
     remove(migrations, "0004_x")
     refused(upgrade, VersionError, LEFT, version="0004")
+
+
+def test_nobody_is_sent_to_renumber_what_is_inside_an_installed_package() -> None:
+    def packed(*stems: str) -> zipfile.Path:
+        with zipfile.ZipFile("packed.zip", "w") as archive:
+            for stem in stems:
+                archive.writestr(f"migrations/{stem}.up.sql", f"CREATE TABLE t{stem} (a);")
+                archive.writestr(f"migrations/{stem}.down.sql", f"DROP TABLE t{stem};")
+        return zipfile.Path("packed.zip", "migrations/")
+
+    migrate("packed.db", packed("0001_one", "0003_three"))
+    late, where = packed("0001_one", "0002_late", "0003_three"), "packed.zip/migrations/"
+    refused(
+        lambda: migrate("packed.db", late),
+        HistoryError,
+        f"{where}0002_late.up.sql: never applied, and packed.db is already at 0003; nothing was changed; give it "
+        "the next free number where the package is made, or downgrade below it and upgrade again",
+    )
+    other = packed("0001_one", "0003_other")
+    refused(
+        lambda: migrate("packed.db", other),
+        HistoryError,
+        f"{where}0003_other.up.sql: 0003 is applied as three, but the files have 0003_other; nothing was changed; "
+        "put 0003_three back, and give this one the next free number where the package is made",
+    )
+    # As it is told.
+    late = packed("0001_one", "0002_late", "0003_three")
+    downgrade("packed.db", late, target="1")
+    assert [step.version for step in migrate("packed.db", late)] == ["0002", "0003"]
 
 
 @pytest.mark.parametrize("more", [False, True], ids=["nothing to do", "something to do"])
@@ -863,7 +895,16 @@ class Awaited:
         return iter(())
 
 
-@pytest.mark.parametrize("wrong", [5, 1.5, object(), ["app.db"], Half(), Awaited()])
+class Method(Half):
+    """A database of an ORM, as peewee has them."""
+
+    def in_transaction(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    "wrong", [5, 1.5, object(), ["app.db"], Half(), Awaited(), Method(), sqlite3.Connection]
+)
 def test_what_is_no_database_is_the_programmers_error(wrong: object) -> None:
     with pytest.raises(TypeError) as caught:
         migrate(wrong, "migrations")
@@ -871,6 +912,63 @@ def test_what_is_no_database_is_the_programmers_error(wrong: object) -> None:
     assert str(caught.value) == (
         f"database: expected a path, a sqlite:///PATH URL or an open connection, not {kind}"
     )
+
+
+def of_package(package: str, name: str) -> object:
+    """Return an object of a class that is called as one of another package is, and derived from that."""
+    return type("Own", (type(name, (), {"__module__": f"{package}.inside"}),), {})()
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "instead"),
+    [
+        ("sqlalchemy", "Engine", "engine.url.database or engine.raw_connection().driver_connection"),
+        ("sqlalchemy", "URL", "url.database"),
+        ("sqlalchemy", "Connection", "connection.connection.driver_connection"),
+        ("sqlalchemy", "Session", "session.connection().connection.driver_connection"),
+        ("sqlalchemy", "AsyncEngine", "engine.url.database"),
+        ("django", "DatabaseWrapper", 'connection.settings_dict["NAME"]'),
+        ("peewee", "Database", "database.connection()"),
+        ("sqlite_utils", "Database", "database.conn"),
+    ],
+)
+def test_what_to_pass_in_place_of_an_object_of_another_package_is_told(
+    package: str, name: str, instead: str
+) -> None:
+    wrong = of_package(package, name)
+    for act, expected in (
+        (
+            lambda: migrate(wrong, "migrations"),
+            "database: expected a path, a sqlite:///PATH URL or an open connection",
+        ),
+        (
+            lambda: restore("b.bak", wrong, "migrations"),
+            "database: expected a path or a connection of sqlite3",
+        ),
+        (lambda: list(migrate_all([wrong], "migrations")), "databases: expected paths"),
+        (
+            lambda: current("app.db", "migrations", connect=lambda path: wrong),
+            "connect: expected an open connection",
+        ),
+    ):
+        with pytest.raises(TypeError) as caught:
+            act()
+        assert str(caught.value) == f"{expected}, not Own; pass {instead}"
+
+
+@pytest.mark.parametrize("kind", ["engine", "URL", "connection"])
+def test_what_an_engine_is_told_to_have_passed_is_a_database(kind: str) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    engine = sqlalchemy.create_engine("sqlite:///app.db")
+    with engine.connect() as connection:
+        wrong = {"engine": engine, "URL": engine.url, "connection": connection}[kind]
+        with pytest.raises(TypeError) as caught:
+            migrate(wrong, "migrations")
+        instead = str(caught.value).partition("; pass ")[2]
+        assert migrate(
+            eval(instead, {"engine": engine, "url": engine.url, "connection": connection}), "migrations"
+        )
+    engine.dispose()
 
 
 def test_a_message_is_one_line_whatever_it_quotes(migrations: Path) -> None:

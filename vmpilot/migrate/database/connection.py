@@ -297,11 +297,12 @@ def limited(session: Session, *, instructions: int = 0, length: int = 0, pattern
 def is_connection(thing: Any) -> bool:
     """Tell whether something is an open connection of sqlite3 or of a module with its interface.
 
-    One that is to be awaited has the names, but answers nothing in this thread.
+    One that is to be awaited has the names, but answers nothing in this thread. A
+    class has them too, and an ORM's database, where both are methods.
     """
-    if hasattr(thing, "__await__"):
+    if hasattr(thing, "__await__") or isinstance(thing, type):
         return False
-    return hasattr(thing, "cursor") and hasattr(thing, "in_transaction")
+    return hasattr(thing, "cursor") and not callable(getattr(thing, "in_transaction", callable))
 
 
 def is_of_a_database(error: BaseException) -> bool:
@@ -435,6 +436,11 @@ def is_wreck(error: BaseException | None) -> bool:
     if isinstance(error, UnicodeDecodeError) or "unsupported file format" in str(error):
         return True
     return _tells(error, "not a database", sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def is_foreign(error: BaseException | None) -> bool:
+    """Tell whether SQLite holds a file to be none of its own: so is an encrypted one without its key."""
+    return _tells(error, "not a database", sqlite3.SQLITE_NOTADB)
 
 
 def is_damage(error: Exception) -> bool:

@@ -1,6 +1,6 @@
 """How the copies of a database are named that lie beside it: `<database>.<name>.<UTC time>.bak`.
 
-The name is the version that was copied, or `before-restore`. No file is opened here.
+The name is the version that was copied, or `before-restore`. No database is opened here.
 """
 
 import os
@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ..errors import passed_over
 
 BEFORE_RESTORE = "before-restore"
+HEADER = b"SQLite format 3\0"
 _TIME = r"20[0-9]{6}T[0-9]{6}\.[0-9]{3}Z"
 
 
@@ -41,6 +42,18 @@ def among(database: str, files: Iterable[str]) -> Iterator[Copied]:
 def is_copy(path: str) -> bool:
     """Tell whether a file is named as a copy of whichever database."""
     return re.search(rf"\.[A-Za-z0-9_-]+\.{_TIME}\.bak$", path) is not None
+
+
+def is_plain(path: str) -> bool:
+    """Tell whether a copy begins as a database does, and is not encrypted as a whole.
+
+    https://www.sqlite.org/fileformat2.html#magic_header_string
+    """
+    with passed_over(OSError):
+        if os.path.isfile(path):  # a pipe would be waited for
+            with open(path, "rb") as file:
+                return file.read(len(HEADER)) == HEADER
+    return False
 
 
 def newest(database: str) -> str:

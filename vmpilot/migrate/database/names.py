@@ -49,6 +49,22 @@ _SCHEMES = frozenset((*_OURS, *_OTHERS, "duckdb", "s3", "sqlserver", "ws", "wss"
 _SETTINGS = ("data source=", "datasource=", "password=", "pwd=")
 
 
+# What of an object of another package is a database here. The address of one in memory has no path.
+_INSTEAD = {
+    ("sqlite3", "Cursor"): "cursor.connection",
+    ("sqlalchemy", "Engine"): "engine.url.database or engine.raw_connection().driver_connection",
+    ("sqlalchemy", "URL"): "url.database",
+    ("sqlalchemy", "Connection"): "connection.connection.driver_connection",
+    ("sqlalchemy", "Session"): "session.connection().connection.driver_connection",
+    ("sqlalchemy", "AsyncEngine"): "engine.url.database",
+    ("sqlalchemy", "AsyncConnection"): "connection.engine.url.database",
+    ("sqlalchemy", "AsyncSession"): "engine.url.database",
+    ("aiosqlite", "Connection"): "the path of its file",
+    ("django", "DatabaseWrapper"): 'connection.settings_dict["NAME"]',
+    ("django", "ConnectionProxy"): 'connection.settings_dict["NAME"]',
+    ("peewee", "Database"): "database.connection()",
+    ("sqlite_utils", "Database"): "database.conn",
+}
 # A path that begins like this means what it says.
 _LITERAL = ("./", "/./")
 
@@ -67,6 +83,14 @@ def located(database: Any, *, create: bool = True) -> Any:
     if not create and is_missing(path):
         raise AccessError(f"{path}: no such file, expected a database; {UNCHANGED}", database=path)
     return path
+
+
+def misnamed(database: Any, expected: str) -> TypeError:
+    """Return the error for what is no database, which says what to pass in place of a known object."""
+    kind = type(database)
+    known = ((each.__module__.partition(".")[0], each.__name__) for each in kind.__mro__)
+    instead = next((f"; pass {_INSTEAD[each]}" for each in known if each in _INSTEAD), "")
+    return TypeError(f"{expected}, not {kind.__name__}{instead}")
 
 
 def _named(database: str | os.PathLike[Any] | None) -> str:

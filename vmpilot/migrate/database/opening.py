@@ -31,7 +31,7 @@ from .connection import (
     translated,
     wait,
 )
-from .names import default, is_missing
+from .names import default, is_missing, misnamed
 from .permissions import denial, has_temporary_place, is_place, led_to, unwritable
 from .settings import setting
 
@@ -127,7 +127,7 @@ def _connected(path: str, database: str, timeout: float, connect: Connect) -> It
             raise
         raise refused(database, error, UNCHANGED) from error
     if not is_connection(connection):
-        raise TypeError(f"connect: expected an open connection, not {type(connection).__name__}")
+        raise misnamed(connection, "connect: expected an open connection")
     with closing(connection), _borrowed(connection, timeout, database) as session:
         file = session.database
         if os.path.realpath(file) != os.path.realpath(path):
@@ -340,8 +340,7 @@ def _borrowed(connection: Any, timeout: float, called: str = "the connection") -
     with translated(session):
         usable = is_connection(connection)
     if not usable:
-        kind = type(connection).__name__
-        raise TypeError(f"database: expected a path, a sqlite:///PATH URL or an open connection, not {kind}")
+        raise misnamed(connection, "database: expected a path, a sqlite:///PATH URL or an open connection")
     with translated(session):
         files = wait(session, lambda: _files(session))
         session = session._replace(database=files["main"] or ":memory:", cursor=_tuples(connection))

@@ -250,9 +250,10 @@ def located(migrations: str | os.PathLike[str] | Entry | None) -> Place:
     raise TypeError(f"migrations: expected a path or a Traversable, not {type(migrations).__name__}")
 
 
-def is_installed(place: str) -> bool:
+def is_installed(place: Place) -> bool:
     """Tell whether these are the migrations of an installed package, which belong to it."""
-    return os.path.realpath(place) == os.path.realpath(os.path.join(_package(), "migrations"))
+    own = os.path.join(_package(), "migrations")
+    return not isinstance(place, str) or os.path.realpath(place) == os.path.realpath(own)
 
 
 def _package() -> str:

@@ -7,7 +7,7 @@ import sys
 from itertools import pairwise
 
 from ..access import quoted
-from ..database import names
+from ..database import copies, names
 from ..errors import MigrationError
 from ..files import directory as directories
 from ..files.directory import Place
@@ -52,6 +52,14 @@ def put_back(database: str, place: Place, backup: str) -> str:
     """Return the advice to put a backup back, with the command."""
     restore = command(database, place, f"restore {quoted(os.path.abspath(backup))}")
     return f"to put its newest backup back, run: {restore}"
+
+
+def put_back_or_key(database: str, place: Place, backup: str) -> str:
+    """Return what helps where SQLite finds no database: a restore, which replaces no other file, or a key."""
+    if not copies.is_plain(backup):
+        return "if it is encrypted, its key is needed, which --connect gives"
+    restore = command(database, place, f"restore {quoted(os.path.abspath(backup))}")
+    return f"to put its newest backup back, move the file away first, and then run: {restore}"
 
 
 def _default() -> str:

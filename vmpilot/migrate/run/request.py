@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..database.connection import is_foreign
 from ..errors import AccessError, printable
 from ..files.directory import Directory, Place
 from ..files.plan import Step
@@ -48,8 +49,9 @@ def mending(place: Place) -> Iterator[None]:
         yield
     except AccessError as error:
         if error.backup:
-            from .paste import put_back
+            from .paste import put_back, put_back_or_key
 
-            advice = put_back(str(error.database), place, error.backup)
+            advise = put_back_or_key if is_foreign(error.__cause__) else put_back
+            advice = advise(str(error.database), place, error.backup)
             error.args, error.backup = (printable(f"{error}; {advice}"),), ""
         raise

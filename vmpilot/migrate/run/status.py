@@ -13,6 +13,7 @@ from ..database import tables
 from ..database.connection import UNCHANGED, Session
 from ..database.tables import Record, Recorded
 from ..errors import HistoryError, MigrationError, VersionError
+from ..files import directory as directories
 from ..files import plan
 from ..files.directory import Directory, History, Migration, shown
 from ..files.plan import known, number_of
@@ -336,19 +337,25 @@ def _late(at: Status) -> Iterator[HistoryError]:
         if migration in renumbered:
             yield _elsewhere(at, migration, renumbered[migration])
             continue
-        file, renumber = shown(at.directory.place, migration.up), _renumber(at, migration)
+        file, remedy = shown(at.directory.place, migration.up), _renumber(at, migration, "it")
+        if directories.is_installed(at.directory.place):
+            remedy += ", or downgrade below it and upgrade again"
         yield HistoryError(
-            f"{file}: never applied, and {at.database} is already at {version(at)}; {UNCHANGED}; "
-            f"to give it the next free number, run: {renumber}",
+            f"{file}: never applied, and {at.database} is already at {version(at)}; {UNCHANGED}; {remedy}",
             file=file,
         )
 
 
-def _renumber(at: Status, migration: Migration) -> str:
-    """Return the command that gives the files of a migration the next free number."""
+def _renumber(at: Status, migration: Migration, what: str) -> str:
+    """Say how the files of a migration get the next free number; `what` is what they are called there."""
     import shlex  # needed by messages only
 
-    return command(at.database, at.directory, f"renumber {shlex.quote(migration.up.removesuffix('.up.sql'))}")
+    if directories.is_installed(at.directory.place):  # which no command writes to
+        return f"give {what} the next free number where the package is made"
+    stem = shlex.quote(migration.up.removesuffix(".up.sql"))
+    return (
+        f"to give {what} the next free number, run: {command(at.database, at.directory, f'renumber {stem}')}"
+    )
 
 
 def _elsewhere(at: Status, migration: Migration, record: Record) -> HistoryError:
@@ -375,8 +382,8 @@ def _other(at: Status, migration: Migration) -> HistoryError:
     record = at.applied[migration.number]
     return HistoryError(
         f"{file}: {migration.version} is applied as {record.name}, but the files have "
-        f"{full_name(migration)}; {UNCHANGED}; put {full_name(record)} back, and to give this one the next "
-        f"free number, run: {_renumber(at, migration)}",
+        f"{full_name(migration)}; {UNCHANGED}; put {full_name(record)} back, and "
+        f"{_renumber(at, migration, 'this one')}",
         file=file,
     )
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ..database import soundness, structure, tables
 from ..database.connection import Row, Session, interruptible, is_damage, is_of_the_application, snapshot
 from ..database.copies import newest
-from ..database.names import located
+from ..database.names import is_missing, located
 from ..database.opening import SQLITE3, Connect, reading, scratch, scratch_like
 from ..database.settings import setting
 from ..database.structure import Schema
@@ -138,7 +138,7 @@ def _lack(place: directories.Place, where: Any, connect: Connect) -> str:
 
 
 def _exists(where: Any) -> bool:
-    return not isinstance(where, str) or os.path.exists(where)
+    return not isinstance(where, str) or not is_missing(where)
 
 
 def _health(database: str, found: Sequence[Problem]) -> Health:

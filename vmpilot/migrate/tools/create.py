@@ -66,7 +66,7 @@ def _title(table: str) -> str:
 def place_to_write(migrations: "str | os.PathLike[str] | directories.Entry | None") -> str:
     """Return the directory to write files in; raise HistoryError if it is not the user's own."""
     place = directories.located(migrations)
-    if not isinstance(place, str) or directories.is_installed(place):
+    if not isinstance(place, str) or directories.is_installed(place):  # the first is for mypy
         raise HistoryError(
             f"{place}: these migrations belong to the installed package; nothing was written; "
             "name a directory with --migrations"

@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from ..database.connection import patience
-from ..database.names import located
+from ..database.names import located, misnamed
 from ..database.opening import SQLITE3, Connect
 from ..errors import AccessError, MigrationError
 from ..files import directory as directories
@@ -203,7 +203,7 @@ def _ours(threads: int | None) -> Iterator[tuple[Executor, int]]:
 
 def _submitted(executor: Executor, work: Work, database: Any) -> Future[Finished]:
     if not isinstance(database, str | os.PathLike):
-        raise TypeError(f"databases: expected paths, not {type(database).__name__}")
+        raise misnamed(database, "databases: expected paths")
     try:
         return executor.submit(upgrade, work, database)
     except Exception as error:  # it is broken, or was shut down

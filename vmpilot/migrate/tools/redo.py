@@ -18,7 +18,7 @@ from ..files.directory import Directory, Migration, shown
 from ..files.plan import BASE, Progress, Report, Step, version
 from ..run import startup, status
 from ..run.planning import check_again
-from ..run.request import Request, Result
+from ..run.request import Request, Result, mending
 from ..run.status import Status
 
 
@@ -66,7 +66,7 @@ def run_again(
     say: Callable[[str], None] = lambda text: None,
 ) -> Result:
     """Do the same; `prelude` is called before anything is done, and `say` with what is good to know."""
-    with reading(database, timeout, connect) as session, snapshot(session):
+    with mending(directory.place), reading(database, timeout, connect) as session, snapshot(session):
         at = status.read(session, directory)
         newest = _newest(at)
         below = version(at.timeline, at.position - 1)

@@ -10,13 +10,14 @@ from typing import Any
 
 from .. import access
 from ..database.connection import UNCHANGED, snapshot
-from ..database.names import located
+from ..database.names import is_missing, located
 from ..database.opening import SQLITE3, Connect, reading
 from ..errors import AccessError, HistoryError, MigrationError, VersionError, is_of_the_caller
 from ..files import directory as directories
 from ..files.directory import Gathered, Migration, shown, with_files
 from ..files.plan import number_of
 from ..run import status
+from ..run.request import mending
 from .create import place_to_write
 
 
@@ -76,12 +77,12 @@ def _reached(
     database: Any, place: str, found: Gathered, migration: Migration, timeout: float, connect: Connect
 ) -> int:
     """Return the number that a database has reached, -1 for none; raise if it has applied the migration."""
-    if isinstance(database, str) and not os.path.exists(database):
+    if isinstance(database, str) and is_missing(database):
         return -1
     others = {each.number: each for each in found.pairs} | {migration.number: migration}
     history = tuple(sorted(others.values()))
     directory = with_files(place, history)
-    with reading(database, timeout, connect) as session, snapshot(session):
+    with mending(place), reading(database, timeout, connect) as session, snapshot(session):
         at = status.read(session, directory)
         status.refuse_applied(at, migration)
     return at.reached

@@ -19,8 +19,8 @@ from ..database.connection import (
     snapshot,
     translated,
 )
-from ..database.copies import BEFORE_RESTORE, among, moment
-from ..database.names import located
+from ..database.copies import BEFORE_RESTORE, HEADER, among, moment
+from ..database.names import located, misnamed
 from ..database.opening import SQLITE3, Connect, reading, refuse_unwritable, writing
 from ..database.tables import NOTHING
 from ..errors import AccessError, MigrationError, VersionError, passed_over, printable
@@ -49,9 +49,6 @@ from .copying import (
     told,
     transfer,
 )
-
-# https://www.sqlite.org/fileformat.html#the_database_header
-_HEADER = b"SQLite format 3\0"
 
 
 class Saved(NamedTuple):
@@ -88,7 +85,7 @@ def backups(database: Any = None) -> tuple[Saved, ...]:
     """
     path = located(database)
     if not isinstance(path, str):
-        raise TypeError(f"database: expected a path, not {type(path).__name__}")
+        raise misnamed(path, "database: expected a path")
     directory = directory_of(path)
     with told(directory, rights=(access.READ, access.SEARCH)), os.scandir(directory) as entries:
         return tuple(sorted(_saved(path, entries), key=attrgetter("taken_at", "path"), reverse=True))
@@ -136,7 +133,7 @@ def restore(
     directory = directories.listed(directories.located(migrations))
     path, where = os.fsdecode(backup), located(database, create=create)
     if not isinstance(where, str) and not is_sqlite3(where):
-        raise TypeError(f"database: expected a path or a connection of sqlite3, not {type(where).__name__}")
+        raise misnamed(where, "database: expected a path or a connection of sqlite3")
     _refuse_as_backup(path, where)
     with reading(path, timeout, connect) as source, snapshot(source):
         if not size(source):
@@ -196,8 +193,8 @@ def _opened(path: str) -> int:
     with told(path):
         whole = os.path.realpath(path) if os.path.islink(path) else path
         handle = os.open(whole, os.O_RDWR | os.O_NOFOLLOW)
-        found = os.pread(handle, len(_HEADER), 0)
-    if found != _HEADER:
+        found = os.pread(handle, len(HEADER), 0)
+    if found != HEADER:
         os.close(handle)
         raise refused(path, "neither a database nor empty", "; to have one there, move it away first")
     return handle
