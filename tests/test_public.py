@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from support import ROOT
@@ -56,6 +56,14 @@ def test_every_result_tells_the_types_of_its_fields() -> None:
     for name in RESULTS:
         parameters = inspect.signature(getattr(MODULE, name)).parameters.values()
         assert [each.name for each in parameters if each.annotation is inspect.Parameter.empty] == [], name
+
+
+def test_every_type_in_a_signature_can_be_looked_up() -> None:
+    # As tools do that make documentation or check arguments of them.
+    for name, function in FUNCTIONS.items():
+        assert "return" in get_type_hints(function), name
+    for name in RESULTS:
+        assert get_type_hints(getattr(MODULE, name)), name
 
 
 def test_help_tells_of_every_public_name() -> None:
@@ -126,6 +134,10 @@ outcomes: list[Outcome] = list(migrate_all(["app.db"]))
 restored: Restored = restore("app.db.bak")
 vmpilot.migrate.verfy()
 migrate_all(["app.db"], treads=3)
+try:
+    vmpilot.migrate.migrate()
+except vmpilot.migrate.MigrationError as error:
+    print(error.steps[0].verison)
 """
 
 
@@ -156,4 +168,5 @@ def test_a_mistyped_name_is_an_error_of_a_type_checker(tmp_path: Path) -> None:
         ("use.py:3", 'Module "vmpilot.migrate" has no attribute "migrat"'),
         ("use.py:10", 'Module has no attribute "verfy"'),
         ("use.py:11", 'Unexpected keyword argument "treads" for "migrate_all"'),
+        ("use.py:15", '"Step" has no attribute "verison"'),
     ]

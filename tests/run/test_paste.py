@@ -100,6 +100,24 @@ def test_one_that_the_shell_finds_is_written_by_its_name(tmp_path: Path) -> None
     assert f"run: migrate.sh --database {shlex.quote(os.path.abspath('app.db'))} upgrade" in message
 
 
+def test_one_that_only_uv_finds_is_written_with_its_path(tmp_path: Path) -> None:
+    bin = tmp_path / "bin"
+    bin.mkdir()
+    (bin / "migrate.sh").symlink_to(SCRIPT)
+    (bin / "python").symlink_to(sys.executable)
+    uv = {"PATH": f"{bin}{os.pathsep}{os.environ['PATH']}", "UV": "/usr/bin/uv"}
+    place = shlex.quote(os.path.abspath("app.db"))
+    message = said(["migrate.sh", "check", "-d", "app.db"], **uv).rstrip()
+    assert message.endswith(f"run: {bin}/migrate.sh --database {place} upgrade")
+    # What "python" is there depends on where it was found.
+    shown = [sys.executable, "-c", "import sys; print(sys.executable)"]
+    executable = said(["sh", "-c", f"exec python {shlex.join(shown[1:])}"], **uv).rstrip()
+    message = said(["sh", "-c", "exec python -P -m vmpilot.migrate check -d app.db"], **uv).rstrip()
+    assert message.endswith(
+        f"run: {shlex.quote(executable)} -P -m vmpilot.migrate --database {place} upgrade"
+    )
+
+
 def test_what_a_shell_would_use_anyway_is_not_named(tmp_path: Path) -> None:
     if os.path.isdir("/app/data"):
         pytest.skip("this is a container, with another default database")

@@ -26,11 +26,10 @@ from .errors import AccessError, HistoryError, MigrationError, StepError, Versio
 from .files import directory as directories
 from .files.plan import BASE, Progress, Report, Step
 from .run import startup
-from .run.request import Current, Request
+from .run.request import Current, Entry, Request
 from .typed import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from .run.commands import Entry
     from .tools.check import Health, Problem, check
     from .tools.create import create
     from .tools.fleet import Outcome, migrate_all
@@ -81,7 +80,6 @@ Migrations = str | PathLike[str] | directories.Entry | None
 
 # What lies beyond the core is imported when it is asked for: a start-up does not pay for it.
 _BEYOND = {
-    "Entry": "run.commands",
     "backups": "tools.restore",
     "restore": "tools.restore",
     "Restored": "tools.restore",
@@ -205,7 +203,7 @@ def history(
     timeout: float = 30.0,
     create: bool = True,
     connect: Connect = SQLITE3,
-) -> "tuple[Entry, ...]":
+) -> tuple[Entry, ...]:
     """Return every migration as seen from a database, oldest first; reads only.
 
     >>> _ = migrate("app.db", target="0001")

@@ -1,4 +1,4 @@
-"""Every error that leaves the package.
+"""Every error that leaves the package, with the steps that it carries.
 
 No other module defines an exception, and nothing here knows where a message is shown.
 
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from .typed import Any, TypeVar
+from .typed import Any, NamedTuple, TypeVar
 
 _LONGEST = 8000
 _SHOWN = 5  # of many findings of one kind
@@ -55,6 +55,17 @@ def some(found: Sequence[str]) -> str:
     return ", ".join(found[:_SHOWN]) + more
 
 
+class Step(NamedTuple):
+    """One migration in one direction: planned, or done (then `took` says how many seconds it took)."""
+
+    action: str
+    version: str
+    name: str
+    before: str
+    after: str
+    took: float = 0.0
+
+
 class MigrationError(Exception):
     """The one class that callers catch; its text is the whole message.
 
@@ -67,7 +78,7 @@ class MigrationError(Exception):
     def __init__(self, message: str, *, database: str | None = None) -> None:
         super().__init__(printable(message))
         self.database = database
-        self.steps: tuple[Any, ...] = ()
+        self.steps: tuple[Step, ...] = ()
 
 
 class HistoryError(MigrationError):

@@ -19,7 +19,7 @@ from ..run.request import Current, Result
 from ..typed import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from ..run.commands import Entry
+    from ..run.request import Entry
     from ..tools.backup import Backup
     from ..tools.check import Health
     from ..tools.dry_run import Rehearsal, Rehearsed

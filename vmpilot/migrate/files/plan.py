@@ -9,23 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from ..errors import Step as Step
 from ..errors import VersionError, counted
 from ..limits import is_version
 from ..typed import NamedTuple
 from .directory import Migration
 
 BASE = "base"
-
-
-class Step(NamedTuple):
-    """One migration in one direction: planned, or done (then `took` says how many seconds it took)."""
-
-    action: str
-    version: str
-    name: str
-    before: str
-    after: str
-    took: float = 0.0
 
 
 class Progress(NamedTuple):

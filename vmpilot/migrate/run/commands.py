@@ -26,26 +26,11 @@ from ..database.tables import Record
 from ..errors import MigrationError, called, is_of_the_caller
 from ..files.directory import Directory, Migration
 from ..files.plan import BASE, Report, Step, resolve
-from ..typed import Any, NamedTuple
+from ..typed import Any
 from . import status
 from .planning import Plan, is_reversible
-from .request import Current, Request, Result, mending
+from .request import Current, Entry, Request, Result, mending
 from .status import Status, version
-
-
-class Entry(NamedTuple):
-    """One migration as seen from a database.
-
-    `state` is applied, pending, edited, other, late or unknown; `applied_at` is UTC in ISO 8601;
-    `took_ms` is in milliseconds, None where the log holds what no step can take.
-    """
-
-    version: str
-    name: str
-    state: str
-    applied_at: str | None
-    took_ms: float | None
-    reversible: bool
 
 
 def fulfil(

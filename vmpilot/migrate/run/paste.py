@@ -99,10 +99,11 @@ def _quoted_program() -> str:
     started = sys.argv[0] if sys.argv else ""
     name = os.path.basename(started)
     if name == "__main__.py" and _MODULE in sys.orig_argv:
-        return shlex.join(sys.orig_argv[: sys.orig_argv.index(_MODULE) + 1])
+        words = sys.orig_argv[: sys.orig_argv.index(_MODULE) + 1]
+        return shlex.join([sys.executable, *words[1:]] if _is_for_this_process_only() else words)
     if not _is_script(started):
         return program()
-    if _is_on_path(started):
+    if _is_on_path(started) and not _is_for_this_process_only():
         return name
     return shlex.quote(started) if os.access(started, os.X_OK) else f"sh {shlex.quote(started)}"
 
@@ -112,6 +113,14 @@ def _is_on_path(started: str) -> bool:
     import shutil
 
     return shutil.which(os.path.basename(started)) == started
+
+
+def _is_for_this_process_only() -> bool:
+    """Tell whether the PATH of this process is not that of the shell that is pasted into.
+
+    `uvx` and `uv run` put an environment first on it: https://docs.astral.sh/uv/reference/environment/#uv
+    """
+    return "UV" in os.environ
 
 
 def _is_script(started: str) -> bool:

@@ -34,6 +34,21 @@ class Current(NamedTuple):
     known: bool
 
 
+class Entry(NamedTuple):
+    """One migration as seen from a database.
+
+    `state` is applied, pending, edited, other, late or unknown; `applied_at` is UTC in ISO 8601;
+    `took_ms` is in milliseconds, None where the log holds what no step can take.
+    """
+
+    version: str
+    name: str
+    state: str
+    applied_at: str | None
+    took_ms: float | None
+    reversible: bool
+
+
 class Result(NamedTuple):
     """What a run did: the version `before` it, where the database is `now`, and the steps between."""
 
