@@ -6,9 +6,9 @@ What it prints is among the transcripts.
 from pathlib import Path
 
 import pytest
-from support import pasteable, query, write
+from support import change, pasteable, query, write
 
-from vmpilot.migrate import HistoryError, MigrationError, StepError, VersionError, migrate, redo
+from vmpilot.migrate import HistoryError, MigrationError, StepError, VersionError, downgrade, migrate, redo
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +117,28 @@ def test_with_nothing_applied_there_is_nothing_to_do_again(two: Path) -> None:
         "other.db",
     )
     assert not Path("other.db").exists()
+
+
+def test_after_a_second_step_that_failed_the_one_below_is_left_alone(two: Path) -> None:
+    good = (two / "0002_b.up.sql").read_text()
+    write(two, "0002_b", "CREATE TABEL b (y);", "DROP TABLE b;")
+    with pytest.raises(StepError):
+        redo("app.db", "migrations", backup=False)
+    change("app.db", "INSERT INTO a VALUES ('kept')")
+    (two / "0002_b.up.sql").write_text(good)
+    with pytest.raises(VersionError) as caught:
+        redo("app.db", "migrations")
+    assert str(caught.value) == pasteable(
+        "app.db: 0002_b was undone last, so 0001_a is not the one to do again; nothing was changed; "
+        "to apply 0002_b, run: python3 -m vmpilot.migrate upgrade 0002"
+    )
+    assert query("app.db", "SELECT x FROM a") == [("kept",)]
+    # As it is told; and where the files of that one are gone, the one below is the newest again.
+    migrate("app.db", "migrations", target="2")
+    downgrade("app.db", "migrations", backup=False)
+    for path in two.glob("0002_b.*"):
+        path.unlink()
+    assert [step.version for step in redo("app.db", "migrations", backup=False)] == ["0001", "0001"]
 
 
 def test_what_is_unfinished_is_told(two: Path) -> None:

@@ -36,8 +36,9 @@ def redo(
 
     What is undone is what was applied: where its up file was edited since, by the down script that the
     database kept. What is applied is today's file. `backup` copies the database first. Raises VersionError
-    if nothing is applied, and what `downgrade` and `migrate` raise; where the second step fails, the first
-    one stays, and the error's `steps` hold it.
+    if nothing is applied, or if what was done last was to undo the migration above: that one is meant then,
+    and wants an upgrade only. Raises what `downgrade` and `migrate` raise, too; where the second step fails,
+    the first one stays, and the error's `steps` hold it.
 
     >>> _ = migrate("app.db", target="0002")
     >>> [(step.action, step.version) for step in redo("app.db")]
@@ -86,20 +87,39 @@ def run_again(
 def _newest(at: Status) -> Migration:
     """Return the migration that was applied last; raise what would keep it from being applied again."""
     if at.known and not at.position:
-        pending = status.pending(at)
-        command = status.command(at.database, at.directory, "upgrade")
-        told = (
-            f"; to apply {status.full_name(pending[0])}, run: {command} {pending[0].version}"
-            if pending
-            else ""
-        )
         raise VersionError(
-            f"{at.database} is at {BASE}: nothing to do again; {UNCHANGED}{told}", version=BASE
+            f"{at.database} is at {BASE}: nothing to do again; {UNCHANGED}{_apply_next(at)}", version=BASE
         )
     status.refuse_upgrade(at)
     status.refuse_unfinished(at)
+    newest = at.timeline[at.position - 1]
+    _refuse_undone(at, newest)
     check_again(at)
-    return at.timeline[at.position - 1]
+    return newest
+
+
+def _refuse_undone(at: Status, newest: Migration) -> None:
+    """Raise VersionError where the migration that is being written was undone last, and not applied again.
+
+    So it is where the second half of this command failed, or who writes it has undone it: the one below it
+    may be an old one, with rows that nobody has asked to lose.
+    """
+    last = at.recorded.log[-1] if at.recorded.log else None
+    pending = status.pending(at)
+    if not last or last.action != "downgrade" or last.to_version != at.recorded.value or not pending:
+        return
+    if pending[0].number == int(last.version):
+        undone, below = status.full_name(pending[0]), status.full_name(newest)
+        told = f"{at.database}: {undone} was undone last, so {below} is not the one to do again"
+        raise VersionError(f"{told}; {UNCHANGED}{_apply_next(at)}", version=newest.version)
+
+
+def _apply_next(at: Status) -> str:
+    pending = status.pending(at)
+    if not pending:
+        return ""
+    command = status.command(at.database, at.directory, f"upgrade {pending[0].version}")
+    return f"; to apply {status.full_name(pending[0])}, run: {command}"
 
 
 def _edited(at: Status, migration: Migration, session: Session) -> str:
