@@ -361,7 +361,7 @@ def test_statements_tell_their_first_word_unless_they_only_handle_rows() -> None
     assert [(sql[start:end], word) for start, end, word in statements(sql)] == [
         ("Create TABLE t (a)", "create"),
         ("INSERT INTO t VALUES (1)", ""),
-        ("(SELECT 1)", ""),
+        ("(SELECT 1)", "("),
         ("éa", "éa"),
         ("CREATE TRIGGER x BEGIN SELECT 1; END", "create"),
     ]

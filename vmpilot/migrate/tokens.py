@@ -398,8 +398,9 @@ def statements(sql: str) -> Iterator[tuple[int, int, str]]:
     """Yield start and end of each statement, without its semicolon, and its first word in lower case.
 
     It ends with its last token: behind `ALTER TABLE t ADD c` SQLite before 3.41 takes no comment. The word is
-    "" where it only handles rows, or is none. The rule for triggers is that of sqlite3_complete
-    (https://www.sqlite.org/c3ref/complete.html); one without END comes last, and ends at -1.
+    "" where it only handles rows, and its first character where there is none. The rule for triggers is that
+    of sqlite3_complete (https://www.sqlite.org/c3ref/complete.html); one without END comes last, and ends
+    at -1.
     """
     trigger, first = -1, ""
     comment = -1  # where the next one can begin
@@ -409,7 +410,7 @@ def statements(sql: str) -> Iterator[tuple[int, int, str]]:
         if comment < start and (comment := sql.find("--", start)) < 0:
             comment = len(sql)
         # What most statements of a large file are, and so the quickest: rows, up to a parenthesis.
-        if not word and trigger < 0 and end <= comment and start < end and sql[end - 1] == ")":
+        if word is None and trigger < 0 and start < end <= comment and sql[end - 1] == ")":
             yield start, end, ""
         elif trigger >= 0:
             if word and word.lower() == "end" and _NOTHING.fullmatch(sql, match.end(2), end):
@@ -417,7 +418,7 @@ def statements(sql: str) -> Iterator[tuple[int, int, str]]:
                 trigger = -1
         elif not word:
             if start < end:
-                yield start, _trimmed(sql, start, end), ""
+                yield start, _trimmed(sql, start, end), "" if word is None else sql[start]
         elif (word := word.lower()) in ("create", "explain") and _begins_trigger(sql, start):
             trigger, first = start, word
         else:

@@ -184,7 +184,8 @@ def _connect(path: str, mode: str) -> sqlite3.Connection:
     start = "file://" if path.startswith("/") else "file:"
     name = ":memory:" if path == ":memory:" else f"{start}{quoted}?mode={mode}"
     try:
-        return sqlite3.connect(name, uri=True, timeout=0, isolation_level=None)
+        # No statement is kept for the next time: hardly one is run twice before the schema has changed.
+        return sqlite3.connect(name, uri=True, timeout=0, isolation_level=None, cached_statements=0)
     except (sqlite3.Error, ValueError) as error:
         if not denial(path, error) and (odd := _misplaced(path)):
             raise AccessError(f"{path}: {odd}; {UNCHANGED}", database=path) from error

@@ -6,6 +6,7 @@ with the same settings, interrupts and errors. What it means for the database is
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import takewhile
 
 from ..database.confined import ASKED, confined
 from ..database.connection import (
@@ -28,7 +29,7 @@ from ..files.directory import Migration
 from ..files.plan import Step
 from ..files.script import Script, line, shortened, statement, statements
 from ..tokens import Token, alone, head, mentioned, named, plain
-from .hidden import elsewhere, others
+from .hidden import Others, elsewhere, others
 
 _TICK_EACH = 64
 _COMMANDS = ("go", "delimiter", "\\")
@@ -64,38 +65,59 @@ def play(
     transactional stops where `go_on`, called with the same number, says so. Raises StepError with the
     line of the statement that fails or ends the transaction, AccessError if a lock is not released in time.
     """
-    done = 0
-    transactional, failures = script.transactional, session.failures
+    done, transactional = 0, script.transactional
     known = others(session)
     within: AbstractContextManager[list[str]] = confined(session) if script.kept else nullcontext([])
-    run = runner(session)
-    if not transactional:
-        run = _waiting(session, run, lambda: fate(done))
     with (
         interruptible(session, lambda: tick(done)),
         settings_kept(session, script.words),
         schema_kept(session, script.words),
         within as denied,
     ):
-        for text in statements(script):
-            try:
-                if not transactional and not go_on(done):
-                    return
-                if reason := (known and elsewhere(session, known, text)) or _compiles_too_much(session, text):
-                    raise failure(script, done, reason, fate)
-                returned = run(text)
-            except failures as error:
-                if isinstance(error, MigrationError) or is_of_the_caller(error):
-                    raise
-                raise _failed(session, script, done, error, fate, denied) from error
-            if in_transaction(session) != transactional:
+        for returned in _each(session, script, known, denied, fate, go_on):
+            if session.connection.in_transaction != transactional:
                 _mend_transaction(session, script, done, fate)
-            if returned and _is_kept_from_wal(session, script, text):
+            if returned and _is_kept_from_wal(session, script, statement(script, done)):
                 raise failure(script, done, _KEPT_FROM_WAL, fate)
             done += 1
             if not done % _TICK_EACH:
                 tick(done)
-        _read_anew(session, script, fate)
+        if done == len(script.starts):  # otherwise the database is in the hands of another run
+            _read_anew(session, script, fate)
+
+
+def _each(
+    session: Session,
+    script: Script,
+    known: Others | None,
+    denied: list[str],
+    fate: Callable[[int], str],
+    go_on: Callable[[int], bool],
+) -> Iterator[bool]:
+    """Run the statements one by one, and tell of each whether it returned rows.
+
+    A file can have millions, most of which only handle rows: what is not asked of these is not asked here.
+    """
+    done, texts, run = 0, statements(script), runner(session)
+    if not script.transactional:
+        texts = takewhile(lambda _: go_on(done), texts)
+        run = _waiting(session, run, lambda: fate(done))
+    is_wary = known or "alter" in script.words
+    try:
+        for text in texts:
+            if is_wary and (reason := _refusal(session, known, text)):
+                raise failure(script, done, reason, fate)
+            yield run(text)
+            done += 1
+    except session.failures as error:
+        if isinstance(error, MigrationError) or is_of_the_caller(error):
+            raise
+        raise _failed(session, script, done, error, fate, denied) from error
+
+
+def _refusal(session: Session, known: Others | None, text: str) -> str:
+    """Say why a statement must not run, nothing if it may."""
+    return (known and elsewhere(session, known, text)) or _compiles_too_much(session, text)
 
 
 def _compiles_too_much(session: Session, text: str) -> str:
