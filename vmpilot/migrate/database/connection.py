@@ -310,6 +310,11 @@ def is_of_a_database(error: BaseException) -> bool:
     return any(kind.__name__ == "Error" for kind in type(error).__mro__)
 
 
+def is_untouched(session: Session) -> bool:
+    """Tell whether nobody else has had a connection: what is beside the main database, a script has made."""
+    return session.ours and not session.converts
+
+
 def is_sqlite3(connection: Any) -> bool:
     """Tell whether a connection is one of Python's own module, which has the backup API."""
     return isinstance(connection, sqlite3.Connection)

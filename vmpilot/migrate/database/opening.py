@@ -60,7 +60,8 @@ def reading(database: Any, timeout: float, connect: Connect = SQLITE3) -> Iterat
 def writing(database: Any, timeout: float, connect: Connect = SQLITE3) -> Iterator[Session]:
     """Open a path (creating the file) or a caller's connection, with foreign keys off.
 
-    `connect` is how the application opens a path. With foreign keys on, the DROP TABLE of a table rebuild
+    Whether this process may write there is asked before, by `refuse_unwritable`. `connect` is how the
+    application opens a path. With foreign keys on, the DROP TABLE of a table rebuild
     deletes the rows that refer to it, and inside a transaction they cannot be switched:
     https://www.sqlite.org/pragma.html#pragma_foreign_keys Raises AccessError.
     """
@@ -221,7 +222,6 @@ def _closed(connection: sqlite3.Connection) -> Iterator[tuple[sqlite3.Connection
 def _writer(path: str, timeout: float, connect: Connect) -> Iterator[Session]:
     if _is_default(path):
         _make_private(path)
-    refuse_unwritable(path)
     opened = _own(path, timeout) if connect is SQLITE3 else _connected(path, path, timeout, connect)
     with opened as session:
         if not has_temporary_place():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from .connection import Session
+from .connection import Session, is_untouched
 
 # Settings of a connection that a statement can change and that neither COMMIT nor ROLLBACK puts back:
 # https://www.sqlite.org/pragma.html
@@ -62,7 +62,10 @@ def setting(session: Session, name: str) -> str:
 
 @contextmanager
 def settings_kept(session: Session, words: frozenset[str]) -> Iterator[None]:
-    """Put back what statements made of these words change in the connection's settings and TEMP objects."""
+    """Put back what statements made of these words change in the connection's settings and TEMP objects.
+
+    Where they fail, what they have written into the schema by hand is read, so that a rollback notices it.
+    """
     before = {name: setting(session, name) for name in sorted(SETTINGS & words)}
     temporary = _temporary(session) if words & {"temp", "temporary"} else None
 
@@ -79,21 +82,12 @@ def settings_kept(session: Session, words: frozenset[str]) -> Iterator[None]:
         yield
     except BaseException:
         with suppress(Exception):  # the first error is the one to hear of
+            if "writable_schema" in words:
+                read_anew(session)
+        with suppress(Exception):
             put_back()
         raise
     put_back()
-
-
-@contextmanager
-def schema_kept(session: Session, words: frozenset[str]) -> Iterator[None]:
-    """Let a rollback notice that a script has written into the schema by hand before it failed."""
-    try:
-        yield
-    except BaseException:
-        if "writable_schema" in words:
-            with suppress(Exception):  # the first error is the one to hear of
-                read_anew(session)
-        raise
 
 
 def read_anew(session: Session) -> None:
@@ -110,11 +104,13 @@ def read_anew(session: Session) -> None:
 
 
 def has_temporary(session: Session) -> bool:
-    """Tell whether there are TEMP objects, or have been.
+    """Tell whether there are TEMP objects, or have been; where nobody else was, a script leaves none.
 
     To look at them otherwise would begin their database, and then no file could say where it is to be kept:
     https://www.sqlite.org/pragma.html#pragma_temp_store
     """
+    if is_untouched(session):
+        return False
     return bool(session.rows("SELECT 1 FROM pragma_database_list WHERE name = 'temp'"))
 
 

@@ -57,6 +57,7 @@ _NUMBERS_APART = re.compile(rb"0[ \t\n\f\r]+0")
 _ZEROS = re.compile(b"0+")
 _COMMENTING = (b"--", b"/*")
 _UNCLEAR = b"?"
+_QUOTES = frozenset(b'"`[')
 
 
 class Script(NamedTuple):
@@ -193,6 +194,10 @@ def _shape(form: bytes) -> bytes:
     if not apart:
         form = _ZEROS.sub(b"0", form)
     found = tokens.texts(form.decode())
+    if form.isascii() and _QUOTES.isdisjoint(
+        form
+    ):  # no name has blanks then, and only blanks are passed over
+        return ("=" * bool(apart) + " ".join([str(len(text)) for text in found])).encode()
     names = [text for text in found if text[0] in '"`[']
     passed_over = "".join(found).encode().translate(None, _BLANKS) != form.translate(None, _BLANKS)
     if passed_over or any("'" in name or not tokens.is_closed(name) for name in names):

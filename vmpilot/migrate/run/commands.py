@@ -72,6 +72,7 @@ def stamp(
     """
     history = directory.history
     revisions = status.revisions(directory)
+    refuse_unwritable(database)
     with mending(directory.place), writing(database, timeout, connect) as session:
         still = "nothing was changed"
         begin(session, still)

@@ -22,6 +22,7 @@ from .reach import Trigger, reach
 
 _ACTIONS = "ON DELETE and ON UPDATE actions do not run during a step"
 _BEGIN_WITH = 'begin the file with "-- vmpilot: {} REASON"'
+_TEMPORARY = "SELECT +sql FROM sqlite_temp_master WHERE type IN ('view', 'trigger')"
 UNTRIED = f"it stands for more than {MOST} tokens, so this was not tried"
 _UNGUARDED = f"to leave that to a later file, {_BEGIN_WITH.format('unguarded')}"
 
@@ -71,7 +72,8 @@ def at_start(session: Session, last: Integrity | None) -> Integrity:
     keys = keys_now(session)
     left = last.keys.lacking if last else {}
     lacking = {at: left.get(at, lack) for at, lack in keys.lacking.items()}
-    return Integrity(keys._replace(lacking=lacking), _objects(session), None, None, _reaching(session))
+    objects = _objects(session)
+    return Integrity(keys._replace(lacking=lacking), objects, None, None, _reaching(session, objects))
 
 
 def looked_at(session: Session, script: Script, known: Integrity) -> Integrity:
@@ -109,7 +111,7 @@ def findings(session: Session, script: Script, before: Integrity) -> Findings:
         certain &= before.broken is not None or not broken
         found += _stopped(before, broken)
         known = _still(before.broken, objects - looked, broken)
-        now = now._replace(objects=objects, broken=known, reaching=_reaching(session))
+        now = now._replace(objects=objects, broken=known, reaching=_reaching(session, objects))
     for table, words in _unreadable(session, script).items():
         certain &= before.unreadable is not None
         if table not in (before.unreadable or ()):
@@ -191,11 +193,10 @@ def _objects(session: Session) -> frozenset[Object]:
     return frozenset(Object(*row) for row in session.rows(sql))
 
 
-def _reaching(session: Session) -> bool:
-    told = " OR ".join(f"instr(lower(sql), '{name}')" for name in RUNNERS)
-    asked = f"WHERE type IN ('view', 'trigger') AND ({told})"
-    places = ["main.sqlite_master", *["sqlite_temp_master"] * has_temporary(session)]
-    return any(session.rows(f"SELECT 1 FROM {place} {asked} LIMIT 1") for place in places)
+def _reaching(session: Session, objects: Iterable[Object]) -> bool:
+    temporary = session.rows(_TEMPORARY) if has_temporary(session) else []
+    texts = [one.sql for one in objects] + [text for (text,) in temporary]
+    return any(name in text.lower() for text in texts for name in RUNNERS)
 
 
 def _broken(session: Session, objects: frozenset[Object], looked: frozenset[Object]) -> Broken:

@@ -6,7 +6,7 @@ A connection that has neither costs one look. https://www.sqlite.org/lang_naming
 import time
 from typing import NamedTuple
 
-from ..database.connection import Row, Session, wait
+from ..database.connection import Row, Session, is_untouched, wait
 from ..database.settings import has_temporary
 from ..tokens import READING, WRITING, Head, folded, head, mentioned, plain, quoted, tokens, unquoted
 
@@ -36,7 +36,7 @@ class Others(NamedTuple):
 
 def others(session: Session) -> Others | None:
     """Return what else than the main database is on a connection, None if nothing is."""
-    if session.ours and not session.converts:  # nobody else has had it, and a script leaves nothing
+    if is_untouched(session):  # and a script leaves nothing
         return None
     # Not the pragma, which also tells the paths: these need not be UTF-8.
     listed = wait(session, lambda: session.rows("SELECT name FROM pragma_database_list"))

@@ -22,7 +22,7 @@ from ..database.connection import (
 )
 from ..database.expansion import MOST, overgrown
 from ..database.permissions import denial
-from ..database.settings import read_anew, schema_kept, setting, settings_kept
+from ..database.settings import read_anew, setting, settings_kept
 from ..database.tables import note
 from ..errors import MigrationError, StepError, is_of_the_caller
 from ..files.directory import Migration
@@ -71,7 +71,6 @@ def play(
     with (
         interruptible(session, lambda: tick(done)),
         settings_kept(session, script.words),
-        schema_kept(session, script.words),
         within as denied,
     ):
         for returned in _each(session, script, known, denied, fate, go_on):

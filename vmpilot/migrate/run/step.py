@@ -61,13 +61,13 @@ def take(session: Session, state: State, report: Report) -> tuple[State, Progres
     task = plan.tasks[0]
     script, total = task.script, len(task.script.starts)
     started = time.monotonic()
-    tick = _ticker(task, started, report)
+    done, tick = 0, _ticker(task, started, report)
     try:
-        with interruptible(session, lambda: tick(0)):
+        with interruptible(session, lambda: tick(done)):
             before = _before(session, state)
-        if not _played(session, task, before, tick, report):
-            return Again.OVERTAKEN
-        with interruptible(session, lambda: tick(total)):
+            if not _played(session, task, before, tick, report):
+                return Again.OVERTAKEN
+            done = total
             found, now, certain = guards.findings(session, script, before)
             if not plan.tasks[1:]:
                 found += guards.unparented(now)
