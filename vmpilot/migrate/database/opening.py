@@ -77,9 +77,9 @@ def writing(database: Any, timeout: float, connect: Connect = SQLITE3) -> Iterat
 
 @contextmanager
 def _without_keys(session: Session) -> Iterator[None]:
-    """Switch foreign keys off inside, and on again behind it if they were."""
+    """Switch foreign keys off inside, and on again behind it if they were; ours is closed then."""
     with translated(session):
-        keys = wait(session, lambda: setting(session, "foreign_keys"))
+        keys = "" if session.ours else wait(session, lambda: setting(session, "foreign_keys"))
     try:
         with translated(session):
             wait(session, lambda: session.run("PRAGMA foreign_keys = OFF"))
@@ -308,7 +308,7 @@ def _reading_mode(path: str) -> str:
     if _has_log(path):
         return "ro"
     directory = os.path.dirname(path) or "."
-    if os.path.isfile(path) and not (access.may(directory, WRITE) and access.may(path, WRITE)):
+    if not (access.may(directory, WRITE) and access.may(path, WRITE)) and os.path.isfile(path):
         if os.path.lexists(path + "-shm"):  # others have it open: it can change
             return "ro"
         # What may not be read, SQLite itself will refuse.

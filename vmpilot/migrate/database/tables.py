@@ -138,17 +138,17 @@ def missing(session: Session) -> list[str]:
 
 
 def create(session: Session) -> None:
-    """Create the tables that are not there, and raise if the database cannot be written to.
-
-    A read-only one lets even BEGIN IMMEDIATE pass: https://www.sqlite.org/lang_transaction.html
-    """
+    """Create the tables that are not there."""
     for ddl in missing(session):
         session.run(ddl)
-    change_nothing(session)
 
 
 def change_nothing(session: Session) -> None:
-    """Change no row: from here on changes() tells nothing of what was changed before."""
+    """Change no row: from here on changes() tells nothing of what was changed before.
+
+    Raises if the database cannot be written to. A read-only one lets even BEGIN IMMEDIATE pass:
+    https://www.sqlite.org/lang_transaction.html
+    """
     session.run("UPDATE main.alembic_version SET version_num = version_num WHERE 0")
 
 

@@ -194,9 +194,7 @@ def _shape(form: bytes) -> bytes:
     if not apart:
         form = _ZEROS.sub(b"0", form)
     found = tokens.texts(form.decode())
-    if form.isascii() and _QUOTES.isdisjoint(
-        form
-    ):  # no name has blanks then, and only blanks are passed over
+    if form.isascii() and _QUOTES.isdisjoint(form):  # so no name has blanks, and only blanks are passed over
         return ("=" * bool(apart) + " ".join([str(len(text)) for text in found])).encode()
     names = [text for text in found if text[0] in '"`[']
     passed_over = "".join(found).encode().translate(None, _BLANKS) != form.translate(None, _BLANKS)

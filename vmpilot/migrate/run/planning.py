@@ -55,13 +55,18 @@ class Plan(NamedTuple):
 def planned(request: Request, session: Session) -> Plan:
     """Return the plan that fulfils a request; where there is nothing to do, it has no tasks."""
     with snapshot(session):
-        at = _checked(request, session)
-        position = _goal(request, at)
-        goal = plan.number(at.timeline, position)
-        made = _plan(request, at, goal, session)
-        if not made.tasks:
-            status.refuse_unfinished(at)
-        return made
+        return planned_inside(request, session)
+
+
+def planned_inside(request: Request, session: Session) -> Plan:
+    """Return the same, inside of the caller's snapshot."""
+    at = _checked(request, session)
+    position = _goal(request, at)
+    goal = plan.number(at.timeline, position)
+    made = _plan(request, at, goal, session)
+    if not made.tasks:
+        status.refuse_unfinished(at)
+    return made
 
 
 def planned_again(request: Request, before: Plan, session: Session) -> Plan:

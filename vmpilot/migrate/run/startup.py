@@ -31,24 +31,26 @@ def run(
     `prelude` is called with the current version before the first step, `connect` is how the application
     opens a path. Raises MigrationError; then the steps before stay, and the one that failed left nothing.
     """
-    with mending(request.directory.place), reading(database, timeout, connect) as session:
+    with (
+        mending(request.directory.place),
+        reading(database, timeout, connect) as session,
+        snapshot(session),
+    ):
         if now := _settled(request, session):
             return Result(now.version or BASE, now, ())
         from .commands import fulfil
-        from .planning import planned
+        from .planning import planned_inside
 
-        plan = planned(request, session)
+        plan = planned_inside(request, session)
     return fulfil(request, plan, database, timeout=timeout, report=report, prelude=prelude, connect=connect)
 
 
 def _settled(request: Request, session: Session) -> Current | None:
     """Return where a database is that has all these migrations and is to keep them, None for any other."""
-    history = request.directory.history
-    versions, names = [each.version for each in history], [each.name for each in history]
     if request.target != "head":
         return None
-    with snapshot(session):
-        if not is_settled(session, versions, names):
-            return None
+    history = request.directory.history
+    if not is_settled(session, [each.version for each in history], [each.name for each in history]):
+        return None
     head = history[-1].version
     return Current(session.database, head, head, at_head=True, pending=0, known=True)
