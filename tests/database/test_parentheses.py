@@ -102,7 +102,7 @@ def test_in_statements_only_expressions_lose_theirs() -> None:
         " ".join(token.text for token in loosened_statements(list(tokens(sql)))) for sql in (view, body)
     ] == [
         "AS WITH w ( x ) AS ( VALUES ( 1 ) , ( 2 ) ) SELECT ( a ) + ( 1 ) , max ( ( a ) ) FROM w , ( u )"
-        " JOIN ( t ) ON a = x WHERE a GROUP BY a , b HAVING count ( * ) > 1 ORDER BY a DESC LIMIT 1",
+        " JOIN ( t ) ON a = x WHERE a GROUP BY a , b HAVING count ( ) > 1 ORDER BY a DESC LIMIT 1",
         "BEGIN UPDATE t SET a = c + 1 , ( b ) = c WHERE a = 1 ; INSERT INTO u ( x ) VALUES ( 1 ) ,"
         " ( 2 + 3 ) ; END",
     ]

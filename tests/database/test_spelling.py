@@ -17,6 +17,7 @@ CREATE TABLE t (a, b TEXT COLLATE NOCASE, c INT, "left" INT, "asc");
 CREATE TABLE u (x INT, y, a, "end", "full");
 CREATE TABLE w (i INTEGER PRIMARY KEY, z);
 CREATE TABLE odd ("true", d);
+CREATE TABLE one (o);
 CREATE INDEX ti ON t (a);
 """
 NAMES = frozenset(("true", "d"))  # of the table odd
@@ -67,6 +68,18 @@ SAME_VIEWS = (
     ),
     ("SELECT a FROM t WHERE (a, b) = ((1), (2 + 1))", "SELECT a FROM t WHERE (a, b) = (1, 2 + 1)"),
     ("SELECT t.a FROM main.t WHERE main.t.a ISNULL", "SELECT t.a FROM t WHERE t.a IS NULL"),
+    ("SELECT count(*) AS n FROM t HAVING count(*) > 1", "SELECT count() n FROM t HAVING count() > 1"),
+    ("SELECT a FROM t WHERE a NOT IN (1, 2) AND c", "SELECT a FROM t WHERE (NOT a IN (1, 2)) AND c"),
+    ("SELECT a FROM t WHERE NOT (b NOT LIKE 'x' || a)", "SELECT a FROM t WHERE NOT NOT b LIKE 'x' || a"),
+    ("SELECT c FROM t JOIN u ON c = x NOT IN (1)", "SELECT c FROM t JOIN u ON NOT c = x IN (1)"),
+    (
+        "SELECT c FROM t JOIN u ON c NOT BETWEEN 1 AND x OR t.a NOT IN one GROUP BY c HAVING c NOT GLOB 'x'",
+        "SELECT c FROM t, u ON NOT (c BETWEEN 1 AND x) OR NOT t.a IN one GROUP BY c HAVING NOT c GLOB 'x'",
+    ),
+    (
+        "SELECT a FROM t WHERE c NOT IN (SELECT x FROM u WHERE CASE WHEN y NOT IN (3) THEN y END)",
+        "SELECT a FROM t WHERE NOT c IN (SELECT x FROM u WHERE CASE WHEN NOT (y IN (3)) THEN y END)",
+    ),
 )
 OTHER_VIEWS = (
     ("SELECT a FROM t LEFT JOIN u USING (a)", "SELECT a FROM t AS left JOIN u USING (a)"),
@@ -86,6 +99,18 @@ OTHER_VIEWS = (
     ("SELECT max((a)) FROM t", "SELECT max(a) FROM t"),
     ("SELECT TRUE FROM t", "SELECT 1 FROM t"),
     ("SELECT a IS NOT b AS k FROM t", "SELECT a IS (NOT b) AS k FROM t"),
+    ("SELECT count(*) FROM t", "SELECT count() FROM t"),
+    ("SELECT a NOT IN (1) FROM t", "SELECT NOT a IN (1) FROM t"),
+    ("SELECT max(a NOT IN (1)) FROM t", "SELECT max(NOT a IN (1)) FROM t"),
+    ("SELECT (SELECT x FROM u WHERE y NOT IN (1))", "SELECT (SELECT x FROM u WHERE NOT y IN (1))"),
+    ("SELECT a FROM t WHERE a NOT IN (1) = b", "SELECT a FROM t WHERE NOT a IN (1) = b"),
+    ("SELECT a FROM t WHERE a NOT IN (1) < b", "SELECT a FROM t WHERE NOT a IN (1) < b"),
+    ("SELECT a FROM t WHERE b NOT LIKE left = 5", "SELECT a FROM t WHERE NOT b LIKE left = 5"),
+    (
+        "SELECT a FROM t WHERE a BETWEEN b NOT IN (1) AND c",
+        "SELECT a FROM t WHERE NOT a BETWEEN b IN (1) AND c",
+    ),
+    ("SELECT a FROM t WHERE a = NOT like(a, c)", "SELECT a FROM t WHERE NOT a = like(a, c)"),
     ("SELECT a FROM t INDEXED BY ti WHERE a = 1", "SELECT a FROM t NOT INDEXED WHERE a = 1"),
 )
 SAME_TRIGGERS = (

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from ..tokens import Token, begin_of_body, folded, tokens, unquoted
+from .negations import in_front, in_front_of_statements
 from .parentheses import loosened, loosened_statements
 from .spelling import usual
 
@@ -74,7 +75,7 @@ def plain_meaning(found: Tokens, names: Names) -> str:
 
 def expression(found: Tokens, names: Names) -> str:
     """Return what an expression means, without the parentheses that say nothing; TRUE is 1 and FALSE is 0."""
-    return plain_meaning(_boolean(loosened(_bare(found)), names), names)
+    return plain_meaning(_boolean(in_front(loosened(_bare(found))), names), names)
 
 
 def default(text: str) -> str:
@@ -135,7 +136,7 @@ def terms(found: Tokens, names: Names, collations: Mapping[str, str]) -> str:
 
 def view(found: Tokens, names: Names) -> str:
     """Return what stands behind the name of a view means."""
-    return plain_meaning(loosened_statements(usual(_of_main(found, names), names)), names)
+    return _statements(usual(_of_main(found, names), names), names)
 
 
 def trigger(found: Tokens, names: Names) -> str:
@@ -154,8 +155,12 @@ def trigger(found: Tokens, names: Names) -> str:
     if word(rest[0]) == "WHEN":
         begin = [token.start for token in rest].index(begin_of_body(found))
         condition, rest = expression(usual(rest[1:begin], names), names), rest[begin:]
-    body = plain_meaning(loosened_statements(usual(rest, names)), names)
+    body = _statements(usual(rest, names), names)
     return "\3".join((head, name(found[on + 1]), condition, body))
+
+
+def _statements(found: Tokens, names: Names) -> str:
+    return plain_meaning(in_front_of_statements(loosened_statements(found)), names)
 
 
 def _of_main(found: Tokens, names: Names) -> Tokens:

@@ -1,4 +1,4 @@
-"""Which parentheses of SQL say nothing, because SQLite reads the same without them.
+"""Which parentheses of SQL, and which `*` in them, say nothing, because SQLite reads the same without them.
 
 Pure: tokens in, tokens out. To SQLite `(a)` is `a`, with its affinity and its collation, and what binds
 tighter than both of its neighbours needs none: https://www.sqlite.org/lang_expr.html#operators_and_parse_affecting_attributes
@@ -105,9 +105,10 @@ def _unsaid(found: Sequence[Token], outermost: _Level) -> Iterator[int]:
             inner = levels.pop()
             waiting.pop(len(levels) + 1, ())
             levels[-1] = levels[-1]._replace(next="operator")
-            if _says_nothing(inner, levels[-1], following):
+            is_of_rows = _is_of_all_rows(found, inner.start, at)
+            if is_of_rows or _says_nothing(inner, levels[-1], following):
                 place = 0 if _is_column(found, inner.start, at, levels[-1]) else _place(levels)
-                waiting.setdefault(place, []).extend((inner.start, at))
+                waiting.setdefault(place, []).extend((at - 1,) if is_of_rows else (inner.start, at))
                 levels[-1] = levels[-1]._replace(loosest=min(inner.loosest, levels[-1].loosest))
         else:
             if word in ("AS", ",") or word in _OTHERS:
@@ -115,6 +116,11 @@ def _unsaid(found: Sequence[Token], outermost: _Level) -> Iterator[int]:
                 yield from said if word == "AS" else ()
             levels[-1] = _read(levels[-1], word, found, at)
         yield from waiting.pop(0, ())
+
+
+def _is_of_all_rows(found: Sequence[Token], start: int, end: int) -> bool:
+    """Tell whether a parenthesis is that of `count(*)`, which SQLite reads as `count()`."""
+    return end == start + 2 and found[start + 1].text == "*"
 
 
 def _is_column(found: Sequence[Token], start: int, end: int, outer: _Level) -> bool:

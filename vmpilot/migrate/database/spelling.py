@@ -4,8 +4,8 @@ Pure: tokens in, tokens out. By SQLite's grammar an alias needs no AS, `,` and I
 ALL, ASC and NULLS FIRST are what holds without them, REPLACE is INSERT OR REPLACE, `LIMIT 1, 2` is
 `LIMIT 2 OFFSET 1`, and IS DISTINCT FROM is IS NOT: https://www.sqlite.org/src/file/src/parse.y
 
-Right rather than complete: what asks for more than the words around it, as `NOT a IN (1)` for
-`a NOT IN (1)`, the columns that a view names itself, or t.a for a, stays a difference.
+Right rather than complete. What SQLite keeps apart stays a difference: the columns that a view names before
+its AS, and t.a for a, which is the same only as long as no other table has an a.
 """
 
 from collections.abc import Collection, Iterator, Sequence

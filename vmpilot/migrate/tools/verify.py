@@ -17,7 +17,8 @@ from os import PathLike
 from typing import Any, NamedTuple
 
 from ..database import contents, structure, tables
-from ..database.connection import Session, in_transaction, interruptible
+from ..database.connection import Session, failures, in_transaction, interruptible, is_damage
+from ..database.connection import words as words_of
 from ..database.contents import Contents
 from ..database.names import located
 from ..database.opening import SQLITE3, Connect, alike, reading, scratch
@@ -144,13 +145,13 @@ def _proof(session: Session, directory: Directory, pending: History) -> Proof:
             problem = f"{pair.up.file}: not tried, because {failed} fails"
             verdicts.append(Verdict(migration.version, migration.name, False, (problem,)))
             continue
-        verdict, first = _verdict(session, pair, integrity)
+        verdict, first = _tried(session, pair, integrity)
         verdicts.append(verdict)
         integrity, failed = first.integrity, migration.version if first.problems else ""
         if not failed:
             _note(session, pair)
-        if "table" in pair.up.words:
-            lacking = _lacking(session, lacking, pair.up.file)
+            if "table" in pair.up.words:
+                lacking = _lacking(session, lacking, pair.up.file)
     left = {} if failed else {place: by for place, by in lacking.items() if place not in known}
     verdicts = [
         _with_lacking(_with(verdict, kept), pair.up, left)
@@ -232,14 +233,30 @@ class _Round(NamedTuple):
     again: _State
 
 
-def _verdict(session: Session, pair: _Pair, integrity: guards.Integrity | None) -> tuple[Verdict, _State]:
-    """Prove one migration; return what was found, and how its up leaves the database."""
-    migration, up, down = pair
+def _tried(session: Session, pair: _Pair, integrity: guards.Integrity | None) -> tuple[Verdict, _State]:
+    """Prove one migration; return what was found, and how its up leaves the database.
+
+    That of damage only the end of a savepoint tells is the migration's too: a virtual table writes there what
+    it has kept back, https://www.sqlite.org/vtab.html#the_xsavepoint_xrelease_and_xrollbackto_methods
+    """
+    _, up, down = pair
     with interruptible(session):
         reach = structure.reach(session, up.text, down.text if down else "")
         if up.keys_on or (down and down.keys_on):
             reach = structure.with_actions(session, reach)
     before = _look(session, reach, integrity)
+    try:
+        return _verdict(session, pair, reach, before)
+    except failures(session.connection) as error:
+        if not is_damage(error):
+            raise
+        problem = f"{up.file}: {words_of(error)}"
+        verdict = Verdict(pair.migration.version, pair.migration.name, False, (problem,))
+        return verdict, before._replace(problems=verdict.problems)
+
+
+def _verdict(session: Session, pair: _Pair, reach: frozenset[str], before: _State) -> tuple[Verdict, _State]:
+    migration, up, down = pair
     remarks: tuple[str, ...] = tuple(_remarks(pair))
     loses: tuple[str, ...] = ()
     unread = contents.unread(before.contents)
@@ -327,7 +344,11 @@ def _problems_of_down(up: Script, down: Script, seen: _Round) -> Iterator[str]:
         yield f"{where}: after up and down the schema is not what it was before: {', '.join(found)}"
     lost = contents.lost(before.contents, undone.contents)
     stale = contents.stale(before.contents, undone.contents)
-    for words in (*lost.values(), *stale.values(), *_marked(before, undone)):
+    marked = (
+        f"{words}; put it back: PRAGMA {name} = {before.marks[name]}"
+        for name, words in _marked(before, undone).items()
+    )
+    for words in (*lost.values(), *stale.values(), *marked):
         yield f"{where}: after up and down, {words}"
     yield from (f"{problem}; only after the down" for problem in again.problems)
     if again.problems:
@@ -339,15 +360,17 @@ def _problems_of_down(up: Script, down: Script, seen: _Round) -> Iterator[str]:
         if table not in lost:
             yield f"{where}: after the second up the rows are not what they were after the first: {words}"
     if undone.marks == before.marks:
-        for words in _marked(first, again):
+        for words in _marked(first, again).values():
             yield f"{where}: after the second up, {words}"
 
 
-def _marked(one: _State, other: _State) -> Iterator[str]:
+def _marked(one: _State, other: _State) -> dict[str, str]:
     """Say which number of the file is another one than it was."""
-    for name, number in other.marks.items():
-        if number != one.marks[name]:
-            yield f"{name} is {number} and was {one.marks[name]}"
+    return {
+        name: f"{name} is {number} and was {one.marks[name]}"
+        for name, number in other.marks.items()
+        if number != one.marks[name]
+    }
 
 
 def _left_behind(down: Script, seen: _Round) -> Iterator[str]:
