@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import COMMAND, change, command, in_process, query, running, until, write
+from support import COMMAND, change, command, denied, in_process, nobody, query, running, until, write
 
 from vmpilot.migrate import AccessError, migrate
 from vmpilot.migrate.tools.patterns import Meant, meant
@@ -155,6 +155,34 @@ def test_names_stand_in_files_and_come_from_standard_input(files: None) -> None:
 def test_words_that_mean_none_are_errors(files: None, word: str, message: str) -> None:
     ((said, error),) = said_by(word, "a.db").errors
     assert said == word and str(error) == message and isinstance(error, AccessError)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "closed", "mode", "right"),
+    [
+        ("deep/*.db", "deep", 0o311, "read"),
+        ("deep/e*/*.db", "deep/er", 0o311, "read"),
+        ("deep/*/c.db", "deep/er", 0o644, "search"),
+        ("./**/*.db", "./deep/er", 0o300, "read"),
+        ("{}/deep/*/*.db", "{}/deep/er", 0o000, "read"),
+    ],
+)
+def test_a_directory_in_which_a_pattern_may_not_look_is_an_error(
+    migrations: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, closed: str, mode: int, right: str
+) -> None:
+    migrations.parent.chmod(0o755)
+    monkeypatch.chdir(migrations.parent)
+    os.makedirs("deep/er")
+    Path("deep/er/c.db").touch()
+    pattern, closed = pattern.format(os.getcwd()), closed.format(os.getcwd())
+    with nobody():
+        said_by(pattern)
+    os.chmod(closed, mode)
+    with nobody():
+        found = said_by(pattern)
+        assert [(name, str(error)) for name, error in found.errors] == [(closed, denied(closed, right))]
+    os.chmod(closed, 0o755)
+    assert "no permission" not in str(said_by(pattern).errors)
 
 
 def test_a_closed_standard_input_holds_no_names(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from .. import access
+from ..access import Lack
 from ..database.connection import UNCHANGED
 from ..database.copies import is_copy
 from ..errors import AccessError
@@ -32,16 +33,19 @@ def meant(words: Iterable[str], standard_input: Callable[[], bytes]) -> Meant:
 
     `standard_input` is called for the paths that `-` stands for. A backup that was made here, and what SQLite
     keeps beside a database that is there, is no database of its own and is left out, also where it is named:
-    a shell makes names of a `*` that is not quoted. Directories are left out of what a pattern matches.
+    a shell makes names of a `*` that is not quoted. Directories are left out of what a pattern matches; one
+    in which a pattern may not look is an error.
     """
     found: dict[str, str] = {}
     errors: list[tuple[str, AccessError]] = []
     left_out: set[str] = set()
     for word in words:
+        closed = [*_closed(word)] if _is_pattern(word) else []
+        errors += [(lack.where, AccessError(access.told(lack, UNCHANGED))) for lack in closed]
         try:
             names = _names(word, standard_input)
         except AccessError as error:
-            errors.append((word, error))
+            errors += [] if closed else [(word, error)]
             continue
         others = {name for name in names if _is_no_database(name)}
         left_out |= set(map(os.path.abspath, others))
@@ -72,6 +76,18 @@ def _is_pattern(word: str) -> bool:
 
 def _matches(pattern: str) -> list[str]:
     return sorted(name for name in glob.iglob(pattern, recursive=True) if not os.path.isdir(name))
+
+
+def _closed(pattern: str) -> Iterator[Lack]:
+    """Yield the directories in which a pattern may not look: what is in there would silently be left out."""
+    parts = pattern.split(os.sep)
+    for count, following in enumerate(parts):
+        if not following:  # before the root, or behind a doubled separator
+            continue
+        directories = os.sep.join((*parts[:count], "")) or os.curdir
+        right = access.READ if glob.has_magic(following) else access.SEARCH
+        found = (access.lacking(each, right) for each in glob.iglob(directories, recursive=True))
+        yield from (lack._replace(where=lack.where.rstrip(os.sep) or os.sep) for lack in found if lack)
 
 
 def _read(path: str) -> bytes:
