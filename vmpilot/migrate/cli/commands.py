@@ -150,6 +150,7 @@ def _redo(options: Options) -> Reply:
 
     directory, database = _directory(options), _database(options)
     _say_what_is_used(options, database, directory.place)
+    _say_if_missing(options, database)
     kept: list[str] = []
     try:
         say = text.say if options.form == "text" else lambda line: None
@@ -230,6 +231,7 @@ def _renumber(options: Options) -> Reply:
     from ..tools.renumber import renumber
 
     database, how = _database(options), _how(options)
+    _say_if_missing(options, database)
     return text.renumbered(*renumber(options.name, database, _place(options), **how))
 
 
