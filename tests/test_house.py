@@ -121,6 +121,31 @@ def test_nothing_is_imported_from_outside() -> None:
     assert tops - sys.stdlib_module_names == {"vmpilot"}
 
 
+BLOCKS = (ast.If, ast.For, ast.While, ast.With, ast.Try, ast.Match)
+
+
+def depth(block: ast.AST) -> int:
+    """Return how many blocks stand inside of each other; an elif is none, nor is a function inside."""
+    found = 0
+    for part in ast.iter_child_nodes(block):
+        if isinstance(part, ast.FunctionDef | ast.ClassDef):
+            continue
+        is_elif = isinstance(block, ast.If) and isinstance(part, ast.If) and block.orelse == [part]
+        found = max(found, depth(part) + (isinstance(part, BLOCKS) and not is_elif))
+    return found
+
+
+def test_functions_fit_a_screen_and_nest_three_blocks_at_most() -> None:
+    functions = [
+        (f"{module}.{node.name}", depth(node), (node.end_lineno or 0) - node.lineno + 1)
+        for module, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+    ]
+    assert len(functions) > 500
+    assert [(name, deep, lines) for name, deep, lines in functions if deep > 3 or lines > 50] == []
+
+
 def test_only_the_database_room_knows_sqlite3() -> None:
     knowing = {module for module in MODULES for name in imports(module) if name.split(".")[0] == "sqlite3"}
     assert {room(module) for module in knowing} == {"database"}
