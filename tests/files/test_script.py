@@ -349,6 +349,8 @@ WINDOWS = 'saved as Windows-1252 (byte {} is "{}" there), expected UTF-8; save i
         ("SELECT 1;\n".encode("utf-16"), f"1: {UTF_16}"),
         (b"\xff\xfe", f"1: {UTF_16}"),
         (b"\xfe\xff\0", f"1: {UTF_16}"),
+        ("SELECT 1;\n".encode("utf-32"), f"1: {UTF_16.replace('16', '32')}"),
+        (b"\0\0\xfe\xff" + "SELECT 1".encode("utf-32-be"), f"1: {UTF_16.replace('16', '32')}"),
         (b"SELECT 1;\r\n\nSELECT '\xe9'", "3: " + WINDOWS.format("0xe9", "\u00e9")),
         (b"SELECT \x93a\x94", "1: " + WINDOWS.format("0x93", "\u201c")),
         (b"SELECT '\xe9', '\x81'", "1: byte 0xe9 is not UTF-8"),

@@ -673,6 +673,14 @@ def test_on_copy_with_nothing_pending_is_no_problem(migrations: Path) -> None:
             "ALTER TABLE b RENAME COLUMN z TO x;\nALTER TABLE b RENAME TO a;",
         ),
         ("ALTER TABLE a ADD COLUMN z;", "ALTER TABLE a DROP COLUMN z;"),
+        (
+            "ALTER TABLE a RENAME TO b;\nALTER TABLE b ADD COLUMN z;",
+            "ALTER TABLE b DROP COLUMN z;\nALTER TABLE b RENAME TO a;",
+        ),
+        (
+            "CREATE TABLE b (n, z);\nINSERT INTO b SELECT y, x FROM a;\nDROP TABLE a;",
+            "CREATE TABLE a (x, y);\nINSERT INTO a SELECT z, n FROM b;\nDROP TABLE b;",
+        ),
         ("CREATE TABLE empty (x);", "DROP TABLE empty;"),
     ],
 )
@@ -712,6 +720,16 @@ def test_on_copy_a_rename_costs_nothing(migrations: Path, up: str, down: str) ->
             "ALTER TABLE a RENAME TO b;",
             "-- vmpilot: irreversible b is better\n",
             ["irreversible: b is better"],
+        ),
+        (
+            "CREATE TABLE b AS SELECT y AS x, 5 AS y FROM a;\nDROP TABLE a;",
+            "-- vmpilot: irreversible b is better\n",
+            ["irreversible: b is better", "not to be brought back: table a: 2 of 2 rows changed or lost"],
+        ),
+        (
+            "ALTER TABLE a RENAME TO b;\nALTER TABLE b DROP COLUMN y;",
+            "-- vmpilot: irreversible y is history\n",
+            ["irreversible: y is history", "not to be brought back: column a.y: 2 values"],
         ),
     ],
 )

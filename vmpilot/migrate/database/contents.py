@@ -144,7 +144,8 @@ class _Change(NamedTuple):
 def lost(before: Contents, after: Contents) -> dict[str, str]:
     """Say of each table, by its name, how many of its rows are not there any more.
 
-    Judged by the columns that are still there; a table with another name and the same rows is the same.
+    Judged by the columns that are still there; a table with another name and the same rows is the same, also
+    if it has columns more or less.
     """
     found: dict[str, str] = {}
     for table, old, new in _pairs(before, after):
@@ -232,12 +233,22 @@ def _pairs(before: Contents, after: Contents) -> Iterator[tuple[str, _Columns, _
 
 
 def _renamed(columns: _Columns, new: list[_Columns]) -> _Columns | None:
-    """Take that one from the new tables which has the same values; return it under the old names."""
-    for others in new:
-        if list(others.values()) == list(columns.values()):
-            new.remove(others)
-            return columns
+    """Take that one from the new tables which has the same values; return it under the old names.
+
+    If there is none, one with rows that has columns more or less: a rename can come with a change of columns.
+    """
+    same = [others for others in new if list(others.values()) == list(columns.values())]
+    alike = [others for others in new if _height(others) and _is_part(columns, others)]
+    for others in (*same, *alike)[:1]:
+        new.remove(others)
+        return {name: values for name, values in columns.items() if values in others.values()}
     return None
+
+
+def _is_part(one: _Columns, other: _Columns) -> bool:
+    """Tell whether all columns of one of the two are in the other, too."""
+    fewer, more = sorted((list(one.values()), list(other.values())), key=len)
+    return all(values in more for values in fewer)
 
 
 def _change(before: _Columns, after: _Columns | None) -> _Change:

@@ -58,6 +58,9 @@ _ZEROS = re.compile(b"0+")
 _COMMENTING = (b"--", b"/*")
 _UNCLEAR = b"?"
 _QUOTES = frozenset(b'"`[')
+# Byte order marks: https://www.unicode.org/faq/utf_bom.html#bom4
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_UTF_32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
 
 
 class Script(NamedTuple):
@@ -207,8 +210,9 @@ def _shape(form: bytes) -> bytes:
 
 
 def _decode(file: str, data: bytes) -> str:
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or _has_every_second(data):
-        what = "saved as UTF-16, expected UTF-8; save it as UTF-8"
+    is_utf_32 = data[:4] in _UTF_32
+    if is_utf_32 or data[:2] in _UTF_16 or _has_every_second(data):
+        what = f"saved as UTF-{32 if is_utf_32 else 16}, expected UTF-8; save it as UTF-8"
         raise HistoryError(f"{file}:1: {what}", file=file, line=1)
     if (nul := data.find(b"\0")) >= 0:
         number = data.count(b"\n", 0, nul) + 1
