@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from support import ROOT
+
+from vmpilot.migrate.cli.options import COMMANDS
 
 PACKAGE = "vmpilot.migrate"
 HOUSE = ROOT / "vmpilot/migrate"
@@ -96,6 +99,14 @@ def test_what_is_committed_lies_in_a_folder_of_the_project() -> None:
     held = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     known = {"README.md", "migrations", "pyproject.toml", "scripts", "tests", "vmpilot"}
     assert {name.partition("/")[0] for name in held if not name.startswith(".")} <= known
+
+
+@pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="no README.md here")
+def test_the_readme_says_what_each_module_is_for() -> None:
+    page = (ROOT / "README.md").read_text().partition("\n## How it works\n")[2]
+    told = {*re.findall(r"`(\w+)`", page.partition("\n### Speed\n")[0]), "__init__", "__main__"}
+    commands = {path.stem for path in (HOUSE / "tools").glob("*.py")} & {*COMMANDS}
+    assert {module.rpartition(".")[2] for module in MODULES} - told - commands == set()
 
 
 def test_imports_point_one_way() -> None:

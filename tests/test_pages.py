@@ -20,9 +20,19 @@ from subprocess import PIPE
 from typing import Any, NamedTuple
 
 import pytest
-from support import LONGEST, ROOT, query, timeless
+from support import LONGEST, ROOT, query, timeless, write
 
-from vmpilot.migrate import HistoryError, StepError, check, current, downgrade, migrate, verify
+from vmpilot.migrate import (
+    HistoryError,
+    StepError,
+    VersionError,
+    check,
+    current,
+    downgrade,
+    migrate,
+    stamp,
+    verify,
+)
 from vmpilot.migrate.cli.options import COMMANDS
 from vmpilot.migrate.files.directory import load
 from vmpilot.migrate.files.script import statements
@@ -611,6 +621,84 @@ def test_what_alembic_prints_is_no_migration(migrations: Path, database: Path, t
     up.write_text("-- vmpilot: revision 57dc007f6d46\n" + ";".join(kept))
     assert [step.after for step in migrate(database, migrations)] == ["0001"]
     assert query(database, "SELECT version_num FROM alembic_version") == [("57dc007f6d46",)]
+
+
+BRANCHES = {
+    "a1": ("None", 'op.create_table("notes", Column("id", Integer))'),
+    "b1": ("'a1'", 'op.add_column("notes", Column("text", Integer))'),
+    "b2": ("'a1'", 'op.create_table("tags", Column("id", Integer))'),
+}
+BRANCH = """
+from alembic import op
+from sqlalchemy import Column, Integer
+revision, down_revision = "{0}", {1}
+def upgrade():
+    {2}
+"""
+ONLINE = """
+from alembic import context
+attributes = context.config.attributes
+context.configure(connection=attributes["connection"], version_table=attributes["version_table"])
+with context.begin_transaction():
+    context.run_migrations()
+"""
+# What the three scripts make.
+NOTES = "CREATE TABLE notes (id INTEGER, text INTEGER); CREATE TABLE tags (id INTEGER);"
+
+
+def upgraded_by_alembic(folder: Path, database: Path, version_table: str, *steps: tuple[str, ...]) -> None:
+    """Run commands of Alembic, each with its arguments, on scripts with two heads."""
+    command = pytest.importorskip("alembic.command")
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    (folder / "versions").mkdir(exist_ok=True)
+    (folder / "env.py").write_text(ONLINE)
+    (folder / "script.py.mako").write_text(
+        "revision, down_revision = ${repr(up_revision)}, ${repr(down_revision)}\ndef upgrade():\n    pass\n"
+    )
+    for name, (before, does) in BRANCHES.items():
+        (folder / f"versions/{name}.py").write_text(BRANCH.format(name, before, does))
+    config = pytest.importorskip("alembic.config").Config(stdout=StringIO())
+    config.set_main_option("script_location", str(folder))
+    engine = sqlalchemy.create_engine(f"sqlite:///{database}")
+    with engine.connect() as connection:
+        config.attributes.update(connection=connection, version_table=version_table)
+        for name, *arguments in steps:
+            getattr(command, name)(config, *arguments)
+    engine.dispose()
+
+
+@deprecated
+def test_two_heads_of_alembic_are_refused_until_they_are_merged(
+    migrations: Path, database: Path, tmp_path: Path
+) -> None:
+    upgraded_by_alembic(tmp_path, database, "alembic_version", ("upgrade", "heads"))
+    write(migrations, "0001_notes", NOTES, "DROP TABLE tags; DROP TABLE notes;")
+    with pytest.raises(VersionError, match=r": alembic_version holds 2 rows \("):
+        migrate(database, migrations)
+    upgraded_by_alembic(tmp_path, database, "alembic_version", ("merge", "heads"), ("upgrade", "head"))
+    [(merged,)] = query(database, "SELECT version_num FROM alembic_version")
+    write(
+        migrations,
+        "0001_notes",
+        f"-- vmpilot: revision {merged}\n{NOTES}",
+        "DROP TABLE tags; DROP TABLE notes;",
+    )
+    assert migrate(database, migrations) == ()
+    assert check(database, migrations).ok
+
+
+@deprecated
+def test_a_database_with_another_version_table_is_stamped_once(
+    migrations: Path, database: Path, tmp_path: Path
+) -> None:
+    upgraded_by_alembic(tmp_path, database, "versions_of_mine", ("upgrade", "heads"))
+    write(migrations, "0001_notes", NOTES, "DROP TABLE tags; DROP TABLE notes;")
+    with pytest.raises(StepError, match="table notes already exists"):
+        migrate(database, migrations)
+    stamp("1", database, migrations)
+    assert migrate(database, migrations) == ()
+    health = check(database, migrations)
+    assert health.ok and any("versions_of_mine" in each for each in health.remarks)
 
 
 @pytest.mark.usefixtures("surroundings")

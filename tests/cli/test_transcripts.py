@@ -31,6 +31,7 @@ README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else 
 PLACEHOLDERS = {
     r"(?:\b\d+\.\d m?s|\b\d+ ms|N ms)  +": "N ms  ",
     r"\d+\.\d m?s\b|\d+ ms\b": "N ms",
+    r"\b\d+\.\d{3} s\b": "N s",
     r"\d+ bytes\b": "N bytes",
     r"\b20\d{6}T\d{6}\.\d{3}Z\b": "TIME",
     r"20\d\d-\d\d-\d\d \d\d:\d\d UTC": "YYYY-MM-DD HH:MM UTC",
@@ -59,6 +60,13 @@ $ mkdir tenants
 $ for name in bee cat; do scripts/migrate.sh -q -d tenants/$name.db upgrade 1; done
 $ scripts/migrate.sh -q -d tenants/ant.db
 $ echo 'This is no database.' > tenants/dog.db
+""",
+    "From and to other tools": """
+$ mkdir theirs
+$ echo 'CREATE TABLE users (id INTEGER PRIMARY KEY);' > theirs/0001_users.up.sql
+$ echo 'DROP TABLE users;' > theirs/0001_users.down.sql
+$ python3 -c 'import sqlite3; sqlite3.connect("theirs.db").executescript(
+> "CREATE TABLE users (id INTEGER PRIMARY KEY); CREATE TABLE schema_migrations (version TEXT)")'
 """,
     "Backups": """
 $ mv unsquashed.db app.db

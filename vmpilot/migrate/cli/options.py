@@ -109,7 +109,7 @@ COMMON = (
     Option("--timeout SECONDS", "how long to wait for a lock ($VMPILOT_MIGRATE_TIMEOUT, else 30)", seconds),
     Option("--existing", "refuse instead of creating a database"),
     Option("--connect MODULE:FUNCTION", _OPENS, _reference),
-    Option("--json", "one JSON object on standard output"),
+    Option("--json", "one JSON object on standard output; of fleet, one a line"),
     Option("-q --quiet", "print errors only"),
     Option("-v --verbose", "say on standard error what is used"),
     Option("-V --version", "show program's version number and exit"),
