@@ -175,6 +175,23 @@ def test_what_an_executor_or_the_application_does_wrong_is_told_of_the_database(
 
 
 @pytest.mark.parametrize(
+    ("executor", "message"),
+    [
+        (4, "executor: expected an Executor, not int"),
+        (
+            ThreadPoolExecutor,
+            "executor: expected an Executor, not the class ThreadPoolExecutor; pass ThreadPoolExecutor(...)",
+        ),
+    ],
+)
+def test_what_is_no_executor_is_the_programmers_error(place: Path, executor: Any, message: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        migrate_all(["app.db"], place, executor=executor)
+    assert str(caught.value) == message
+    assert os.listdir(".") == []
+
+
+@pytest.mark.parametrize(
     ("databases", "message"),
     [
         ("app.db", "databases: expected several paths, not one, 'app.db'"),

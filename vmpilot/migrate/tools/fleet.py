@@ -131,7 +131,7 @@ def migrate_all(
 
     Whoever stops iterating, or is interrupted, stops the work: what waits is not begun, and in threads of
     this process the running steps are rolled back. Run again, it does what is left. Raises HistoryError at
-    once if the names of the files are wrong, and TypeError for what is no path.
+    once if the names of the files are wrong, and TypeError for what is no path or no executor.
 
     >>> outcomes = list(migrate_all(["one.db", "two.db"], target="0001", create=True))
     >>> sorted((outcome.database, len(outcome.steps)) for outcome in outcomes)
@@ -141,8 +141,18 @@ def migrate_all(
     """
     if isinstance(databases, str | os.PathLike):
         raise TypeError(f"databases: expected several paths, not one, {os.fspath(databases)!r}")
+    _expect_executor(executor)
     work = Work(files(migrations), target, backup, timeout, create, connect, Stop())
     return _outcomes(each(databases, work, executor))
+
+
+def _expect_executor(executor: object) -> None:
+    """Raise TypeError for what would fail once for each database, such as the class of an executor."""
+    name = executor.__name__ if isinstance(executor, type) else type(executor).__name__
+    if isinstance(executor, type):
+        raise TypeError(f"executor: expected an Executor, not the class {name}; pass {name}(...)")
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise TypeError(f"executor: expected an Executor, not {name}")
 
 
 def _outcomes(found: Generator[Finished, None, None]) -> Generator[Outcome, None, None]:
