@@ -106,6 +106,11 @@ TABLES = {
         "CREATE TABLE new_t (a);\n" + COPIED.format("rowid, a") + RENAMED + "\n"
         "CREATE TRIGGER gone AFTER DELETE ON t BEGIN INSERT INTO log VALUES (old.RowId); END;\n",
     ),
+    "a view that knows rows by their number": (
+        "CREATE TABLE t (a); CREATE VIEW v AS SELECT oid, a FROM t; INSERT INTO t (rowid, a) VALUES (-5, 1), (7, 2)",
+        "DROP VIEW v;\n\nCREATE TABLE new_t (a);\n" + COPIED.format("rowid, a") + RENAMED + "\n"
+        "CREATE VIEW v AS SELECT oid, a FROM t;\n",
+    ),
     "a trigger of a table without such a number": (
         "CREATE TABLE t (a PRIMARY KEY) WITHOUT ROWID; CREATE TABLE log (x); "
         "CREATE TRIGGER gone AFTER DELETE ON log BEGIN INSERT INTO t VALUES (old.rowid); END; INSERT INTO t VALUES (4)",

@@ -51,9 +51,9 @@ def table(session: Session, name: str, place: str) -> Table:
     own = tuple(each for each in found if each != whole and folded(each.table) == folded(whole.name))
     views, triggers = _mentioning(whole, found, broken)
     mentioning = (*(each for each in own if each.kind == "trigger"), *views, *triggers)
-    number = _number(session, whole, frozenset(folded(row[1]) for row in rows))
-    known = _knows_rows(number, mentioning) or _is_searched(whole, found)
-    columns = (*[number] * (bool(number) and known), *(row[1] for row in rows if not row[6]))
+    numbers = _numbered(session, whole, frozenset(folded(row[1]) for row in rows))
+    known = _knows_rows(numbers, mentioning) or _is_searched(whole, found)
+    columns = (*numbers[:known], *(row[1] for row in rows if not row[6]))
     taken = frozenset(folded(each.name) for each in found)
     left = broken - {folded(each.name) for each in own}
     return Table(whole, columns, own, views, triggers, taken, bool(left))
@@ -91,26 +91,26 @@ def _mentioning(
     )
 
 
-def _number(session: Session, whole: Object, columns: Set[str]) -> str:
-    """Return a name for the number of a row that no column has, "" if there is none or a key is the number.
+def _numbered(session: Session, whole: Object, columns: Set[str]) -> tuple[str, ...]:
+    """Return the names of the number of a row that no column has; none if a key is that number.
 
     https://www.sqlite.org/lang_createtable.html#rowid
     """
-    name = next((each for each in _ROW_NUMBER if each not in columns), "")
+    names = tuple(name for name in _ROW_NUMBER if name not in columns)
     table = quoted(whole.name)
     has_key = any(row[5] for row in session.rows(f"PRAGMA main.table_info({table})"))
     is_apart = any(row[3] == "pk" for row in session.rows(f"PRAGMA main.index_list({table})"))
-    if not name or (has_key and not is_apart):
-        return ""
+    if not names or (has_key and not is_apart):
+        return ()
     try:
-        session.rows(f"SELECT {name} FROM main.{table} LIMIT 0")
+        session.rows(f"SELECT {names[0]} FROM main.{table} LIMIT 0")
     except session.failures:  # WITHOUT ROWID
-        return ""
-    return name
+        return ()
+    return names
 
 
-def _knows_rows(number: str, mentioning: Iterable[Object]) -> bool:
-    return any(number in mentioned(each.sql) for each in mentioning)
+def _knows_rows(numbers: Iterable[str], mentioning: Iterable[Object]) -> bool:
+    return any(mentioned(each.sql).intersection(numbers) for each in mentioning)
 
 
 def _is_searched(whole: Object, found: Iterable[Object]) -> bool:
