@@ -223,7 +223,7 @@ def load(place: Place, name: str) -> Script:
     path = shown(place, name)
     try:
         if isinstance(place, str):
-            with open(os.path.join(place, name), "rb") as file:
+            with open(os.path.join(place, name), "rb", buffering=0) as file:
                 data = file.read()
         else:
             data = place.joinpath(name).read_bytes()

@@ -57,6 +57,7 @@ _NUMBERS_APART = re.compile(rb"0[ \t\n\f\r]+0")
 _ZEROS = re.compile(b"0+")
 _COMMENTING = (b"--", b"/*")
 _UNCLEAR = b"?"
+_RUNNERS = tuple(name.encode() for name in RUNNERS)
 _QUOTES = frozenset(b'"`[')
 # Byte order marks: https://www.unicode.org/faq/utf_bom.html#bom4
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -71,7 +72,7 @@ class Script(NamedTuple):
     statements that do more than handle rows: what a reader needs to know which guards apply.
     `irreversible`, `unguarded` and `keys_on` are the reasons behind these directives (the last is
     foreign-keys-on), empty where there is none. `kept` tells that it comes from a database, which is not
-    trusted, and not from a file.
+    trusted, and not from a file; `names_ours` that it names a table of the runner, be it in a comment.
     """
 
     file: str
@@ -85,6 +86,7 @@ class Script(NamedTuple):
     unguarded: str = ""
     keys_on: str = ""
     kept: bool = False
+    names_ours: bool = False
 
 
 def parse(file: str, data: bytes, direction: str) -> Script:
@@ -94,10 +96,12 @@ def parse(file: str, data: bytes, direction: str) -> Script:
     """
     text = _decode(file, data)
     starts, ends, words, control = _split(file, text)
+    # As bytes, because that is quick for a file of any size, and the names are ASCII.
     lowered = data.lower()
-    if any(name.encode() in lowered for name in RUNNERS):
-        _refuse_ours(file, text, starts, ends)
+    names_ours = any(name in lowered for name in _RUNNERS)
     del lowered
+    if names_ours:
+        _refuse_ours(file, text, starts, ends)
     directives = _directives(file, text, direction, starts[0] if starts else len(text))
     transactional = "no-transaction" not in directives
     if control:
@@ -115,6 +119,7 @@ def parse(file: str, data: bytes, direction: str) -> Script:
         directives.get("irreversible", ""),
         directives.get("unguarded", ""),
         directives.get("foreign-keys-on", ""),
+        names_ours=names_ours,
     )
 
 
@@ -210,11 +215,11 @@ def _shape(form: bytes) -> bytes:
 
 
 def _decode(file: str, data: bytes) -> str:
-    is_utf_32 = data[:4] in _UTF_32
-    if is_utf_32 or data[:2] in _UTF_16 or _has_every_second(data):
+    nul, is_utf_32 = data.find(b"\0"), data[:4] in _UTF_32
+    if is_utf_32 or data[:2] in _UTF_16 or (nul >= 0 and _has_every_second(data)):
         what = f"saved as UTF-{32 if is_utf_32 else 16}, expected UTF-8; save it as UTF-8"
         raise HistoryError(f"{file}:1: {what}", file=file, line=1)
-    if (nul := data.find(b"\0")) >= 0:
+    if nul >= 0:
         number = data.count(b"\n", 0, nul) + 1
         raise HistoryError(f"{file}:{number}: a NUL byte is not allowed here", file=file, line=number)
     try:

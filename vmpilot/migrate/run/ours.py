@@ -23,14 +23,15 @@ def own_tables(
 
     Raises StepError if a script that has no transaction to roll back names one of them as its target.
     """
-    # As bytes, because that is quick for a file of any size, and the names are ASCII.
-    text = script.text.encode().lower()
-    named = any(name.encode() in text for name in RUNNERS)
-    if named and not script.transactional and (at := _culprit(script, RUNNERS)) < len(script.starts):
+    if (
+        script.names_ours
+        and not script.transactional
+        and (at := _culprit(script, RUNNERS)) < len(script.starts)
+    ):
         one = head(script.text, script.starts[at], script.ends[at])
         touched = next(name for name in RUNNERS if name in (folded(one.name), folded(one.table)))
         raise failure(script, at, _words((touched,)), lambda done: fate(0))
-    reached = named or before.reaching or "writable_schema" in script.words
+    reached = script.names_ours or before.reaching or "writable_schema" in script.words
     return tables.content(session) if reached else None
 
 

@@ -81,9 +81,9 @@ def planned_again(request: Request, before: Plan, session: Session) -> Plan:
 
 def after(done: Plan) -> Plan:
     """Return what is left of a plan when its first task is done."""
-    task, *rest = done.tasks
+    task = done.tasks[0]
     position = done.status.position + (1 if task.step.action == "upgrade" else -1)
-    return Plan(status.moved(done.status, position, task.value_after), done.goal, tuple(rest))
+    return Plan(status.moved(done.status, position, task.value_after), done.goal, done.tasks[1:])
 
 
 def start(task: Task) -> Record:

@@ -69,7 +69,7 @@ def take(session: Session, state: State, report: Report) -> tuple[State, Progres
                 return Again.OVERTAKEN
             done = total
             found, now, certain = guards.findings(session, script, before)
-            if not plan.tasks[1:]:
+            if len(plan.tasks) == 1:
                 found += guards.unparented(now)
             found = guards.refused(script, found)
         if not certain:
