@@ -10,7 +10,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 
 from .. import access
 from ..access import WRITE
@@ -46,6 +46,7 @@ def reading(database: Any, timeout: float, connect: Connect = SQLITE3) -> Iterat
     Never writes and never creates: a missing file reads as an empty database. `connect` is how the
     application opens a path; what that itself leaves behind is its own. Raises AccessError.
     """
+    opened: AbstractContextManager[Session]
     if not isinstance(database, str):
         opened = _borrowed(database, timeout)
     elif connect is SQLITE3 or is_missing(database):
@@ -212,27 +213,24 @@ def _misplaced(path: str) -> str:
 
 
 @contextmanager
-def _closed(connection: sqlite3.Connection) -> Iterator[tuple[sqlite3.Connection, sqlite3.Cursor]]:
-    """Close a connection and its cursor: a cursor that an error keeps alive keeps the file's locks."""
-    with closing(connection), closing(connection.cursor()) as cursor:
-        yield connection, cursor
+def _own(path: str, mode: str, timeout: float, name: str = "") -> Iterator[Session]:
+    """Open a file and close it again, its cursor too: one that an error keeps alive keeps the file's locks.
+
+    `name` is what is opened in its place, if not itself.
+    """
+    with closing(_connect(name or path, mode)) as connection, closing(connection.cursor()) as cursor:
+        yield Session(connection, cursor, path, timeout, handlers=[], parents={})
 
 
 @contextmanager
 def _writer(path: str, timeout: float, connect: Connect) -> Iterator[Session]:
     if _is_default(path):
         _make_private(path)
-    opened = _own(path, timeout) if connect is SQLITE3 else _connected(path, path, timeout, connect)
+    opened = _own(path, "rwc", timeout) if connect is SQLITE3 else _connected(path, path, timeout, connect)
     with opened as session:
         if not has_temporary_place():
             _sort_beside(session)
         yield session
-
-
-@contextmanager
-def _own(path: str, timeout: float) -> Iterator[Session]:
-    with _closed(_connect(path, "rwc")) as (connection, cursor):
-        yield Session(connection, cursor, path, timeout, handlers=[], parents={})
 
 
 def _make_private(path: str) -> None:
@@ -289,12 +287,11 @@ def _is_default(path: str) -> bool:
         return False
 
 
-@contextmanager
-def _reader(path: str, timeout: float) -> Iterator[Session]:
+def _reader(path: str, timeout: float) -> AbstractContextManager[Session]:
     """Open a file so that looking at it leaves no trace; where there is none, an empty database."""
-    opened = _connect(":memory:", "memory") if is_missing(path) else _connect(path, _reading_mode(path))
-    with _closed(opened) as (connection, cursor):
-        yield Session(connection, cursor, path, timeout, handlers=[], parents={})
+    if is_missing(path):
+        return _own(path, "memory", timeout, ":memory:")
+    return _own(path, _reading_mode(path), timeout)
 
 
 def _reading_mode(path: str) -> str:

@@ -48,13 +48,12 @@ def fulfil(
     if not plan.tasks:
         return Result(before, _current(plan.status), ())
     refuse_unwritable(database)  # before a backup is taken for nothing
-    with mending(request.directory.place):
-        prelude(before)
+    prelude(before)
     from .group import perform  # with all that it needs, what tells of a database need not load
 
     done: list[Step] = []
     try:
-        with mending(request.directory.place), writing(database, timeout, connect) as session:
+        with writing(database, timeout, connect) as session:
             last = perform(session, request, plan, partial(called, report), done)
     except MigrationError as error:
         if not is_of_the_caller(error):

@@ -31,18 +31,17 @@ def run(
     `prelude` is called with the current version before the first step, `connect` is how the application
     opens a path. Raises MigrationError; then the steps before stay, and the one that failed left nothing.
     """
-    with (
-        mending(request.directory.place),
-        reading(database, timeout, connect) as session,
-        snapshot(session),
-    ):
-        if now := _settled(request, session):
-            return Result(now.version or BASE, now, ())
-        from .commands import fulfil
-        from .planning import planned_inside
+    with mending(request.directory.place):
+        with reading(database, timeout, connect) as session, snapshot(session):
+            if now := _settled(request, session):
+                return Result(now.version or BASE, now, ())
+            from .commands import fulfil
+            from .planning import planned_inside
 
-        plan = planned_inside(request, session)
-    return fulfil(request, plan, database, timeout=timeout, report=report, prelude=prelude, connect=connect)
+            plan = planned_inside(request, session)
+        return fulfil(
+            request, plan, database, timeout=timeout, report=report, prelude=prelude, connect=connect
+        )
 
 
 def _settled(request: Request, session: Session) -> Current | None:
