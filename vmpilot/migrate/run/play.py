@@ -65,18 +65,27 @@ def play(
     transactional stops where `go_on`, called with the same number, says so. Raises StepError with the
     line of the statement that fails or ends the transaction, AccessError if a lock is not released in time.
     """
-    done, transactional = 0, script.transactional
-    known = others(session)
+    done, transactional, connection = 0, script.transactional, session.connection
+    known, texts, run = others(session), statements(script), runner(session)
+    is_wary = known or "alter" in script.words
+    if not transactional:
+        texts = takewhile(lambda _: go_on(done), texts)
+        run = _waiting(session, run, lambda: fate(done))
     within: AbstractContextManager[list[str]] = confined(session) if script.kept else nullcontext([])
     with (
         interruptible(session, lambda: tick(done)),
         settings_kept(session, script.words),
         within as denied,
+        _located(session, script, lambda: done, fate, denied),
     ):
-        for returned in _each(session, script, known, denied, fate, go_on):
-            if session.connection.in_transaction != transactional:
+        # A file can have millions of statements: what only some files need is not asked for each.
+        for text in texts:
+            if is_wary and (reason := _refusal(session, known, text)):
+                raise failure(script, done, reason, fate)
+            returned = run(text)
+            if connection.in_transaction != transactional:
                 _mend_transaction(session, script, done, fate)
-            if returned and _is_kept_from_wal(session, script, statement(script, done)):
+            if returned and _is_kept_from_wal(session, script, text):
                 raise failure(script, done, _KEPT_FROM_WAL, fate)
             done += 1
             if not done % _TICK_EACH:
@@ -85,33 +94,21 @@ def play(
             _read_anew(session, script, fate)
 
 
-def _each(
+@contextmanager
+def _located(
     session: Session,
     script: Script,
-    known: Others | None,
-    denied: list[str],
+    done: Callable[[], int],
     fate: Callable[[int], str],
-    go_on: Callable[[int], bool],
-) -> Iterator[bool]:
-    """Run the statements one by one, and tell of each whether it returned rows.
-
-    A file can have millions, most of which only handle rows: what is not asked of these is not asked here.
-    """
-    done, texts, run = 0, statements(script), runner(session)
-    if not script.transactional:
-        texts = takewhile(lambda _: go_on(done), texts)
-        run = _waiting(session, run, lambda: fate(done))
-    is_wary = known or "alter" in script.words
+    denied: list[str],
+) -> Iterator[None]:
+    """Say of an error of the database which statement failed; what the caller raised comes out as it is."""
     try:
-        for text in texts:
-            if is_wary and (reason := _refusal(session, known, text)):
-                raise failure(script, done, reason, fate)
-            yield run(text)
-            done += 1
+        yield
     except session.failures as error:
         if isinstance(error, MigrationError) or is_of_the_caller(error):
             raise
-        raise _failed(session, script, done, error, fate, denied) from error
+        raise _failed(session, script, done(), error, fate, denied) from error
 
 
 def _refusal(session: Session, known: Others | None, text: str) -> str:
