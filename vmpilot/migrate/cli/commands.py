@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 
 from ..database.connection import UNCHANGED, is_connection, patience, waited_for
-from ..database.names import located
+from ..database.names import is_missing, located
 from ..database.opening import SQLITE3, Connect
 from ..errors import AccessError, MigrationError
 from ..files import directory as directories
@@ -361,5 +361,5 @@ def _say_what_is_used(options: Options, database: str, place: directories.Place)
 
 def _say_if_missing(options: Options, database: str) -> None:
     """Say that there is no such database, which reads as an empty one: its name may be mistyped."""
-    if options.form == "text" and not os.path.exists(database):
+    if options.form == "text" and is_missing(database):
         text.say(f"{database}: no such file")
