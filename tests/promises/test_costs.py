@@ -219,3 +219,40 @@ def test_a_small_step_costs_few_statements_of_ours(migrations: Path) -> None:
             if not line.startswith(("CREATE TABLE t", "INSERT INTO t", "--"))
         ]
         assert [line for line, ours in zip(lines, OURS, strict=True) if not line.startswith(ours)] == []
+
+
+READING = (
+    "BEGIN",
+    "SELECT 1 FROM sqlite_master ",
+    "SELECT sum(sql IN ",
+    "SELECT +version_num, group_concat(",
+)
+READ = ("SELECT +type, +name, +tbl_name, +sql ", "SELECT +version_num FROM ", "SELECT +action, +version, ")
+LOOKING = (  # with the lock, before the first step of a caller's connection
+    "PRAGMA data_version",
+    "SELECT +name FROM main.sqlite_master ",  # keys
+    "SELECT +type, +name, +tbl_name, +sql ",  # views and triggers
+    "SELECT 1 FROM pragma_database_list ",
+    *READ,  # again: another process may have been faster
+    READ[0],  # which of the two tables are missing
+    "PRAGMA main.page_count",
+    "PRAGMA main.page_size",
+)
+
+
+def test_a_run_looks_at_a_database_once_before_it_has_the_lock_and_once_with_it(migrations: Path) -> None:
+    small(migrations, 3)
+    said: list[str] = []
+    with closing(sqlite3.connect("app.db", isolation_level=None)) as connection:
+        migrate(connection, "migrations", target="1")
+        connection.set_trace_callback(said.append)
+        migrate(connection, "migrations")
+    passed_over = ("--", "PRAGMA busy_timeout", "PRAGMA database_list")  # of a connection that is borrowed
+    lines = [line for line in said if not line.startswith(passed_over)]
+    locked, first = lines.index("BEGIN IMMEDIATE"), lines.index(OURS[0])
+    keys = ("PRAGMA foreign_keys", "PRAGMA foreign_keys = OFF")
+    for part, ours in (
+        (lines[:locked], (*READING, *READ, "ROLLBACK", *keys)),
+        (lines[locked + 1 : first], LOOKING),
+    ):
+        assert [line for line, one in zip(part, ours, strict=True) if not line.startswith(one)] == []
