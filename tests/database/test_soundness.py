@@ -6,9 +6,9 @@ What SQLite itself says depends on its release, so only what is left of that is 
 from pathlib import Path
 
 import pytest
+from support import in_process, write
 from test_structure import built
 
-from vmpilot.migrate import AccessError
 from vmpilot.migrate.database.soundness import damage
 from vmpilot.migrate.tools.copying import check_sound
 
@@ -98,12 +98,21 @@ def test_all_damage_is_told_however_much_that_is_none_lies_between() -> None:
         assert len(damage(session, "quick_check")) == 2
 
 
-def test_a_copy_with_a_damaged_value_is_refused(tmp_path: Path) -> None:
+def test_a_copy_with_a_value_that_its_column_should_not_hold_is_taken_and_the_doubt_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(Path(), "1", "CREATE TABLE u (a);", "DROP TABLE u;")
     with built(*DAMAGED["a NULL"], at=tmp_path / "app.db") as session:
         (told,) = damage(session, "quick_check")
-        with pytest.raises(AccessError) as caught:
-            check_sound(session, "app.db")
-    assert str(caught.value) == f"app.db: quick_check found: {told}; nothing was changed"
+        assert check_sound(session, "app.db") == f"quick_check found: {told}"
+    arguments = ("--database", "app.db", "--migrations", ".")
+    backed_up = in_process(*arguments, "upgrade", "--backup")
+    (copy,) = tmp_path.glob("*.bak")
+    line = f"backed up to {copy.name}; quick_check found: {told}"
+    assert (backed_up.code, backed_up.out.splitlines()[0]) == (0, line)
+    restored = in_process(*arguments, "restore", copy.name)
+    assert (restored.code, restored.err) == (0, f"{copy.name}: quick_check found: {told}\n")
 
 
 def test_a_number_in_a_text_column_is_damage_unless_it_is_the_default_of_an_older_row() -> None:

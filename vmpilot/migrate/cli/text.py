@@ -191,7 +191,7 @@ def backed_up(backup: Backup) -> str:
     """Say where a backup is."""
     if backup.unfinished:
         return f"{backup.unfinished} is unfinished: no new backup, {backup.path} is kept"
-    return f"backed up to {backup.path}"
+    return f"backed up to {backup.path}" + f"; {backup.doubt}" * bool(backup.doubt)
 
 
 def restored(result: Restored) -> Reply:

@@ -49,6 +49,11 @@ def damage(session: Session, pragma: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def is_of_a_value(finding: str) -> bool:
+    """Tell whether a finding is of what a column should not hold; its pages and rows are whole."""
+    return finding.split(" ")[1:3] == ["value", "in"]
+
+
 def _columns(session: Session) -> Iterator[_Column]:
     sql = (
         "SELECT +t.name, c.name, c.dflt_value FROM main.sqlite_schema t, pragma_table_xinfo(t.name, 'main') c"

@@ -28,10 +28,11 @@ from .copying import (
 
 
 class Backup(NamedTuple):
-    """A backup: its path and, if no new one was taken, the version that began and is unfinished."""
+    """A backup: its path, the version that is unfinished if no new one was taken, and what is doubtful."""
 
     path: str
     unfinished: str = ""
+    doubt: str = ""
 
 
 def take(
@@ -62,21 +63,21 @@ def take(
         with temporary(directory_of(where)) as private:
             copy(session, private, report or silent, "")
             with synced(private.path):
-                found = _checked(session, private.path, recorded)
+                found, doubt = _checked(session, private.path, recorded)
             # Another process may have gone on since the version was read.
-            return Backup(named(private, where, _name(found, version), like))
+            return Backup(named(private, where, _name(found, version), like), doubt=doubt)
 
 
-def _checked(source: Session, path: str, before: Recorded) -> Recorded:
-    """Return what the two tables say in a sound copy.
+def _checked(source: Session, path: str, before: Recorded) -> tuple[Recorded, str]:
+    """Return what the two tables say in a sound copy, and what is doubtful in it.
 
     Of one that only the caller's own connection could read, nothing is known but what was there before.
     """
     if not source.ours and not is_readable(source, path):
-        return before
+        return before, ""
     with reading(path, 0, source.opens) as session, interruptible(session):
-        check_sound(session, source.database)
-        return tables.read(session._replace(database=source.database))
+        doubt = check_sound(session, source.database)
+        return tables.read(session._replace(database=source.database)), doubt
 
 
 def _name(recorded: Recorded, version: str) -> str:

@@ -36,7 +36,7 @@ from ..database.connection import (
 )
 from ..database.copies import among, path_now
 from ..database.opening import SQLITE3, Connect, alike, reading
-from ..database.soundness import damage
+from ..database.soundness import damage, is_of_a_value
 from ..errors import AccessError, MigrationError, is_of_the_caller, passed_over
 
 Pages = Callable[[int, int], None]
@@ -490,11 +490,12 @@ def _linked(private: Private, database: str, name: str) -> str:
         return path
 
 
-def check_sound(session: Session, database: str) -> None:
-    """Raise AccessError if the database of a session is damaged.
+def check_sound(session: Session, database: str) -> str:
+    """Raise AccessError if the database of a session is damaged; return what is doubtful, "" if nothing is.
 
-    No CHECK is evaluated, because it may call a function that only the application has; where even an
-    index needs something of the application, nothing is checked.
+    A value that its column should not hold is no damage: a copy has it, too. No CHECK is evaluated, because
+    it may call a function that only the application has; where even an index needs something of the
+    application, nothing is checked.
     """
     with translated(session._replace(database=database)):
         for sql in (*_ONCE, "PRAGMA ignore_check_constraints = ON"):
@@ -504,6 +505,7 @@ def check_sound(session: Session, database: str) -> None:
         except session.failures as error:
             if not is_lacking(error):
                 raise
-            return
-    if found:
-        raise refused(database, f"quick_check found: {found[0]}")
+            return ""
+    if damaged := [finding for finding in found if not is_of_a_value(finding)]:
+        raise refused(database, f"quick_check found: {damaged[0]}")
+    return f"quick_check found: {found[0]}" if found else ""

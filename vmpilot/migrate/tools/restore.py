@@ -141,10 +141,12 @@ def restore(
         if not hasattr(source.connection, "backup"):
             raise refused(path, "its connection has no backup API, without which nothing can be put back")
         with interruptible(source):
-            check_sound(source, path)
+            doubt = check_sound(source, path)
         if isinstance(where, str):
             _refuse_as_target(where, timeout, connect)
         version = _checked_version(source, directory, where, timeout, connect)
+        if doubt:
+            say(f"{path}: {doubt}")
         if _is_of_another(source, where, timeout, connect):
             say(f"{path} is a backup of another database: its log began elsewhere")
         kept = _keep(where, timeout, connect)
