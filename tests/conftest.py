@@ -20,7 +20,7 @@ from support import in_memory
 settings.register_profile(
     "quick",
     deadline=None,
-    max_examples=50,
+    max_examples=40,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.register_profile("full", settings.get_profile("quick"), max_examples=1000)

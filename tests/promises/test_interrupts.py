@@ -589,8 +589,8 @@ def is_raised_at(last: int, error: type[BaseException], act: Callable[[], object
 @pytest.mark.parametrize(
     ("error", "step", "own"),
     [
-        (Stopped, 53, True),
-        (TimeoutError, 59, False),
+        (Stopped, 89, True),
+        (TimeoutError, 97, False),
         pytest.param(TimeoutError, 61, True, marks=pytest.mark.full),
         *(
             pytest.param(error, 1, own, marks=pytest.mark.full)

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support import change, in_memory, write
 
@@ -181,7 +181,6 @@ def found(database: Path, migrations: Path) -> str:
     return "good"
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     legacy=st.sets(st.sampled_from(LEGACY)),
     triggers=st.sets(st.sampled_from(TRIGGERS)),

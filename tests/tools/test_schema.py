@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support import ROOT, in_memory, write
 
@@ -209,7 +209,6 @@ COLUMNS = st.sampled_from(
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), COLUMNS), max_size=6), st.randoms())
-@settings(max_examples=40, deadline=None)
 def test_tables_that_are_altered_and_tables_that_are_made_at_once_are_told_alike(
     added: list[tuple[str, str]], chance: Any
 ) -> None:
@@ -403,7 +402,6 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
 
 
 @given(NAMES.filter(lambda name: not name.lower().startswith("sqlite_")), NAMES, NAMES)
-@settings(max_examples=60, deadline=None)
 def test_whatever_names_there_are_the_sql_runs_and_the_picture_is_read(
     name: str, column: str, kind: str
 ) -> None:
