@@ -30,7 +30,7 @@ LOCKED = "locked by another process"
 _WAITING = "interrupted while waiting, "
 _SILENT = 1.0  # seconds of a wait that are not worth a word
 # Between two of them a signal waits: few, because one can compute a long value, but each costs a call.
-_INSTRUCTIONS_PER_TICK = 2_000
+_INSTRUCTIONS_PER_TICK = 10_000
 _CHUNK = 256
 _MOST_INSTRUCTIONS = 1_000_000
 
