@@ -618,6 +618,11 @@ VERSION, LOG = (f"out: the runner keeps {name} itself" for name in ("alembic_ver
             "CREATE TEMP TRIGGER g INSTEAD OF DELETE ON v BEGIN REPLACE INTO 'migration_log' VALUES (1); END",
             "1: this trigger changes migration_log, which only the runner may change",
         ),
+        (
+            "-- vmpilot: no-transaction\nPRAGMA writable_schema = ON;\n"
+            "UPDATE sqlite_schema SET sql = '' WHERE name = 'alembic_version';",
+            "3: this changes alembic_version, which only the runner may change",
+        ),
     ],
 )
 def test_a_statement_on_a_table_of_the_runner_is_refused(text: str, expected: str) -> None:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 # What a statement begins with that handles rows, but for WITH, behind which one of these comes.
 WRITING = ("insert", "replace", "update", "delete")
 READING = ("select", "values")
+SCHEMA = frozenset(("sqlite_schema", "sqlite_master"))  # https://www.sqlite.org/schematab.html
 
 _BLANK = r"[ \t\n\f\r\ufeff]"
 # What SQLite names when a statement fails: a token as it is written, or the last part of a name.

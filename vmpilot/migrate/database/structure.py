@@ -12,7 +12,7 @@ from itertools import groupby, islice, pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from ..tokens import folded, mentioned, plain, statements, tokens, unquoted
+from ..tokens import SCHEMA, folded, mentioned, plain, statements, tokens, unquoted
 from . import meaning
 from .connection import Session, references
 from .declared import Parts, Spell, parted, shown, written
@@ -167,7 +167,7 @@ def reach(session: Session, *scripts: str) -> frozenset[str]:
     the words of the scripts, exist nowhere.
     """
     names = set[str]().union(*map(mentioned, scripts))
-    if names & {"sqlite_schema", "sqlite_master"}:  # what is written there is named in strings
+    if names & SCHEMA:  # what is written there is named in strings
         names.update(folded(table) for _, _, table, _ in session.rows(_OBJECTS))
         written = (token for script in scripts for token in tokens(script) if token.kind == "string")
         names.update(folded(unquoted(token.text)) for token in written)

@@ -106,6 +106,8 @@ def parse(file: str, data: bytes, direction: str) -> Script:
     transactional = "no-transaction" not in directives
     if control:
         _unwrap(file, text, starts, ends, control, transactional)
+    if names_ours and not transactional and "writable_schema" in words:
+        _refuse_schema(file, text, starts, ends)
     if "foreign-keys-on" in directives and words & {"drop", "rename"}:
         _check_keys_on(file, text, starts, ends)
     return Script(
@@ -346,6 +348,15 @@ def _refuse_trigger(file: str, text: str, start: int, end: int) -> None:
     for at, until in tokens.body(text, start, end):
         if name := _changed(tokens.head(text, at, until)):
             raise _refuse(file, text, at, f"this trigger changes {name}, which only the runner may change")
+
+
+def _refuse_schema(file: str, text: str, starts: "array[int]", ends: "array[int]") -> None:
+    """Raise HistoryError where a file writes the schema of a table of the runner outside a transaction."""
+    for start, end in zip(starts, ends, strict=True):
+        head, said = tokens.head(text, start, end), text[start:end].lower()
+        name = next((name for name in RUNNERS if name in said), "")
+        if name and head.verb in tokens.WRITING and tokens.folded(head.name) in tokens.SCHEMA:
+            raise _refuse(file, text, start, f"this changes {name}, which only the runner may change")
 
 
 def _changed(head: tokens.Head) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..database.connection import Row, Session, references, rows_if_known
 from ..files.script import Script, statements
-from ..tokens import Head, folded, head, plain, quoted
+from ..tokens import SCHEMA, Head, folded, head, plain, quoted
 from .reach import Reach, Trigger, reach
 
 # Not LIKE, whose meaning the caller can change: PRAGMA case_sensitive_like. And here as everywhere `+`,
@@ -150,7 +150,7 @@ def lacking_now(session: Session) -> list[Key]:
     found = references(session)
     if not found:
         return []
-    known = {folded(name) for (name,) in session.rows(_TARGETS)} | {"sqlite_master", "sqlite_schema"}
+    known = {folded(name) for (name,) in session.rows(_TARGETS)} | SCHEMA
     tables = dict.fromkeys(table for table, parent in found if folded(parent) not in known)
     keys = (key for table in tables for key in _keys(session, table).values())
     return [key for key in keys if folded(key.parent) not in known]

@@ -19,10 +19,9 @@ from ..run.group import perform
 from ..run.planning import Plan, planned
 from ..run.request import Request, mending
 from ..run.status import version
-from ..tokens import READING, WRITING, folded, head, mentioned, quoted
+from ..tokens import READING, SCHEMA, WRITING, folded, head, mentioned, quoted
 from .copying import ELSEWHERE, place_of, private_copy, refuse_another
 
-_SCHEMA = {"sqlite_schema", "sqlite_master"}
 _MEMORY_PER_SECOND = 1 << 36  # bytes
 _MOVES = {"drop", "rename", *WRITING, *READING}
 
@@ -176,6 +175,6 @@ def _telling(script: Script) -> str:
     for start, end in zip(script.starts, script.ends, strict=True):
         row = head(script.text, start, end)
         # What is written into the schema by hand is named in the values.
-        plain = row.verb in WRITING and row.name and folded(row.name) not in _SCHEMA
+        plain = row.verb in WRITING and row.name and folded(row.name) not in SCHEMA
         told.add(f"{row.verb} {quoted(row.name)}" if plain else script.text[start:end])
     return ";\n".join(told)
