@@ -438,16 +438,17 @@ def test_a_wait_is_told_on_standard_error_unless_the_answer_alone_is_wanted(thre
     with held("app.db", "BEGIN EXCLUSIVE"):
         processes = [
             subprocess.Popen(
-                [sys.executable, *COMMAND, "current", "--timeout", "1.3", *options],
+                [sys.executable, *COMMAND, *options, "--timeout", "1.3"],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
-            for options in ([], ["--quiet"], ["--json"])
+            for options in (["current"], ["current", "--quiet"], ["current", "--json"], ["fleet", "app.db"])
         ]
-        (plain, quiet, data) = [(*process.communicate(), process.returncode) for process in processes]
-    assert plain == ("", f"{waiting}; waiting for up to 1.3 s\nerror: {waiting} {failed}\n", 1)
+        (plain, quiet, data, fleet) = [(*process.communicate(), process.returncode) for process in processes]
+    told = f"{waiting}; waiting for up to 1.3 s\nerror: {waiting} {failed}\n"
+    assert (plain, fleet[1:]) == (("", told, 1), (told, 1))
     assert quiet == ("", f"error: {waiting} {failed}\n", 1)
     assert (json.loads(data[0])["error"]["message"], *data[1:]) == (f"{waiting} {failed}", "", 1)
 

@@ -45,7 +45,16 @@ def upgrade_all(options: Options, place: Place, how: dict[str, Any]) -> Reply:
         text.say(f"databases: {len(found.databases)}")
         text.say(f"migrations: {place}")
     timeout, backup = float(how["timeout"]), bool(options.backup)
-    work = Work(files(place), "head", backup, timeout, create=False, connect=how["connect"], stop=Stop())
+    work = Work(
+        files(place),
+        "head",
+        backup,
+        timeout,
+        create=False,
+        connect=how["connect"],
+        stop=Stop(),
+        say=text.say_of_a_wait(options.form),
+    )
     count, started = _Count(len(found.databases) + len(found.errors)), time.monotonic()
     for word, error in found.errors:
         count = count._replace(failed=count.failed + 1)

@@ -98,8 +98,12 @@ def _files(named: Any, call: str) -> Files:
     return Files(named, call, directories.listed(directories.located(named)))
 
 
+def _silent(text: str) -> None:
+    pass
+
+
 class Work(NamedTuple):
-    """What is to be done to each database."""
+    """What is to be done to each database; `say` is called, in any thread, with a line about a long wait."""
 
     files: Files
     target: str
@@ -108,6 +112,7 @@ class Work(NamedTuple):
     create: bool
     connect: Connect
     stop: Stop
+    say: Callable[[str], None] = _silent
 
 
 def migrate_all(
@@ -241,7 +246,7 @@ def upgrade(work: Work, database: str | os.PathLike[str]) -> Finished:
     try:
         stop.look()
         where = located(database, create=work.create)
-        timeout = patience(work.timeout, _silent, stop.rest)
+        timeout = patience(work.timeout, work.say, stop.rest)
 
         def prelude(version: str) -> None:
             if work.backup:
@@ -256,7 +261,3 @@ def upgrade(work: Work, database: str | os.PathLike[str]) -> Finished:
     except MigrationError as error:
         return Finished(database, None, error, time.monotonic() - started)
     return Finished(database, result, None, time.monotonic() - started)
-
-
-def _silent(text: str) -> None:
-    pass
