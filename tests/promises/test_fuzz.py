@@ -175,6 +175,8 @@ def answered(command: str, *options: str) -> None:
         told = said.err.splitlines()
         assert [line for line in told if line.startswith("error: ")] == told[-1:]
     new = {name for name in named_here() - names if not name.endswith((b".bak", b"-shm"))}
+    if words[0] == "renumber" and not said.code:  # as at base, also for want of a version
+        new = {name for name in new if not name.startswith(b"./migrations/")}
     assert new <= {b"./other.db"}
     if command in LOOKING:
         assert kept_of(before) == before
@@ -423,7 +425,7 @@ UNTYPED = (
     "PRAGMA writable_schema = RESET",
 )
 FRAGMENTS = (
-    *("SELECT 1;", "DROP TABLE chats;", "DROP TABLE nothing;", "-- vmpilot: no-transaction\n"),
+    *("SELECT 1;", "DROP TABLE chats;", "DROP TABLE nowhere;", "-- vmpilot: no-transaction\n"),
     "-- vmpilot: irreversible \x1b[2J\n",
     *("-- vmpilot: unguarded \u202e\n", "-- vmpilot: foreign-keys-on x\n", "\x1b[2J", "\0", "\n", "/*"),
     *("'", "BEGIN;", "COMMIT;", ".shell x\n"),
@@ -431,7 +433,7 @@ FRAGMENTS = (
     *("\x0b", "SELECT '\x1b[2J';", "\r"),
     *("UPDATE alembic_version SET version_num = 1;", "DELETE FROM migration_log;"),
     *("PRAGMA writable_schema = ON;", "\ud800", "SELECT \u201ca\u201d;"),
-    *("ALTER TABLE chats RENAME TO t;", "CREATE VIEW v AS SELECT * FROM nothing;"),
+    *("ALTER TABLE chats RENAME TO t;", "CREATE VIEW v AS SELECT * FROM nowhere;"),
     *("SELECT abs(-9223372036854775808);", "SELECT 'x' AS \"\x1b\";"),
 )
 scripts = st.lists(st.sampled_from(FRAGMENTS) | st.text(anything, max_size=6), max_size=5).map("".join)
@@ -558,17 +560,17 @@ SQLS = (
     *("CREATE TABLE t (a)", "CREATE TABLE chats (a, b)", 'CREATE TABLE "\x1b[2J" ("\n")'),
     *("CREATE TABLX x (a)", "", "CREATE VIEW v AS SELECT 1"),
     *("CREATE VIEW v AS SELECT * FROM v", 'CREATE VIEW titles AS SELECT 1 AS "\x1b[2J"'),
-    *("CREATE INDEX i ON chats (title)", "CREATE INDEX i ON chats (nothing)"),
+    *("CREATE INDEX i ON chats (title)", "CREATE INDEX i ON chats (nowhere)"),
     *(
-        "CREATE TRIGGER said AFTER INSERT ON chats BEGIN SELECT nothing; END",
-        "CREATE VIRTUAL TABLE found USING nothing (a)",
+        "CREATE TRIGGER said AFTER INSERT ON chats BEGIN SELECT nowhere; END",
+        "CREATE VIRTUAL TABLE found USING nowhere (a)",
         "CREATE VIRTUAL TABLE x USING fts5 (body)",
     ),
-    *("CREATE TABLE t (a, b AS (nothing))", "CREATE TABLE t (a CHECK (a > 'x\x80'))"),
-    *("CREATE TABLE t (a REFERENCES nothing)", "CREATE TABLE t (a PRIMARY KEY) WITHOUT ROWID"),
+    *("CREATE TABLE t (a, b AS (nowhere))", "CREATE TABLE t (a CHECK (a > 'x\x80'))"),
+    *("CREATE TABLE t (a REFERENCES nowhere)", "CREATE TABLE t (a PRIMARY KEY) WITHOUT ROWID"),
     *(
-        "CREATE TABLE t (a COLLATE nothing)",
-        "CREATE UNIQUE INDEX i ON chats (title COLLATE nothing)",
+        "CREATE TABLE t (a COLLATE nowhere)",
+        "CREATE UNIQUE INDEX i ON chats (title COLLATE nowhere)",
         'CREATE TABLE t (a DEFAULT ("\u202e"))',
         "CREATE TABLE t(" + ", ".join(f"c{n}" for n in range(2100)) + ")",
     ),
@@ -593,9 +595,9 @@ columns = st.builds(
             "DEFAULT 'x'",
             'DEFAULT ("y")',
             "AS (1)",
-            "REFERENCES nothing",
+            "REFERENCES nowhere",
             "CHECK (1)",
-            "COLLATE nothing",
+            "COLLATE nowhere",
             "UNIQUE",
         )
     )
@@ -650,7 +652,7 @@ schema_rows = st.one_of(
     st.builds("DELETE FROM sqlite_schema WHERE name = '{}'".format, st.sampled_from(OBJECTS)),
 )
 SHAPES = (
-    *("CREATE VIEW {0} AS SELECT '0002' AS version_num", "CREATE VIEW {0} AS SELECT * FROM nothing"),
+    *("CREATE VIEW {0} AS SELECT '0002' AS version_num", "CREATE VIEW {0} AS SELECT * FROM nowhere"),
     *("CREATE TABLE {0} (a)", "CREATE TABLE {0} (version_num, action)"),
     "CREATE TABLE {0} (version_num PRIMARY KEY) WITHOUT ROWID",
     *("CREATE TABLE {0} (version_num AS ('0002'), a)", 'CREATE TABLE {0} ("VERSION_NUM" INTEGER)'),
@@ -661,7 +663,7 @@ SHAPES = (
     *("CREATE INDEX {0} ON chats (title)", "CREATE TRIGGER {0} AFTER INSERT ON chats BEGIN SELECT 1; END"),
 )
 TRIGGERS = (
-    "CREATE TRIGGER t1 AFTER INSERT ON {0} BEGIN SELECT nothing; END",
+    "CREATE TRIGGER t1 AFTER INSERT ON {0} BEGIN SELECT nowhere; END",
     "CREATE TRIGGER t2 BEFORE UPDATE ON {0} BEGIN SELECT RAISE(ABORT, '\x1b[2J\nerror: forged'); END",
     "CREATE TRIGGER t3 AFTER DELETE ON {0} BEGIN DELETE FROM chats; END",
     "CREATE TRIGGER t4 AFTER INSERT ON {0} BEGIN DELETE FROM {0}; END",
