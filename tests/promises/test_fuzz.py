@@ -907,6 +907,8 @@ def test_words_that_nobody_types(words: list[str]) -> None:
         laid(pictures()[0])
         said = in_process(*words)
         assert said.code in (0, 1, 2)
+        if "builtins:print" in words:  # which says itself what it is given
+            return
         if "--sql" not in words or said.code:
             shown(said.out)
         shown(said.err)
