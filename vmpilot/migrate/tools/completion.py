@@ -163,12 +163,16 @@ _LOOK = """\
 """
 _WORDS = """\
     case $command in
+{words}
+    esac
+    fi
+    case $current in
+    -*)
+    given='{common}'
+    case $command in
 {options}
     esac
-"""
-_TAKES = """\
-    case $command in
-{words}
+    ;;
     esac
 """
 _BASH = (
@@ -216,17 +220,8 @@ _vmpilot_migrate() {{
         {paths}) _vmpilot_migrate_paths -f "$current" ;;
         esac
 """
-    + _TAKES
-    + """\
-    fi
-    case $current in
-    -*)
-    given='{common}'
-"""
     + _WORDS
     + """\
-    ;;
-    esac
     COMPREPLY+=($(compgen -W "$given" -- "$current"))
 }}
 _vmpilot_migrate_paths() {{
@@ -275,17 +270,8 @@ _vmpilot_migrate() {{
         {paths}) _files ;;
         esac
 """
-    + _TAKES
-    + """\
-    fi
-    case $current in
-    -*)
-    given='{common}'
-"""
     + _WORDS
     + """\
-    ;;
-    esac
     compadd -- ${{=given}} "${{all[@]}}"
 }}
 compdef _vmpilot_migrate {name}
