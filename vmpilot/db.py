@@ -3,6 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .migrate import Migrations, migrate
@@ -38,13 +39,18 @@ def connect(
     opened: Callable[..., sqlite3.Connection] = connect
     if path == ":memory:":
         connection = opened(path, **options)
-        migrate(connection, migrations)
+        make_ready: Callable[[], object] = partial(migrate, connection, migrations)
     else:
         file = located(path, create=create)
         migrate(file, migrations, connect=connect)
         connection = opened(file, **options)
-        _refuse_unreadable(connection, file)
-    _switch_keys_on(connection)
+        make_ready = partial(_refuse_unreadable, connection, file)
+    try:
+        make_ready()
+        _switch_keys_on(connection)
+    except BaseException:
+        connection.close()
+        raise
     connection.row_factory = sqlite3.Row
     return connection
 
@@ -63,7 +69,6 @@ def _refuse_unreadable(connection: sqlite3.Connection, file: str) -> None:
     except sqlite3.Error as error:
         if not denial(file, error):
             return
-        connection.close()
         what = f"{lack.what}, so a database with a write-ahead log cannot be read"
         raise AccessError(told(lack._replace(what=what), UNCHANGED), database=file) from error
 

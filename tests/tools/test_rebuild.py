@@ -132,6 +132,13 @@ def dumped() -> list[str]:
         return sorted(line for line in lines if "migration_log" not in line and "alembic" not in line)
 
 
+def test_a_name_with_a_line_break_stays_inside_of_its_comment(migrations: Path) -> None:
+    write(migrations, "0001_made", 'CREATE TABLE b (x); CREATE TABLE "a\nDROP TABLE b;--" (x);', IRREVERSIBLE)
+    up, _ = create(migrations="migrations", rebuild="a\nDROP TABLE b;--")
+    assert "\nDROP TABLE b" not in Path(up).read_text().partition("\n\n")[0]
+    assert verify("migrations").migrations[-1].problems == ()
+
+
 @pytest.mark.parametrize(("sql", "expected"), TABLES.values(), ids=TABLES)
 def test_a_rebuild_is_right_as_it_is_written(migrations: Path, sql: str, expected: str) -> None:
     write(migrations, "0001_made", f"{sql};", IRREVERSIBLE)

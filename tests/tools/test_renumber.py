@@ -178,6 +178,18 @@ def test_one_that_was_cut_short_is_seen_by_every_command_and_ended_by_the_next_c
     assert migrate("app.db", "migrations")[-1].version == "0003"
 
 
+@pytest.mark.parametrize("lone", ["0002_c", "0000_c", "0009"])
+def test_the_down_of_another_migration_is_left_alone(two: Path, lone: str) -> None:
+    """One that somebody forgot to rename is below, or on a number that is taken; without a name it is anybody's."""
+    write(two, "0002_y", "", "")
+    write(two, "0003_c" if "_" in lone else "0003", "-- up", None)
+    Path(f"migrations/{lone}.down.sql").write_text("-- another")
+    write(two, "0003_z", "", "")
+    up, down = again("0003_c" if "_" in lone else "0003.up.sql")
+    assert (up.startswith("migrations/0004") or "_" not in lone, down) == (True, None)
+    assert Path(f"migrations/{lone}.down.sql").read_text() == "-- another"
+
+
 def test_a_directory_that_may_not_be_written_to_is_named(two: Path) -> None:
     write(two, "0002_c", "", "")
     two.parent.chmod(0o755)

@@ -153,6 +153,10 @@ TABLES = {
         "CREATE VIEW a AS SELECT 1; CREATE VIRTUAL TABLE b USING fts5(x, content=''); CREATE TABLE t (a)",
         table("a") + "\nCREATE VIRTUAL TABLE b USING fts5(x, content='');\n\nCREATE VIEW a AS SELECT 1;\n",
     ),
+    "a string in double quotes": (
+        'CREATE TABLE t (a); CREATE VIEW v AS SELECT a IS DISTINCT FROM "abc", upper("d", "e") FROM t',
+        table("a") + '\nCREATE VIEW v AS SELECT a IS DISTINCT FROM "abc", upper("d", "e") FROM t;\n',
+    ),
     "a table of a query": ("CREATE TABLE t AS SELECT 1 AS a, 'x' AS \"b c\"", table("a", '"b c"')),
 }
 
@@ -185,6 +189,16 @@ WAYS = {
         "CREATE TABLE parents (id INTEGER, PRIMARY KEY (id)); CREATE INDEX i ON parents (id); "
         "CREATE VIEW v AS SELECT parents.id FROM parents JOIN c ON c.p = parents.id; "
         "CREATE TRIGGER t AFTER INSERT ON parents BEGIN UPDATE parents SET id = 1 WHERE parents.id = 2; END;",
+    ),
+    "a table that was renamed in every place": (
+        "CREATE TABLE p (x); CREATE TABLE q (x); CREATE VIEW v AS SELECT q.x FROM q, p, (q AS r JOIN p s ON r.x = s.x) "
+        "WHERE q.x IN (SELECT x FROM (p)); "
+        "CREATE TRIGGER t AFTER UPDATE OF x ON p BEGIN UPDATE OR IGNORE p SET x = 1; DELETE FROM p; "
+        "REPLACE INTO p VALUES (2); END; ALTER TABLE p RENAME TO parents;",
+        "CREATE TABLE parents (x); CREATE TABLE q (x); CREATE VIEW v AS SELECT q.x FROM q, parents, (q AS r JOIN parents s ON r.x = s.x) "
+        "WHERE q.x IN (SELECT x FROM (parents)); "
+        "CREATE TRIGGER t AFTER UPDATE OF x ON parents BEGIN UPDATE OR IGNORE parents SET x = 1; DELETE FROM parents; "
+        "REPLACE INTO parents VALUES (2); END;",
     ),
     "a column that was renamed": (
         'CREATE TABLE a (x INT CHECK (x > 0)); CREATE INDEX i ON a (x); ALTER TABLE a RENAME x TO "y";',

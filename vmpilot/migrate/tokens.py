@@ -10,7 +10,7 @@ issue 106052).
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, pairwise
 from typing import NamedTuple
 
@@ -139,6 +139,11 @@ def letters(sql: str) -> set[str]:
 def quoted(name: str) -> str:
     """Return a name as an identifier in double quotes."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Return a text as a string of SQL; what holds a NUL is cut there, like any SQL."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def unquoted(text: str) -> str:
@@ -289,6 +294,11 @@ class Head(NamedTuple):
 
 _NAMES = ("word", "string", "double", "name")
 _KINDS = ("table", "view", "index", "trigger")
+_RESOLUTIONS = ("abort", "fail", "ignore", "replace", "rollback")
+_BEHIND_FROM = (
+    *("where", "group", "order", "having", "limit", "window", "union", "except", "intersect", "returning"),
+    *("select", "set", "values", "begin", "of"),
+)
 _BEHIND_SET = ("where", "from", "returning", "order", "limit")
 _CALLING = ("like", "glob", "regexp", "match")
 _BEFORE_NAMES = (
@@ -392,6 +402,43 @@ def _named(token: Token, rest: Iterator[Token]) -> tuple[str, str, Token]:
         return "", unquoted(token.text), following
     name = next(rest, _END)
     return unquoted(token.text), unquoted(name.text) if name.kind in _NAMES else "", next(rest, _END)
+
+
+def table_places(found: Sequence[Token]) -> Iterator[Token]:
+    """Yield the tokens of a view or a trigger that stand where only a table's name can, or one for it.
+
+    That is in FROM, which may have parentheses and goes on behind each comma and JOIN until another clause
+    begins (https://www.sqlite.org/syntax/join-clause.html); behind INTO, UPDATE, IN and AS; around a dot; and
+    behind the ON of a trigger's head.
+    """
+    levels, waits = [False], False  # of each parenthesis whether it is in FROM; whether a table comes next
+    for before, token, following in zip([_END, *found], found, [*found[1:], _END], strict=False):
+        if token.text == "(":
+            levels.append(waits and not _is(following, "select", "values", "with"))
+            waits = levels[-1]
+        elif token.text == ")":
+            levels, waits = levels[:-1] or levels, False
+        elif _is(token, "from", "join") and not _is(before, "distinct"):
+            levels[-1] = waits = True
+        elif _is(token, "into", "update"):
+            waits = True
+        elif token.text == ",":
+            waits = levels[-1]
+        elif _is(token, *_BEHIND_FROM) or token.text == ";":
+            levels[-1] = waits = False
+        elif token.kind in _NAMES and not (waits and _is_resolution(before, token)):
+            if waits or "." in (before.text, following.text) or _is_behind(before, following):
+                yield token
+            waits = False
+
+
+def _is_resolution(before: Token, token: Token) -> bool:
+    """Tell whether a token is part of what stands between UPDATE and its table."""
+    return (_is(before, "update") and _is(token, "or")) or (_is(before, "or") and _is(token, *_RESOLUTIONS))
+
+
+def _is_behind(before: Token, following: Token) -> bool:
+    return _is(before, "as", "in") or (_is(before, "on") and _is(following, "begin", "for", "when"))
 
 
 def statements(sql: str) -> Iterator[tuple[int, int, str]]:

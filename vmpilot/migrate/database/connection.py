@@ -471,6 +471,11 @@ def is_full(error: BaseException | None) -> bool:
     return _tells(error, "disk is full", sqlite3.SQLITE_FULL)
 
 
+def is_there_already(error: BaseException) -> bool:
+    """Tell whether a module takes an empty file, into which VACUUM INTO may write, for one that has a use."""
+    return "already exists" in str(error)
+
+
 def is_input_output(error: BaseException | None) -> bool:
     """Tell whether the system failed SQLite in reading or writing."""
     return _tells(error, "disk I/O", sqlite3.SQLITE_IOERR)

@@ -7,7 +7,7 @@ parentheses are gone; what is left differs only where SQLite does something else
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from ..tokens import Token, begin_of_body, folded, tokens, unquoted
+from ..tokens import Token, begin_of_body, folded, literal, tokens, unquoted
 from .negations import in_front, in_front_of_statements
 from .parentheses import loosened, loosened_statements
 from .spelling import usual
@@ -314,7 +314,7 @@ def _parted(found: Tokens) -> list[Tokens]:
 
 
 def _string(token: Token) -> str:
-    return "'" + unquoted(token.text).replace("'", "''") + "'"
+    return literal(unquoted(token.text))
 
 
 def _number(text: str) -> str:

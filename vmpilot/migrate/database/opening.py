@@ -262,7 +262,9 @@ def _sort_beside(session: Session) -> None:
     directory = os.path.dirname(os.path.realpath(session.database))
     with passed_over(*session.failures):  # a SQLite without what is deprecated, or no directory for it
         if not session.value("PRAGMA temp_store_directory"):
-            session.run("PRAGMA temp_store_directory = '{}'".format(directory.replace("'", "''")))
+            from ..tokens import literal  # not loaded by a start-up, which sorts nothing
+
+            session.run(f"PRAGMA temp_store_directory = {literal(directory)}")
     if not is_place(session.value("PRAGMA temp_store_directory") or ""):
         session.run("PRAGMA temp_store = MEMORY")
 

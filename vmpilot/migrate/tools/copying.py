@@ -27,6 +27,7 @@ from ..database.connection import (
     is_input_output,
     is_lacking,
     is_sqlite3,
+    is_there_already,
     is_told,
     note,
     rest,
@@ -38,6 +39,7 @@ from ..database.copies import among, path_now
 from ..database.opening import SQLITE3, Connect, alike, reading
 from ..database.soundness import damage, is_of_a_value
 from ..errors import AccessError, MigrationError, is_of_the_caller, passed_over
+from ..tokens import literal
 
 Pages = Callable[[int, int], None]
 
@@ -320,7 +322,7 @@ def _copy_rows(session: Session, path: str, report: Pages) -> None:
     try:
         _vacuum(session, path)
     except session.failures as error:
-        if "already exists" not in str(error):
+        if not is_there_already(error):
             raise
         rows = f"{path}{_ROWS}"  # beside it: the empty file is open, and its name is for that file
         _vacuum(session, rows)
@@ -330,7 +332,7 @@ def _copy_rows(session: Session, path: str, report: Pages) -> None:
 
 
 def _vacuum(session: Session, path: str) -> None:
-    wait(session, lambda: session.run("VACUUM INTO '{}'".format(path.replace("'", "''"))))
+    wait(session, lambda: session.run(f"VACUUM INTO {literal(path)}"))
 
 
 def is_readable(session: Session, path: str) -> bool:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from ..database.connection import Session, interruptible
 from ..database.structure import Object, objects
-from ..errors import HistoryError
+from ..errors import HistoryError, printable
 from ..run import guards
-from ..tokens import Token, folded, identifier, mentioned, plain, quoted, tokens, unquoted
+from ..tokens import Token, folded, identifier, literal, mentioned, plain, quoted, tokens, unquoted
 
 _ROW_NUMBER = ("rowid", "_rowid_", "oid")
 _NAMES = ("word", "double", "name", "string")
@@ -142,7 +142,7 @@ def script(found: Table) -> str:
     own = sorted(found.own, key=lambda each: each.kind)  # the indexes, and then the triggers
     again = [f"{each.sql};" for each in (*own, *found.views, *found.triggers)]
     groups = ("\n".join(group) for group in (before, steps, again) if group)
-    return _HOW.format(plain(found.object.name)) + "\n" + "\n\n".join(groups) + "\n"
+    return _HOW.format(printable(plain(found.object.name))) + "\n" + "\n\n".join(groups) + "\n"
 
 
 def _new_name(found: Table) -> str:
@@ -178,7 +178,7 @@ def _numbers(whole: Object, new: str) -> Iterable[str]:
     """
     if not any(token.text.upper() == "AUTOINCREMENT" for token in tokens(whole.sql)):
         return ()
-    before, after = (f"'{name.replace(chr(39), chr(39) * 2)}'" for name in (whole.name, new))
+    before, after = literal(whole.name), literal(new)
     taken_over = f"SELECT {after}, seq FROM sqlite_sequence WHERE name = {before}"
     return (
         _GOES_ON,

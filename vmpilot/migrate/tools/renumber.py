@@ -89,13 +89,18 @@ def _reached(
 
 
 def _begun(migration: Migration, found: Gathered) -> str:
-    """Return the number that a call which was cut short has given the down already, "" if none has."""
+    """Return the number that a call which was cut short has given the down already, "" if none has.
+
+    Such a call goes above all that are there, and only a name tells whose down it is.
+    """
     title = migration.up.removesuffix(".up.sql")[len(migration.version) :]
-    if migration.down:
+    if migration.down or not title:
         return ""
+    above = max(each.number for each in found.pairs)
     stems = [lone.removesuffix(".down.sql") for lone in found.lone]
     begun = [stem.removesuffix(title) for stem in stems if stem.endswith(title)]
-    return next((stem for stem in begun if number_of(stem) is not None), "")
+    numbers = {stem: number for stem in begun if (number := number_of(stem)) is not None}
+    return next((stem for stem, number in numbers.items() if number > above), "")
 
 
 def _renamed(place: str, migration: Migration, free: str, *, begun: bool) -> tuple[str, str | None]:

@@ -4,24 +4,20 @@ It tells what there is and nothing of the way there: in which order migrations m
 was altered or rebuilt, leaves no trace. No database is needed, and none is touched.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from os import PathLike
 from typing import NamedTuple
 
 from ..database.connection import interruptible
-from ..database.declared import Column, Rule, Table, completed, declared, shown, spelling
+from ..database.declared import Column, Rule, Table, completed, declared, spelling
 from ..database.opening import SQLITE3, Connect
 from ..database.structure import WHOLE, Object, definition, objects, unique
 from ..files import directory as directories
 from ..files.plan import resolve
 from ..run.planning import revisions_for
-from ..tokens import Token, folded, identifier, tokens, unquoted
+from ..tokens import folded, identifier, table_places, tokens, unquoted
 from .mermaid import diagram
 from .replay import replayed
-
-# Behind these stands the name of a table, or a name for it.
-_BEFORE_TABLES = ("FROM", "JOIN", "INTO", "UPDATE", "AS")
-_BEHIND_TABLES = ("BEGIN", "FOR", "WHEN")  # in a trigger, behind ON and its table
 
 
 class Schema(NamedTuple):
@@ -133,20 +129,10 @@ def _as_written(each: Object) -> str:
         [f"CREATE {each.kind.upper()} {identifier(each.name)}"],
         found[at].start + len(found[at].text),
     )
-    for place in _tables_in(found[at + 1 :]) if each.kind in ("view", "trigger") else ():
-        text += [each.sql[rest : place.start], identifier(unquoted(place.text))]
-        rest = place.start + len(place.text)
+    tables = {token.start for token in table_places(found)} if each.kind in ("view", "trigger") else ()
+    for token in found[at + 1 :] if tables else ():
+        if token.kind == "name" or (token.kind == "double" and token.start in tables):
+            text += [each.sql[rest : token.start], identifier(unquoted(token.text))]
+            rest = token.start + len(token.text)
     text.append(each.sql[rest:])
     return "".join(text)
-
-
-def _tables_in(found: list[Token]) -> Iterator[Token]:
-    """Yield what stands in quotes where only the name of a table, or one for it, can stand."""
-    words = ["", *(shown([token]).upper() for token in found), ""]
-    for at, token in enumerate(found, 1):
-        before, behind = words[at - 1], words[at + 1]
-        is_table = before in _BEFORE_TABLES or "." in (before, behind)
-        if token.kind in ("double", "name") and (
-            is_table or (before == "ON" and behind in _BEHIND_TABLES) or token.kind == "name"
-        ):
-            yield token

@@ -20,7 +20,7 @@ from ..run import adoption
 from ..run.planning import Task, end, planned, start
 from ..run.play import failure, has_wal_after, journal_mode, kept_from_wal, lacks_wal
 from ..run.request import Request, mending
-from ..tokens import body, folded, head, plain
+from ..tokens import body, folded, head, literal, plain
 from .shell import Known, differing, known, misread
 
 _NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
@@ -158,7 +158,7 @@ def _log(record: Record, down: Script | None = None, down_checksum: str | None =
 def _literal(value: str | None) -> str:
     if value is None:
         return "NULL"
-    text = "'" + value.replace("'", "''") + "'"
+    text = literal(value)
     return text if "\0" not in value else "(" + text.replace("\0", "' || char(0) || '") + ")"
 
 
