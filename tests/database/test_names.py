@@ -11,7 +11,7 @@ from support import in_process, query, write
 
 from vmpilot import migrate as api
 from vmpilot.db import connect
-from vmpilot.migrate import AccessError, current, migrate
+from vmpilot.migrate import AccessError, HistoryError, current, migrate
 from vmpilot.migrate.database.names import located
 
 EXPECTED = "expected a path, sqlite:///PATH, sqlite+DRIVER:///PATH or file:PATH"
@@ -253,6 +253,19 @@ def test_a_database_in_memory_is_the_one_that_was_migrated() -> None:
     with closing(connect(":memory:", "migrations")) as connection:
         assert connection.execute("SELECT count(*) FROM t").fetchone()[0] == 0
         assert connection.execute("PRAGMA foreign_keys").fetchone()[0] == 1
+
+
+def test_what_cannot_be_made_ready_is_closed() -> None:
+    opened: list[sqlite3.Connection] = []
+
+    def own(path: str) -> sqlite3.Connection:
+        opened.append(sqlite3.connect(path))
+        return opened[-1]
+
+    with pytest.raises(HistoryError):
+        connect(":memory:", "nowhere", connect=own)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened[0].execute("SELECT 1")
 
 
 @pytest.mark.parametrize("name", ["sqlite://", "file::memory:", ":Memory:", "sqlite:///:memory:"])

@@ -1440,3 +1440,15 @@ def test_actions_are_an_advice_only_where_parents_can_have_gone(
         write(migrations, "0002_step", f"{CASCADE}{step}")
         if "UPDATE" not in step:  # of the key only ON DELETE is declared
             assert [found.version for found in migrate(database, migrations)] == ["0002"]
+
+
+def test_the_version_is_put_back_whatever_letters_a_database_keeps(migrations: Path, database: Path) -> None:
+    change(database, "PRAGMA encoding = 'UTF-16'", "CREATE TABLE t (a)")
+    write(migrations, "0001_t", "CREATE TABLE IF NOT EXISTS t (a);")
+    migrate(database, migrations)
+    sets = "UPDATE alembic_version SET version_num = '9'"
+    change(database, f"CREATE TRIGGER g AFTER INSERT ON t BEGIN {sets}; END")
+    write(migrations, "0002_u", "-- vmpilot: no-transaction\nINSERT INTO t VALUES (1);")
+    with pytest.raises(StepError, match="changes alembic_version"):
+        migrate(database, migrations)
+    assert query(database, "SELECT version_num FROM alembic_version") == [("0001",)]

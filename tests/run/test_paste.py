@@ -72,6 +72,14 @@ def test_the_program_is_written_as_it_was_started(way: str) -> None:
     assert message.endswith(f"; run: {shlex.join(words)} --database {place} upgrade")
 
 
+def test_a_link_to_the_script_is_told_how_databases_are_opened_too(elsewhere: Path) -> None:
+    Path("opener.py").write_text("import sqlite3\n\ndef opened(path):\n    return sqlite3.connect(path)\n")
+    Path("mig").symlink_to(SCRIPT)
+    shutil.copytree(ROOT / "migrations", "m")
+    where = ["-d", "app.db", "--migrations", "m", "--connect", "opener:opened"]
+    assert "--connect opener:opened upgrade" in said(["./mig", *where, "downgrade", "+1"])
+
+
 @pytest.mark.parametrize("option", [["--connect", "opener:opened"], ["--connect=opener:opened"]])
 def test_the_function_that_opens_a_database_is_repeated(option: list[str]) -> None:
     Path("opener.py").write_text("import sqlite3\n\ndef opened(path):\n    return sqlite3.connect(path)\n")

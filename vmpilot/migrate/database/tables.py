@@ -219,7 +219,7 @@ def content(session: Session) -> Content:
     if any(_oddity(*row) for row in found):
         return Content(shape, (), ())
     value = _spelled(session, VERSION_TABLE, ("version_num",))
-    return Content(tuple(sorted(shape, key=repr)), value, _spelled(session, LOG_TABLE, ("id", *LOG_COLUMNS)))
+    return Content(shape, value, _spelled(session, LOG_TABLE, ("id", *LOG_COLUMNS)))
 
 
 def _spelled(session: Session, name: str, columns: Sequence[str]) -> tuple[tuple[Any, ...], ...]:

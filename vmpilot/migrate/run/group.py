@@ -32,7 +32,7 @@ from .play import keys_as_asked, stands_alone
 from .request import Request
 from .step import Again, State, take
 
-LASTING = 0.2  # seconds
+_LASTING = 0.2  # seconds
 _SAVEPOINT = "vmpilot_step"
 # A savepoint keeps a copy of each page that is changed behind it, and nobody knows how many these will be.
 _LARGEST = 1 << 26
@@ -47,7 +47,7 @@ def perform(
     report: Report,
     done: list[Step],
     *,
-    lasting: float = LASTING,
+    lasting: float = _LASTING,
 ) -> Plan:
     """Do the tasks of a plan, and put into `done` each step that is committed; return the last plan.
 

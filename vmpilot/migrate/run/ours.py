@@ -9,28 +9,15 @@ from contextlib import suppress
 from ..database import tables
 from ..database.connection import Session, snapshot
 from ..database.tables import Content
-from ..files.script import Script, statements
+from ..files.script import Script
 from ..limits import RUNNERS, VERSION_TABLE
-from ..tokens import folded, head
+from ..tokens import folded
 from .guards import Integrity
 from .play import failure
 
 
-def own_tables(
-    session: Session, script: Script, before: Integrity, fate: Callable[[int], str]
-) -> Content | None:
-    """Return what the two tables are and hold before a step, None if the step cannot reach them.
-
-    Raises StepError if a script that has no transaction to roll back names one of them as its target.
-    """
-    if (
-        script.names_ours
-        and not script.transactional
-        and (at := _culprit(script, RUNNERS)) < len(script.starts)
-    ):
-        one = head(script.text, script.starts[at], script.ends[at])
-        touched = next(name for name in RUNNERS if name in (folded(one.name), folded(one.table)))
-        raise failure(script, at, _words((touched,)), lambda done: fate(0))
+def own_tables(session: Session, script: Script, before: Integrity) -> Content | None:
+    """Return what the two tables are and hold before a step, None if the step cannot reach them."""
     reached = script.names_ours or before.reaching or "writable_schema" in script.words
     return tables.content(session) if reached else None
 
@@ -46,16 +33,21 @@ def refuse_changed(
         now = now._replace(log=now.log[: len(before.log)])
     names = tuple(name for name in RUNNERS if _told(now, name) != _told(before, name))
     if names:
-        raise failure(script, _culprit(script, names), _words(names), fate)
+        raise failure(script, len(script.starts), _words(names), fate)
 
 
 def refuse_changed_outside(
-    session: Session, script: Script, done: int, before: Content | None, fate: Callable[[int], str]
+    session: Session,
+    script: Script,
+    done: int,
+    before: Content | None,
+    value: str,
+    fate: Callable[[int], str],
 ) -> None:
     """Raise StepError if the last of so many statements has changed one of the two tables for good.
 
-    Outside of a transaction only the version can be put back. Another process that moves it notes that in the
-    log as well.
+    Outside of a transaction only the version can be put back: to `value`. Another process that moves it notes
+    that in the log as well.
     """
     if before is None:
         return
@@ -67,7 +59,7 @@ def refuse_changed_outside(
         return
     names = tuple(name for name in RUNNERS if _told(kept, name) != _told(before, name))
     with suppress(*session.failures):
-        tables.put(session, bytes.fromhex(before.value[0][0][4:]).decode() if before.value else "")
+        tables.put(session, value)
     raise failure(script, done - 1, _words(names), lambda _: fate(done))
 
 
@@ -79,12 +71,3 @@ def _told(content: Content, name: str) -> object:
 
 def _words(names: tuple[str, ...]) -> str:
     return f"changes {' and '.join(names)}, which only the runner may change"
-
-
-def _culprit(script: Script, names: tuple[str, ...]) -> int:
-    """Return the first statement that names one of these tables as its target, the end if none does."""
-    for index, text in enumerate(statements(script)):
-        one = head(text)
-        if not one.temporary and {folded(one.name), folded(one.table)} & set(names):
-            return index
-    return len(script.starts)

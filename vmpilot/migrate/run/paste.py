@@ -35,17 +35,20 @@ def command(database: str, place: Place, words: str) -> str:
 
 def _opener() -> list[str]:
     """Return how this process was told to open databases: without it, an encrypted one is none."""
-    arguments = sys.argv[1:] if _is_ours() else []
+    arguments = sys.argv[1:] if _is_script(_started()) or _is_module() else []
     for word, following in pairwise([*arguments, ""]):
         if word == "--connect" or word.startswith("--connect="):
             return ["--connect", word.partition("=")[2] or following]
     return []
 
 
-def _is_ours() -> bool:
-    """Tell whether this process is the command line, and not an application that has imported the package."""
-    name = os.path.basename(sys.argv[0] if sys.argv else "")
-    return name in _SCRIPTS or (name == "__main__.py" and _MODULE in sys.orig_argv)
+def _started() -> str:
+    return sys.argv[0] if sys.argv else ""
+
+
+def _is_module() -> bool:
+    """Tell whether this process is Python with the module, and not an application that has imported it."""
+    return os.path.basename(_started()) == "__main__.py" and _MODULE in sys.orig_argv
 
 
 def put_back(database: str, place: Place, backup: str) -> str:
@@ -86,7 +89,7 @@ def is_script() -> bool:
 
 def program() -> str:
     """Return what this process was started as, for a person: a script of ours, else the module."""
-    started = sys.argv[0] if sys.argv else ""
+    started = _started()
     if not _is_script(started):
         return f"python3 -m {_MODULE}"
     return os.path.basename(started) if _is_on_path(started) else started
@@ -96,15 +99,14 @@ def _quoted_program() -> str:
     """Return the same for a shell, with the Python that runs the module if this is its process."""
     import shlex
 
-    started = sys.argv[0] if sys.argv else ""
-    name = os.path.basename(started)
-    if name == "__main__.py" and _MODULE in sys.orig_argv:
+    started = _started()
+    if _is_module():
         words = sys.orig_argv[: sys.orig_argv.index(_MODULE) + 1]
         return shlex.join([sys.executable, *words[1:]] if _is_for_this_process_only() else words)
     if not _is_script(started):
         return program()
     if _is_on_path(started) and not _is_for_this_process_only():
-        return name
+        return os.path.basename(started)
     return shlex.quote(started) if os.access(started, os.X_OK) else f"sh {shlex.quote(started)}"
 
 

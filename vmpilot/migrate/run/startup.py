@@ -1,7 +1,7 @@
 """What a run begins with: is there anything to do? A start-up nearly always finds that there is not.
 
 Here is decided what is loaded when: until something is to be done, or is wrong, only what this module needs.
-All that follows (`planning`, `commands` and what they need) is loaded in `run`, and nowhere else on the way.
+What follows is loaded in `run`: `planning` and `commands`, which load what does steps once there is one.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def _played(
     """Run the statements of a task, and tell whether it is still this run that does it."""
     script, total = task.script, len(task.script.starts)
     fate = partial(_fate, session, task)
-    own = own_tables(session, script, before, fate)
+    own = own_tables(session, script, before)
     if not script.transactional:
         _leave_transaction(session, task)
         own = own and tables.content(session)
@@ -120,7 +120,7 @@ def _played(
         go_on=lambda done: not _is_overtaken(session, task, done, own),
     )
     if not script.transactional:
-        refuse_changed_outside(session, script, total, own, fate)
+        refuse_changed_outside(session, script, total, own, task.value_before, fate)
         begin(session, fate(total))
         if tables.current(session) != task.value_before:
             rollback(session)
@@ -148,7 +148,8 @@ def _is_overtaken(session: Session, task: Task, done: int, own: tables.Content |
 
     What comes after the step may have begun, and the file is safe to run again only before that.
     """
-    refuse_changed_outside(session, task.script, done, own, partial(_fate, session, task))
+    fate = partial(_fate, session, task)
+    refuse_changed_outside(session, task.script, done, own, task.value_before, fate)
     with snapshot(session, _fate(session, task, done)):
         return tables.current(session) != task.value_before
 

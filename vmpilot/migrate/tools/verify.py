@@ -437,7 +437,7 @@ def _run(session: Session, script: Script, reach: frozenset[str], before: _State
         known = before.integrity or guards.at_start(session, None)
         known = guards.looked_at(session, script, known)
     try:
-        own = own_tables(session, script, known, _untold)
+        own = own_tables(session, script, known)
         with _own_transaction(session, script):
             tables.change_nothing(session)
             play(session, script)
