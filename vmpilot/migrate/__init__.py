@@ -6,10 +6,10 @@ At start-up, one line does it::
 
     migrate("vmpilot.db")
 
-Every function takes `database`: a path, a `sqlite:///` URL, None (the default path) or an open
-connection of `sqlite3`, of a module with its interface or of `apsw`, which comes back open with its settings
-unchanged; `migrations`: a directory, an `importlib.resources` Traversable or None (those that ship with
-the package); `timeout`: how many seconds to wait for a lock; `create`: False refuses a database that is
+Every function that opens a database takes `database`: a path, a `sqlite:///` URL, None (the default path) or
+an open connection of `sqlite3`, of a module with its interface or of `apsw`, which comes back open with its
+settings unchanged; `migrations`: a directory, an `importlib.resources` Traversable or None (those that ship
+with the package); `timeout`: how many seconds to wait for a lock; `create`: False refuses a database that is
 not there, where it would be made or read as an empty one; and `connect`: how to open a path, with a key, with
 extensions or with the application's own SQL functions. All errors are MigrationErrors.
 

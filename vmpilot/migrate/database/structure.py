@@ -12,7 +12,7 @@ from itertools import groupby, islice, pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from ..tokens import SCHEMA, folded, mentioned, plain, statements, tokens, unquoted
+from ..tokens import SCHEMA, folded, head, mentioned, plain, statements, tokens, unquoted
 from . import meaning
 from .connection import Session, references
 from .declared import Parts, Spell, parted, shown, written
@@ -273,7 +273,7 @@ def _objects(session: Session, only: Collection[str] | None) -> list[Object]:
     listed = {name: sql for kind, name, _, sql in found if kind == "table"}
     # All of them, because what they keep can be asked for without them.
     whole = found if only is None else session.rows(_VIRTUAL)
-    virtual = {name: sql for _, name, _, sql in whole if sql and sql.startswith("CREATE VIRTUAL")}
+    virtual = {name: sql for _, name, _, sql in whole if sql and head(sql).kind == "virtual table"}
     left_out = TABLES.keys() | (_shadows(session, virtual, listed) if virtual else set())
     return [
         Object("virtual table" if name in virtual else kind, name, table, _first(sql) if ";" in sql else sql)
