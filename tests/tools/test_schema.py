@@ -153,6 +153,10 @@ TABLES = {
         "CREATE VIEW a AS SELECT 1; CREATE VIRTUAL TABLE b USING fts5(x, content=''); CREATE TABLE t (a)",
         table("a") + "\nCREATE VIRTUAL TABLE b USING fts5(x, content='');\n\nCREATE VIEW a AS SELECT 1;\n",
     ),
+    "rules of which the last one counts": (
+        "CREATE TABLE t (a DEFAULT 2 DEFAULT 1, b COLLATE nocase COLLATE binary NOT NULL NOT DEFERRABLE)",
+        table("a DEFAULT 1", "b NOT NULL"),
+    ),
     "a string in double quotes": (
         'CREATE TABLE t (a); CREATE VIEW v AS SELECT a IS DISTINCT FROM "abc", upper("d", "e") FROM t',
         table("a") + '\nCREATE VIEW v AS SELECT a IS DISTINCT FROM "abc", upper("d", "e") FROM t;\n',

@@ -30,7 +30,7 @@ _STORED = 3  # a generated column: https://www.sqlite.org/pragma.html#pragma_tab
 _INDEX, _OF = "vmpilot_index", " (its index)"
 # https://www.sqlite.org/fts5.html#the_fts5vocab_virtual_table_module and https://www.sqlite.org/fts3.html#fts4aux
 _LISTING = {"fts5": "fts5vocab({}, instance)", "fts4": "fts4aux({})"}
-_NUMBER = "number of rows"  # stands for a column whose values are all the same
+_NUMBER = "\0"  # stands for a column whose values are all the same; none has this name
 
 
 def counts(session: Session, schema: Schema) -> dict[str, int]:

@@ -168,6 +168,9 @@ def shown(found: Iterable[Token], spell: Spell = written) -> str:
 # --- one rule after the other
 
 
+_LAST_COUNTS = ("COLLATE", "DEFAULT")  # where a column has several
+
+
 def _rules(parts: Queue, spell: Spell) -> list[Rule]:
     found: list[Rule] = []
     name = ""
@@ -175,12 +178,15 @@ def _rules(parts: Queue, spell: Spell) -> list[Rule]:
         if _takes(parts, "CONSTRAINT"):
             name = _name(parts.popleft()[0])
         elif deferral := _deferral(parts):  # of the reference before, behind which more can stand
-            at = max(at for at, rule in enumerate(found) if rule.parent)
-            found[at] = found[at]._replace(text=" ".join(filter(None, (found[at].text, *deferral))))
+            at = next((at for at in reversed(range(len(found))) if found[at].parent), -1)
+            if at >= 0:
+                found[at] = found[at]._replace(text=" ".join(filter(None, (found[at].text, *deferral))))
         else:
             found += [rule._replace(name=name) for rule in _rule(parts, spell)]
             name = ""
-    return found
+    last = {rule.kind: rule for rule in found if rule.kind in _LAST_COUNTS}
+    counting = (rule for rule in found if last.get(rule.kind, rule) is rule)
+    return [rule for rule in counting if (rule.kind, rule.text) != ("COLLATE", "BINARY")]
 
 
 def _rule(parts: Queue, spell: Spell) -> list[Rule]:
@@ -209,7 +215,7 @@ def _check(parts: Queue, spell: Spell) -> list[Rule]:
 def _collate(parts: Queue, spell: Spell) -> list[Rule]:
     name = _name(parts.popleft()[0])
     known = name.upper() if name.upper() in _COLLATIONS else identifier(name)
-    return [Rule("COLLATE", known)] if known != "BINARY" else []
+    return [Rule("COLLATE", known)]
 
 
 def _references(parts: Queue, spell: Spell) -> list[Rule]:

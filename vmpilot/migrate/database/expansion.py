@@ -5,6 +5,7 @@ minutes, under the lock, and before SQLite 3.41 no progress handler is called me
 https://www.sqlite.org/c3ref/progress_handler.html So this is told before anything is compiled.
 """
 
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain, pairwise
 
@@ -16,7 +17,7 @@ _NAMES = ("word", "double", "name", "string")
 _SCHEMAS = ("main", "temp")
 _END = Token("", "", -1)
 
-_Weights = Mapping[str, int]
+_Weights = dict[str, int]
 
 
 def overgrown(objects: Iterable[tuple[str, str, str]]) -> frozenset[tuple[str, str]]:
@@ -26,7 +27,7 @@ def overgrown(objects: Iterable[tuple[str, str, str]]) -> frozenset[tuple[str, s
     """
     listed = list(objects)
     views = {folded(name): sql for kind, name, sql in listed if kind == "view"}
-    uses = {name: mentioned(sql) & views.keys() - {name} for name, sql in views.items()}
+    uses = {name: {use for use in mentioned(sql) if use in views} - {name} for name, sql in views.items()}
     for weigh in (_at_most, _exactly):
         weights = _weighed(views, uses, weigh)
         found = {
@@ -48,7 +49,8 @@ def _weighed(
     waiting = list(views)
     while waiting:
         name = waiting[-1]
-        before = () if name in begun else uses[name] - weights.keys() - begun
+        before = [use for use in uses[name] if use not in weights and use not in begun]
+        before = [] if name in begun else before
         begun.add(name)
         waiting += before
         if not before:
@@ -70,7 +72,7 @@ def _exactly(sql: str, weights: _Weights) -> int:
 
     https://www.sqlite.org/lang_with.html
     """
-    known = dict(weights)
+    known = ChainMap({}, weights)
     outside: list[
         tuple[int, str, str]
     ] = []  # for each open parenthesis: count, name it is given, name before

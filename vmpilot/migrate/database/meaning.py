@@ -251,7 +251,7 @@ def _said(found: Tokens, names: Names) -> Iterator[str]:
         elif token.kind == "double":
             yield name(token) if named or name(token) in names else _string(token)
         elif token.kind == "number":
-            yield _number(token.text)
+            yield _number(token.text, before)
         elif current in ("NOTNULL", "ISNULL") and name(token) not in names:
             yield "is\0not\0null" if current == "NOTNULL" else "is\0null"
         elif (current, following) == ("NOT", "NULL") and before != "IS":
@@ -317,12 +317,13 @@ def _string(token: Token) -> str:
     return literal(unquoted(token.text))
 
 
-def _number(text: str) -> str:
+def _number(text: str, before: str) -> str:
     """Return a number as SQLite has it: https://www.sqlite.org/lang_expr.html#literal_values_constants_"""
     digits = text.replace("_", "")
     if digits.isdigit():
         value = int(digits)
-        return str(value) if value < 1 << 63 else repr(float(digits))
+        most = (1 << 63) - (before != "-")  # which is the largest integer, or the smallest
+        return str(value) if value <= most else repr(float(digits))
     try:
         return str(int(digits, 16)) if digits[:2] in ("0x", "0X") else repr(float(digits))
     except ValueError:

@@ -135,7 +135,10 @@ def _is_boolean(found: Sequence[Token], at: int, level: _Level, names: Collectio
     if found[at].kind != "word" or _upper(found, at) not in ("TRUE", "FALSE") or level.complete:
         return False
     is_named = level.named or level.clause in ("SELECT", "RETURNING") or folded(found[at].text) in names
-    return not is_named and _upper(found, at - 1) not in ("IS", "NOT", ".", "AS") and level.clause != "FROM"
+    first = next(place for place in range(at, -2, -1) if _upper(found, place - 1) != "(")
+    is_term = level.clause in ("ORDER", "GROUP") or (first < at and _upper(found, first - 1) in ("BY", ","))
+    is_other = is_term or level.clause == "FROM"  # 1 is there a column's number, or means nothing
+    return not is_named and not is_other and _upper(found, first - 1) not in ("IS", "NOT", ".", "AS")
 
 
 def _read(level: _Level, word: str, said: list[Token]) -> _Level:
@@ -169,7 +172,7 @@ def _compared(found: Sequence[Token]) -> Iterator[Token]:
         elif words[:3] == ["IS", "DISTINCT", "FROM"]:
             yield from (token, _word("NOT"))
             left_out = 2
-        elif words == ["IS", "NOT", "DISTINCT", "FROM"]:
+        elif words == ["IS", "NOT", "DISTINCT", "FROM"] and _upper(found, at + 4) != "NOT":
             yield token
             left_out = 3
         else:

@@ -147,16 +147,26 @@ def _given(sql: str, objects: Collection[str]) -> set[str]:
     return words | meaning.aliases(found, words) | mentioned(sql).intersection(objects)
 
 
+def _brings_names(mentions: Collection[str]) -> bool:
+    """Tell whether a view reads columns that no table of the schema has: of a WITH, a function, a pragma."""
+    return any(word == "with" or word in SCHEMA or word.startswith(_BRINGING) for word in mentions)
+
+
 def _known(own: str, sql: str, known: dict[str, set[str]]) -> frozenset[str]:
     """Return the names that mean something in a view or a trigger: of what it mentions, and its own."""
     names = set[str]()
     if _UNCERTAIN.search(sql):
-        new = mentioned(sql) & known.keys() - {own}
+        said, found = list(tokens(sql)), mentioned(sql)
+        new = {word for word in found if word in known and word != own}
+        if new or _brings_names(found):
+            names |= _ROW_NUMBER
+        if _brings_names(found):
+            names |= {_name(token) for token in said if token.kind == "double"}
         while new:  # a view has columns of what it looks at
             found = set[str]().union(*(known[word] for word in new))
-            new = found & known.keys() - names - {own}
+            new = {word for word in found if word in known and word not in names and word != own}
             names |= found
-        names |= meaning.aliases(list(tokens(sql)), names)
+        names |= meaning.aliases(said, names)
     return frozenset(names)
 
 
@@ -443,6 +453,11 @@ def _foreign_key(pairs: _Rows, deferred: str) -> Draft:
     return Draft("foreign key", "", text, "\0".join((*meant, folded(parent), rules, deferred)))
 
 
+_ROW_NUMBER = frozenset(("rowid", "_rowid_", "oid"))  # https://www.sqlite.org/rowidtable.html
+_BRINGING = ("json_", "jsonb_", "pragma_", "generate_series")
+_DEFERRED = ["DEFERRABLE", "INITIALLY", "DEFERRED"]
+
+
 def _told(sql: str) -> _Told:
     """Collect what only the SQL of a table tells: https://www.sqlite.org/lang_createtable.html"""
     told: _Told = defaultdict(list)
@@ -471,7 +486,7 @@ def _tell(told: _Told, item: Parts) -> None:
             told["CONFLICT", ""].append(f"{rule} ON CONFLICT {words[at + 2]}")
         elif word == "REFERENCES":
             told["REFERENCES", ""].append("")
-        elif (word, following) == ("INITIALLY", "DEFERRED") and words[at - 2] != "NOT":
-            told["REFERENCES", ""][-1] = " deferrable initially deferred"
+        elif words[at - 1 : at + 2] == _DEFERRED and words[at - 2] != "NOT" and told["REFERENCES", ""]:
+            told["REFERENCES", ""][-1] = " deferrable initially deferred"  # the last one, of any column
         elif word in ("CHECK", "AS", "COLLATE"):
             told[word, column].append(unquoted(shown(item[at + 1])))
