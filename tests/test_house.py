@@ -173,7 +173,9 @@ def test_only_the_database_room_knows_sqlite3() -> None:
 def test_a_start_up_with_nothing_to_do_loads_little(
     words: list[str], expected: set[str], tmp_path: Path
 ) -> None:
-    assert {f"{PACKAGE}.tokens", f"{PACKAGE}.run.step"} < loaded(tmp_path, *words)
+    upgrade = loaded(tmp_path, *words)
+    assert {f"{PACKAGE}.tokens", f"{PACKAGE}.run.step"} < upgrade
+    assert upgrade & {"typing", "hashlib", "logging", f"{PACKAGE}.database.structure"} == set()
     beyond = loaded(tmp_path, *words) - loaded(tmp_path, "-c", f"import runpy, {OF_PYTHON}")
     assert beyond == {"vmpilot", PACKAGE, *(f"{PACKAGE}.{name}" for name in expected)}
 

@@ -382,8 +382,7 @@ def test_what_is_never_closed_is_found(closed: str, never: str) -> None:
 
 def test_comments_of_one_line_are_told_from_all_that_looks_like_one() -> None:
     sql = "-- a\n'-- b' \"-- c\" [-- d] `-- e` /* -- f\n-- g */ --h -- i\r\n- - j --"
-    assert list(comments(sql, len(sql))) == [(0, " a"), (49, "h -- i\r"), (65, "")]
-    assert list(comments(sql, 30)) == [(0, " a")]
+    assert list(comments(sql)) == [(0, " a"), (49, "h -- i\r"), (65, "")]
 
 
 def test_plainer_sql_has_no_comments_and_no_names_that_look_like_something_else() -> None:
@@ -404,7 +403,7 @@ for sql in json.load(sys.stdin):
     for read in (tokens.tokens, tokens.statements, tokens.mentioned, tokens.texts, tokens.plainer):
         for _ in read(sql):
             pass
-    for _ in tokens.comments(sql, len(sql)):
+    for _ in tokens.comments(sql):
         pass
     tokens.head(sql)
     tokens.unclosed(sql)

@@ -908,10 +908,12 @@ CREATE TRIGGER t AFTER INSERT ON "a  b" BEGIN SELECT 9; END
 """: "d691fd3f29ea5498c4d298b2f1bef4ff666dfda5f2385eb4a0bc4ca1472c2db1",
     "CREATE TABLE t (a DEFAULT 1999);\nINSERT INTO t VALUES ('9'), (29 90);": "a4ae706c034bf67326706c26ff82dfc5f57a0b279249ac8fea88d00b97cf8c53",
     "": "1a03c02fb531d7e1ce353b2f20711c79af2b66730d6de865fb130734973ccd2c",
+    # Long enough for another module to hash it.
+    f"INSERT INTO t VALUES (1, '{'x; ' * 100_000}');": "4c181bb43d17955db854cf566cf3fd1d74390e10038b27ba61fac5403334e06b",
 }
 
 
-@pytest.mark.parametrize(("text", "known"), KNOWN.items())
+@pytest.mark.parametrize(("text", "known"), KNOWN.items(), ids=["odd", "small", "empty", "long"])
 def test_the_checksum_of_a_file_stays_what_it_is(text: str, known: str) -> None:
     assert checksum(script(text)) == known
 

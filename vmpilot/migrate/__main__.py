@@ -5,6 +5,8 @@ Signals, streams and the exit code; everything else is in cli.
 
 from __future__ import annotations
 
+import gc
+
 from .typed import TYPE_CHECKING, TextIO, cast
 
 if TYPE_CHECKING:
@@ -12,10 +14,12 @@ if TYPE_CHECKING:
 else:  # what `signal` itself adds to this, enumerations, takes longer to load than all of cli
     import _signal as signal
 
+# What is loaded stays: to look through it again and again for what can go takes longer than many a migration.
+gc.set_threshold(50_000)
+
 # Until there is something to stop, Ctrl-C ends this at once and without a traceback, as SIGTERM does.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-import gc  # noqa: E402
 import io  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402

@@ -11,30 +11,30 @@ issue 106052).
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from itertools import chain, pairwise
-from typing import NamedTuple
+
+from .typed import NamedTuple
 
 # What a statement begins with that handles rows, but for WITH, behind which one of these comes.
 WRITING = ("insert", "replace", "update", "delete")
 READING = ("select", "values")
 SCHEMA = frozenset(("sqlite_schema", "sqlite_master"))  # https://www.sqlite.org/schematab.html
 
-_BLANK = r"[ \t\n\f\r\ufeff]"
 # What SQLite names when a statement fails: a token as it is written, or the last part of a name.
-_WRITTEN = re.compile(r'(?:near|unrecognized token:) "(.+)"(?:: syntax error)?', re.DOTALL)
-_MISSING = re.compile(
-    r"(?:no such (?:table|column|function|module|collation sequence): (?:.*\.)?"
-    r"|table .+ has no column named |duplicate column name: )(.+?)(?: - should this be .*)?",
-    re.DOTALL,
+_WRITTEN = r'(?s:(?:near|unrecognized token:) "(.+)"(?:: syntax error)?)'
+_MISSING = (
+    r"(?s:(?:no such (?:table|column|function|module|collation sequence): (?:.*\.)?"
+    r"|table .+ has no column named |duplicate column name: )(.+?)(?: - should this be .*)?)"
 )
 _BLANKS = " \t\n\f\r"
 _COMMENT = r"--[^\n]*+|/\*(?s:.*?)(?:\*/|\Z)"
-_TRIVIA = rf"(?:{_BLANK}++|{_COMMENT})*+"
-# All behind ASCII is a letter; a byte order mark only inside of a word. Told by what they are not: a pattern
-# with ranges to the end of Unicode takes ten times as long to compile, and each run pays for that.
+_TRIVIA = rf"(?:[ \t\n\f\r]++|\ufeff|{_COMMENT})*+"
+# All behind ASCII is a letter; a byte order mark only inside of a word. Told by what they are not, and the
+# mark by itself: a set with what lies behind Latin-1 takes ten times as long to compile, which each run pays.
 _OUTSIDE = r"\x00-#%-/:-@\[-^`{-\x7f"
 _INSIDE = rf"[^{_OUTSIDE}]"
-_WORD = rf"[^{_OUTSIDE}$0-9\ufeff]{_INSIDE}*+"
+_WORD = rf"(?!\ufeff)[^{_OUTSIDE}$0-9]{_INSIDE}*+"
 _STRING = r"(?:'[^']*+(?:'|\Z))++"
 _DOUBLE = r'(?:"[^"]*+(?:"|\Z))++'
 _NAME = r"(?:`[^`]*+(?:`|\Z))++|\[[^\]]*+(?:\]|\Z)"
@@ -44,19 +44,19 @@ _NUMBER = (
 )
 _SIGN = rf"->>?|\|\||[<>=!]=|<[<>]|>>|[$:@#?]{_INSIDE}*+|(?s:.)"
 
-_TEXT = re.compile(rf"{_TRIVIA}(?:({_BLOB}|{_WORD}|{_STRING}|{_DOUBLE}|{_NAME}|{_NUMBER}|{_SIGN})|\Z)")
-_TOKEN = re.compile(
+_TEXT = rf"{_TRIVIA}(?:({_BLOB}|{_WORD}|{_STRING}|{_DOUBLE}|{_NAME}|{_NUMBER}|{_SIGN})|\Z)"
+_TOKEN = (
     rf"{_TRIVIA}(?:(?P<blob>{_BLOB})|(?P<word>{_WORD})|(?P<string>{_STRING})|(?P<double>{_DOUBLE})"
     rf"|(?P<name>{_NAME})|(?P<number>{_NUMBER})|(?P<sign>{_SIGN})|\Z)"
 )
 # What can be a name, and the string behind it, which can be one there.
-_MENTION = re.compile(
+_MENTION = (
     rf"""(?:[\x00-!#%&(-,.:-@\\-^{{-\x7f]++|\ufeff|[0-9$]{_INSIDE}*+|{_BLOB}|{_STRING}|{_COMMENT}|[/-])*+"""
     rf"(?:({_WORD}|{_DOUBLE}|{_NAME})(?:{_TRIVIA}(?:\.{_TRIVIA})?({_STRING}))?|\Z)"
 )
-_ENCLOSED = re.compile(rf"{_STRING}|{_DOUBLE}|{_NAME}|{_COMMENT}")
-_COMMENTS = re.compile(rf"{_STRING}|{_DOUBLE}|{_NAME}|/\*(?s:.*?)(?:\*/|\Z)|--([^\n]*+)")
-_PART = re.compile(
+_ENCLOSED = rf"{_STRING}|{_DOUBLE}|{_NAME}|{_COMMENT}"
+_COMMENTS = rf"{_STRING}|{_DOUBLE}|{_NAME}|/\*(?s:.*?)(?:\*/|\Z)|--([^\n]*+)"
+_PART = (
     rf"""([^'"`\[/\ufeff-]++|{_STRING}|{_DOUBLE}|{_NAME}|-(?!-)|/(?!\*)|(?<={_INSIDE})\ufeff)"""
     rf"|{_COMMENT}|\ufeff++"
 )
@@ -67,14 +67,12 @@ _PLAIN = r"""[^;'"`\[/-]*+"""
 _CODE = rf"{_PLAIN}(?:(?:{_QUOTED}|{_COMMENT}|[/-]){_PLAIN})*+"
 _ROWS = rf"(?i:{'|'.join((*WRITING, *READING, 'with'))})(?!{_INSIDE})"
 # One match per statement: its text, and its first word unless that only handles rows.
-_STATEMENT = re.compile(rf"{_TRIVIA}((?:(?={_ROWS})|((?:{_WORD})?)){_CODE});?")
-_NOTHING = re.compile(_TRIVIA)
-_LETTERS = re.compile("[a-z_]+")
-_COMMENTED = re.compile(_COMMENT)
+_STATEMENT = rf"{_TRIVIA}((?:(?={_ROWS})|((?:{_WORD})?)){_CODE});?"
+_LETTERS = "[a-z_]+"
 # The table whose rows a statement writes. One match, because files have millions of such statements.
 _NAMED = rf"{_WORD}|{_STRING}|{_DOUBLE}|{_NAME}"
 _GAP = rf"(?!{_INSIDE}){_TRIVIA}"
-_TARGET = re.compile(
+_TARGET = (
     rf"{_TRIVIA}((?i:{'|'.join(WRITING)})){_GAP}(?:(?i:or){_GAP}{_WORD}{_TRIVIA})?(?:(?i:into|from){_GAP})?"
     rf"(?!(?i:or|into|from)(?!{_INSIDE}))({_NAMED})(?:{_TRIVIA}\.{_TRIVIA}({_NAMED}))?"
 )
@@ -119,21 +117,27 @@ class Token(NamedTuple):
     start: int
 
 
+@cache
+def compiled(pattern: str) -> re.Pattern[str]:
+    """Compile a pattern when it is first needed: one takes as long as several migrations, and few are."""
+    return re.compile(pattern)
+
+
 def tokens(sql: str, start: int = 0, end: int | None = None) -> Iterator[Token]:
     """Yield the tokens of SQL between two offsets; comments and blanks are passed over."""
-    for match in _TOKEN.finditer(sql, start, len(sql) if end is None else end):
+    for match in compiled(_TOKEN).finditer(sql, start, len(sql) if end is None else end):
         if kind := match.lastgroup:
             yield Token(kind, match[kind], match.start(kind))
 
 
 def texts(sql: str) -> list[str]:
     """Return only the text of each token; a tenth of the work."""
-    return [text for text in _TEXT.findall(sql) if text]
+    return [text for text in compiled(_TEXT).findall(sql) if text]
 
 
 def letters(sql: str) -> set[str]:
     """Return every run of letters in SQL, in lower case: all its words are among them, and it is quick."""
-    return set(_LETTERS.findall(sql.lower()))
+    return set(compiled(_LETTERS).findall(sql.lower()))
 
 
 def quoted(name: str) -> str:
@@ -172,7 +176,7 @@ def plain(name: str) -> str:
 
 def mentioned(sql: str) -> set[str]:
     """Name, folded, all that can be a name in SQL; a string only where a table can stand."""
-    pairs = {match.groups() for match in _MENTION.finditer(sql)}
+    pairs = {match.groups() for match in compiled(_MENTION).finditer(sql)}
     return {folded(unquoted(text)) for text in set().union(*pairs) if text}
 
 
@@ -239,9 +243,9 @@ def named(sql: str, reason: str) -> Token | None:
     SQLite knows the offset (https://www.sqlite.org/c3ref/errcode.html), but Python does not tell it.
     Tokens on one line are as good as one.
     """
-    if written := _WRITTEN.fullmatch(reason):
+    if written := compiled(_WRITTEN).fullmatch(reason):
         found = [token for token in tokens(sql) if token.text == written[1]]
-    elif missing := _MISSING.fullmatch(reason):
+    elif missing := compiled(_MISSING).fullmatch(reason):
         names = (token for token in tokens(sql) if token.kind in ("word", "double", "name"))
         found = [token for token in names if missing[1] in (token.text, unquoted(token.text))]
     else:
@@ -266,7 +270,9 @@ def unusual(sql: str) -> Iterator[Token]:
     """Yield parameters, control characters and byte order marks that stand outside of strings and names."""
     end = 0
     for token in tokens(sql):
-        if "\ufeff" in sql[end : token.start] and "\ufeff" in _COMMENTED.sub("", sql[end : token.start]):
+        if "\ufeff" in sql[end : token.start] and "\ufeff" in compiled(_COMMENT).sub(
+            "", sql[end : token.start]
+        ):
             yield Token("sign", "\ufeff", sql.index("\ufeff", end))
         first, end = token.text[0], token.start + len(token.text)
         if token.kind == "sign" and (first < " " or first == "?" or (first in ":@$" and len(token.text) > 1)):
@@ -330,7 +336,7 @@ _END = Token("", "", -1)
 def head(sql: str, start: int = 0, end: int | None = None) -> Head:
     """Tell what a statement does; reads no more tokens than that needs."""
     end = len(sql) if end is None else end
-    if target := _TARGET.match(sql, start, end):
+    if target := compiled(_TARGET).match(sql, start, end):
         verb, one, other = target.groups()
         schema, name = (unquoted(one), unquoted(other)) if other else ("", unquoted(one))
         return Head(verb.lower(), "", folded(schema) == "temp", schema, name)
@@ -451,7 +457,7 @@ def statements(sql: str) -> Iterator[tuple[int, int, str]]:
     """
     trigger, first = -1, ""
     comment = -1  # where the next one can begin
-    for match in _STATEMENT.finditer(sql):
+    for match in compiled(_STATEMENT).finditer(sql):
         start, end = match.span(1)
         word = match[2]
         if comment < start and (comment := sql.find("--", start)) < 0:
@@ -460,7 +466,7 @@ def statements(sql: str) -> Iterator[tuple[int, int, str]]:
         if word is None and trigger < 0 and start < end <= comment and sql[end - 1] == ")":
             yield start, end, ""
         elif trigger >= 0:
-            if word and word.lower() == "end" and _NOTHING.fullmatch(sql, match.end(2), end):
+            if word and word.lower() == "end" and compiled(_TRIVIA).fullmatch(sql, match.end(2), end):
                 yield trigger, match.end(2), first
                 trigger = -1
         elif not word:
@@ -481,7 +487,7 @@ def _trimmed(sql: str, start: int, end: int) -> int:
     last_line = max(start, sql.rfind("\n", start, end))
     if sql[end - 1] not in "/\ufeff" and sql.find("--", last_line, end) < 0:
         return end
-    return max(match.end(1) for match in _TEXT.finditer(sql, start, end))
+    return max(match.end(1) for match in compiled(_TEXT).finditer(sql, start, end))
 
 
 def body(trigger: str, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
@@ -526,7 +532,7 @@ def _begins_trigger(sql: str, start: int, end: int) -> bool:
 
 def unclosed(sql: str, start: int = 0) -> int:
     """Return the offset of the quote or comment that is never closed, -1 if there is none."""
-    last = deque(_ENCLOSED.finditer(sql, start), maxlen=1)
+    last = deque(compiled(_ENCLOSED).finditer(sql, start), maxlen=1)
     return next((match.start() for match in last if not is_closed(match[0])), -1)
 
 
@@ -539,9 +545,10 @@ def is_closed(piece: str) -> bool:
     return piece[0] == "-" or piece.count(piece[0]) % 2 == 0
 
 
-def comments(sql: str, end: int) -> Iterator[tuple[int, str]]:
-    """Yield offset and text of each comment that begins with two dashes, up to an offset."""
-    return ((match.start(), match[1]) for match in _COMMENTS.finditer(sql, 0, end) if match[1] is not None)
+def comments(sql: str) -> Iterator[tuple[int, str]]:
+    """Yield offset and text of each comment that begins with two dashes."""
+    found = compiled(_COMMENTS).finditer(sql)
+    return ((match.start(), match[1]) for match in found if match[1] is not None)
 
 
 def plainer(sql: str) -> str:
@@ -549,7 +556,8 @@ def plainer(sql: str) -> str:
 
     Quotes, semicolons and what begins a comment are spelled in them with a NUL, which occurs in no SQL.
     """
-    return "".join(_disguised(part) if part[:1] in _QUOTES else part or " " for part in _PART.findall(sql))
+    parts = compiled(_PART).findall(sql)
+    return "".join(_disguised(part) if part[:1] in _QUOTES else part or " " for part in parts)
 
 
 def _disguised(name: str) -> str:

@@ -1,7 +1,7 @@
-"""What a type checker reads of `typing`, for the modules that a start-up loads.
+"""What a type checker reads of `typing`, for the modules that a start-up loads, and a run.
 
-`import typing` alone takes longer than all else that a run with nothing to do has to load. So a checker sees
-the real names and a run sees what stands for them here; annotations are not evaluated in those modules.
+`import typing` alone takes longer than all else that a start-up with nothing to do has to load. So a checker
+sees the real names and a run sees what stands for them here; annotations are not evaluated in those modules.
 """
 
 TYPE_CHECKING = (

@@ -6,14 +6,15 @@ Pure: text in, values out; no file, no database, no clock may enter here.
 import re
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
 from itertools import islice
-from typing import NamedTuple
 
 from .. import tokens
 from ..errors import HistoryError, counted
 from ..limits import LONGEST, RUNNERS
+from ..typed import Any, NamedTuple
 
 _END = {"commit", "end"}
 _BEGIN = {"begin", "begin deferred", "begin immediate", "begin exclusive"}
@@ -35,9 +36,9 @@ _REFUSED = {*_CLIENTS, "#"}
 _INTERNAL = {"sqlite_sequence", "sqlite_stat1", "sqlite_stat3", "sqlite_stat4"}
 _CHANGING = {"create", "alter", "drop", *tokens.WRITING}
 
-_DIRECTIVE = re.compile(r"vmpilot:[ \t]*(\S*)[ \t]*(.*)", re.IGNORECASE)
-_MARKER = re.compile(r"migrate:(?:up|down)\b|\+goose\b|\+migrate\b", re.IGNORECASE)
-_TELLING = re.compile(r"--[ \t]*(?:vmpilot:|migrate:|\+goose|\+migrate)", re.IGNORECASE)
+_DIRECTIVE = r"(?i:vmpilot:)[ \t]*(\S*)[ \t]*(.*)"
+_MARKER = r"(?i:migrate:(?:up|down)\b|\+goose\b|\+migrate\b)"
+_TELLING = r"--\s*(?i:vmpilot:|migrate:|\+goose|\+migrate)"
 # Each with the files that it may stand in.
 _DIRECTIVES = {
     "revision": ("up",),
@@ -50,6 +51,7 @@ _REASONED = ("irreversible", "unguarded", "foreign-keys-on")
 _OPENINGS = {"'": "string", "/": "comment"}
 
 # For the checksum.
+_LONG = 1 << 18
 _PORTION = 1 << 16
 _BLANKS = b" \t\n\f\r"
 _DIGITS = bytes.maketrans(b"123456789", b"000000000")
@@ -156,18 +158,33 @@ def checksum(script: Script) -> str:
     token: what stands outside of strings, without blanks; what stands in strings; and the shape of each
     statement, the lengths of its tokens. A file has many statements, but few shapes.
     """
-    from hashlib import sha256  # loads OpenSSL, which a start-up with nothing to do need not pay
-
+    if len(script.text) < _LONG:
+        sha256 = _light_sha256()
+    else:
+        from hashlib import sha256
     code, strings, shapes = sha256(), sha256(), sha256()
-    shape = lru_cache(4096)(_shape)
     for portion in _portions(script):
-        outside, inside, found = _said(portion, shape)
+        outside, inside, found = _said(portion)
         if _UNCLEAR in found:
-            outside, inside, found = _said(tokens.plainer(portion), shape)
+            outside, inside, found = _said(tokens.plainer(portion))
         code.update(outside.translate(None, _BLANKS))
         strings.update(inside.replace(b"\r\n", b"\n"))
         shapes.update(b";".join(found))
-    return sha256(code.digest() + strings.digest() + shapes.digest()).hexdigest()
+    return str(sha256(code.digest() + strings.digest() + shapes.digest()).hexdigest())
+
+
+@cache
+def _light_sha256() -> Any:
+    """Return what hashes a short text: OpenSSL takes as long to load as Python's own module to hash 1 MB.
+
+    That has no public name, but the library does the same: https://github.com/python/cpython/blob/3.13/Lib/random.py
+    """
+    for name in ("_sha2", "_sha256"):  # since Python 3.12, and before
+        with suppress(ImportError):
+            return __import__(name).sha256
+    from hashlib import sha256
+
+    return sha256
 
 
 def _portions(script: Script) -> Iterator[str]:
@@ -179,7 +196,7 @@ def _portions(script: Script) -> Iterator[str]:
         yield script.text[start : script.starts[at] if at < len(script.starts) else script.ends[-1]]
 
 
-def _said(sql: str, shape: Callable[[bytes], bytes]) -> tuple[bytes, bytes, list[bytes]]:
+def _said(sql: str) -> tuple[bytes, bytes, list[bytes]]:
     """Return what stands outside of strings, what in them, and the shapes.
 
     One of these is unclear if something else than a string hides a quote: then nothing of it is right.
@@ -191,7 +208,9 @@ def _said(sql: str, shape: Callable[[bytes], bytes]) -> tuple[bytes, bytes, list
     # One byte is found to be missing much sooner than two.
     if any(sign[:1] in outside and sign in outside for sign in _COMMENTING):
         return outside, inside, [_UNCLEAR]
-    return outside, inside, list(map(shape, outside.translate(_DIGITS).split(b";")))
+    forms = outside.translate(_DIGITS).split(b";")
+    shapes = {form: _shape(form) for form in {*forms}}
+    return outside, inside, [shapes[form] for form in forms]
 
 
 def _shape(form: bytes) -> bytes:
@@ -412,13 +431,14 @@ def _directives(file: str, text: str, direction: str, first: int) -> dict[str, s
     """Return the directives of the leading comment block, which ends at offset `first`."""
     found: dict[str, str] = {}
     # Only a file with such a comment pays for a look at every comment in it.
-    telling = _TELLING.search(text)
-    for start, comment in tokens.comments(text, len(text) if telling else first):
+    if not tokens.compiled(_TELLING).search(text):
+        return found
+    for start, comment in tokens.comments(text):
         comment = comment.strip()
-        if marker := _MARKER.match(comment):
+        if marker := tokens.compiled(_MARKER).match(comment):
             what = f'"-- {marker[0]}" belongs to a file that holds both directions; put them into two files'
             raise _refuse(file, text, start, what)
-        if directive := _DIRECTIVE.match(comment):
+        if directive := tokens.compiled(_DIRECTIVE).match(comment):
             name, value = directive[1], directive[2].strip()
             if problem := _problem(name, value, direction, name in found, start > first):
                 raise _refuse(file, text, start, problem)

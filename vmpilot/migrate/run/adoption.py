@@ -5,24 +5,28 @@ also runs on a scratch database, and all that it creates is compared by structur
 ends at head, or when a stamp says that the database is right as it is.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from typing import NamedTuple
 
-from ..database import structure, tables
+from ..database import tables
 from ..database.connection import Session, interruptible
 from ..database.opening import scratch_like
-from ..database.structure import Schema
 from ..database.tables import NOTHING, Record, Recorded
 from ..errors import MigrationError
 from ..files.directory import Migration
 from ..files.plan import Step
 from ..files.script import Script, statements
 from ..tokens import folded, head
+from ..typed import TYPE_CHECKING, NamedTuple
 from . import status
 from .planning import Task
 from .play import follow
 from .status import Status
+
+if TYPE_CHECKING:
+    from ..database.structure import Schema
 
 
 class Comparison(NamedTuple):
@@ -121,6 +125,8 @@ class _Created(NamedTuple):
 
 
 def _differences(session: Session, empty: Session, script: Script) -> tuple[str, ...]:
+    from ..database import structure  # not loaded where nothing is compared
+
     created = _created(script)
     if not created.places:
         return ()

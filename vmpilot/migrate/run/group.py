@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
 
 from ..database import tables
 from ..database.connection import (
@@ -26,6 +25,7 @@ from ..database.connection import (
 from ..errors import AccessError, is_of_the_caller, printable
 from ..files.plan import Progress, Report, Step
 from ..files.script import Script
+from ..typed import NamedTuple
 from . import adoption, guards
 from .planning import Plan, planned_again
 from .play import keys_as_asked, stands_alone

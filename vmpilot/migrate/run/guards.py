@@ -8,7 +8,6 @@ step is looked up only where something is wrong after it: then the step is undon
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from ..database.connection import Session, refusal
 from ..database.expansion import MOST, overgrown
@@ -17,6 +16,7 @@ from ..errors import counted, some
 from ..files.script import Script, statements
 from ..limits import RUNNERS
 from ..tokens import folded, head, mentioned, quoted, tokens, unquoted
+from ..typed import NamedTuple
 from .keys import Keys, about_tables, keys_after, keys_known, keys_now, kind_of, lack_words, main
 from .reach import Trigger, reach
 

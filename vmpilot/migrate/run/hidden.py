@@ -4,11 +4,11 @@ A connection that has neither costs one look. https://www.sqlite.org/lang_naming
 """
 
 import time
-from typing import NamedTuple
 
 from ..database.connection import Row, Session, is_untouched, wait
 from ..database.settings import has_temporary
 from ..tokens import READING, WRITING, Head, folded, head, mentioned, plain, quoted, tokens, unquoted
+from ..typed import NamedTuple
 
 _OPENS = ("OpenRead", "OpenWrite", "ReopenIdx")
 _ROWS = (*WRITING, *READING, "with")

@@ -6,11 +6,11 @@ Only reads; what follows from it is decided in `guards`. https://www.sqlite.org/
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
 
 from ..database.connection import Row, Session, references, rows_if_known
 from ..files.script import Script, statements
 from ..tokens import SCHEMA, Head, folded, head, plain, quoted
+from ..typed import NamedTuple
 from .reach import Reach, Trigger, reach
 
 # Not LIKE, whose meaning the caller can change: PRAGMA case_sensitive_like. And here as everywhere `+`,

@@ -6,13 +6,13 @@ a script that writes the schema by hand, or lets SQLite follow the keys, has wri
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial
-from typing import NamedTuple
 
 from ..database.connection import Session, references
 from ..database.settings import has_temporary
 from ..files.script import Script
 from ..files.script import statements as statements_of
 from ..tokens import READING, WRITING, Head, assigned, body, folded, head, mentioned, quoted, tokens
+from ..typed import NamedTuple
 
 _ROWID = frozenset(("rowid", "_rowid_", "oid"))
 _SILENT = (*READING, "explain", "pragma", "analyze", "reindex", "vacuum", "begin", "commit")

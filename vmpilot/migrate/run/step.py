@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
-from typing import NamedTuple
 
 from ..database import tables
 from ..database.connection import (
@@ -21,6 +20,7 @@ from ..database.connection import (
 from ..errors import StepError
 from ..files.plan import Progress, Report
 from ..files.script import Script, line
+from ..typed import NamedTuple
 from . import adoption, guards
 from .adoption import Comparison
 from .guards import Integrity
