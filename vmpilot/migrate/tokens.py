@@ -76,6 +76,14 @@ _TARGET = (
     rf"{_TRIVIA}((?i:{'|'.join(WRITING)})){_GAP}(?:(?i:or){_GAP}{_WORD}{_TRIVIA})?(?:(?i:into|from){_GAP})?"
     rf"(?!(?i:or|into|from)(?!{_INSIDE}))({_NAMED})(?:{_TRIVIA}\.{_TRIVIA}({_NAMED}))?"
 )
+# An INSERT of rows up to its first one, as a load has millions of: https://www.sqlite.org/lang_insert.html
+_NAMES_LISTED = rf"\((?:[^()'\"`\[/;-]++|{_DOUBLE}|{_NAME})*+\){_TRIVIA}"
+_BEGINNING = re.compile(
+    rf"(?i:insert){_GAP}(?i:into){_GAP}(?:{_NAMED}){_TRIVIA}(?:\.{_TRIVIA}(?:{_NAMED}){_TRIVIA})?"
+    rf"(?:{_NAMES_LISTED})?(?i:values){_TRIVIA}\("
+)
+# All that numbers, NULL, and what stands around a string consist of, and what separates them.
+_OF_LITERALS = b"0123456789eExXnNuUlL+-., \t\n\f\r"
 
 # Which words may follow each other at the start of a trigger.
 _TRIGGER = {
@@ -348,6 +356,25 @@ def head(sql: str, start: int = 0, end: int | None = None) -> Head:
     if verb in ("create", "alter", "drop"):
         return _object(verb, rest)
     return _pragma(rest) if verb == "pragma" else Head(verb)
+
+
+def beginning(sql: str, start: int, end: int) -> str:
+    """Return an INSERT of rows up to the parenthesis of the first one, nothing if a statement is none."""
+    found = _BEGINNING.match(sql, start, end)
+    return found[0] if found else ""
+
+
+def are_literal(rows: str) -> bool:
+    """Tell whether rows, behind the parenthesis of the first one, are numbers, strings, blobs and NULL.
+
+    No name but NULL, and no call, can be spelled with what is left outside of strings; parentheses are those
+    of rows, because none is inside of another; and neither a comment nor a name in quotes hides a quote. What
+    else passes is a sum of such values, or no SQL.
+    """
+    parts = rows.split("'")
+    outside = "".join(parts[::2])
+    marks = outside.encode().translate(None, _OF_LITERALS)
+    return len(parts) % 2 > 0 and "--" not in outside and marks == b")" + b"()" * marks.count(b"(")
 
 
 def _behind_with(rest: Iterator[Token]) -> int:

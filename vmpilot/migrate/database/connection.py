@@ -471,6 +471,11 @@ def is_full(error: BaseException | None) -> bool:
     return _tells(error, "disk is full", sqlite3.SQLITE_FULL)
 
 
+def is_interrupt(error: BaseException | None) -> bool:
+    """Tell whether a statement was ended from outside, by what a progress handler raised."""
+    return _tells(error, "interrupted", sqlite3.SQLITE_INTERRUPT)
+
+
 def is_there_already(error: BaseException) -> bool:
     """Tell whether a module takes an empty file, into which VACUUM INTO may write, for one that has a use."""
     return "already exists" in str(error)

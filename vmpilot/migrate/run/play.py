@@ -30,8 +30,8 @@ from ..files.plan import Step
 from ..files.script import Script, line, shortened, statement, statements
 from ..tokens import Token, alone, head, mentioned, named, plain
 from .hidden import Others, elsewhere, others
+from .rows import TICK_EACH, apart
 
-_TICK_EACH = 64
 _COMMANDS = ("go", "delimiter", "\\")
 _TYPOGRAPHIC = set("\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u00b4")
 _KEPT_FROM_WAL = "cannot change into wal mode from within a transaction"
@@ -62,11 +62,14 @@ def play(
 
     `tick` is called now and then with the number of statements that are done; what it raises comes out.
     `fate` tells for an error how the database is left when so many are done. A script that is not
-    transactional stops where `go_on`, called with the same number, says so. Raises StepError with the
-    line of the statement that fails or ends the transaction, AccessError if a lock is not released in time.
+    transactional stops where `go_on`, called with the same number, says so. INSERTs of many rows into one
+    table are run as few statements where that makes no difference, see `rows`. Raises StepError with the
+    line of the statement that fails or ends the transaction (of the first of such INSERTs where the disk is
+    full, and SQLite has taken back the transaction), AccessError if a lock is not released in time.
     """
     done, transactional, connection = 0, script.transactional, session.connection
-    known, texts, run = others(session), statements(script), runner(session)
+    known, run = others(session), runner(session)
+    texts = apart(session, script, run)
     is_wary = known or "alter" in script.words
     if not transactional:
         texts = takewhile(lambda _: go_on(done), texts)
@@ -79,7 +82,7 @@ def play(
         _located(session, script, lambda: done, fate, denied),
     ):
         # A file can have millions of statements: what only some files need is not asked for each.
-        for text in texts:
+        for done, text in texts:
             if is_wary and (reason := _refusal(session, known, text)):
                 raise failure(script, done, reason, fate)
             returned = run(text)
@@ -88,7 +91,7 @@ def play(
             if returned and _is_kept_from_wal(session, script, text):
                 raise failure(script, done, _KEPT_FROM_WAL, fate)
             done += 1
-            if not done % _TICK_EACH:
+            if not done % TICK_EACH:
                 tick(done)
         if done == len(script.starts):  # otherwise the database is in the hands of another run
             _read_anew(session, script, fate)

@@ -1,0 +1,130 @@
+"""The INSERTs of a load in few statements: many rows said by one take less than half of the time.
+
+Sound first. What is joined are consecutive statements that are alike up to their first value, in a script's
+own transaction, into a table that takes the rows of one statement as it does those of many. Each is a whole
+number of rows: what it begins with ends behind VALUES, outside of strings it has only literals and the
+parentheses of rows, and where it ends SQLite's own rule has told. So what is joined has the same rows in the
+same order, or is refused like one of the statements. The last of them is run by itself: what changes() and
+last_insert_rowid() say belongs to it.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from itertools import takewhile
+from operator import methodcaller
+
+from ..database.connection import Session, in_transaction, is_interrupt, is_sqlite3, is_untouched
+from ..database.permissions import has_temporary_place
+from ..errors import is_of_the_caller
+from ..files.script import Script, statements
+from ..tokens import are_literal, beginning, folded, head
+
+TICK_EACH = 64  # statements between two looks at the time: no more are joined
+_LONGEST = 1 << 16  # characters
+# Fewer do not pay for the question what table it is.
+_LEAST = 32
+_SAVEPOINT = "vmpilot_rows"
+# With these a name can mean something else than what stands in the schema, or nothing can be taken back.
+_UNCERTAIN = frozenset(("temp", "temporary", "writable_schema", "journal_mode"))
+# No view, no virtual table, and without a trigger. What a conflict clause of a table leaves or ends differs
+# (https://www.sqlite.org/lang_conflict.html), and so can what its defaults and CHECKs are told of the rows
+# before. And SQLite keeps a copy of each page that a statement of many rows changes: with several indexes,
+# which are written in no order, this costs more than is saved.
+_TELLING = ("conflict", "changes", "last_insert_rowid")
+_IS_PLAIN = f"""SELECT count(*) <= 2 AND min(CASE type WHEN 'index' THEN 1 WHEN 'table' THEN
+    rootpage > 0 AND {" AND ".join(f"instr(lower(sql), '{word}') = 0" for word in _TELLING)} ELSE 0 END)
+    FROM main.sqlite_master WHERE tbl_name = ? COLLATE NOCASE"""
+
+
+def apart(session: Session, script: Script, run: Callable[[str], bool]) -> Iterator[tuple[int, str]]:
+    """Yield index and text of each statement that the caller runs by itself, in order.
+
+    Those between two of them are run meanwhile by `run`, joined. What fails there and leaves the transaction
+    as it was is yielded after all; an interrupt, and what ends the transaction, comes out.
+    """
+    return _apart(session, script, run) if _is_certain(session, script) else enumerate(statements(script))
+
+
+def _is_certain(session: Session, script: Script) -> bool:
+    """Tell whether a name in a script means what the schema says, and a savepoint can be taken back to.
+
+    With foreign keys on, a row may refer to a later one of its statement, but not of a later statement.
+    What is taken back is kept in a temporary file, without which SQLite ends the transaction.
+    """
+    return (
+        len(script.starts) > _LEAST
+        and is_untouched(session)
+        and is_sqlite3(session.connection)
+        and script.transactional
+        and not script.keys_on
+        and not script.kept
+        and script.words.isdisjoint(_UNCERTAIN)
+        and has_temporary_place()
+    )
+
+
+def _apart(session: Session, script: Script, run: Callable[[str], bool]) -> Iterator[tuple[int, str]]:
+    """Do what `apart` says, and look for a run behind each few statements of other kinds."""
+    text, starts, ends = script.text, script.starts, script.ends
+    at, known = 0, dict[str, bool]()
+    while at < len(starts):
+        rows: list[str] = []
+        if insert := beginning(text, starts[at], ends[at]):
+            rows = _rows(script, at, insert)
+        following = min(at + max(len(rows), _LEAST), len(starts))
+        if len(rows) >= _LEAST and _are_joined(session, run, insert, rows[:-1], known):
+            at = following - 1
+        else:
+            known.clear()  # what runs now can change the schema
+        for index in range(at, following):
+            yield index, text[starts[index] : ends[index]]
+        at = following
+
+
+def _rows(script: Script, at: int, insert: str) -> list[str]:
+    """Return what stands behind the beginning of a statement, and of those after it that have the same."""
+    text, starts, ends = script.text, script.starts, script.ends
+    until = min(at - at % TICK_EACH + TICK_EACH, bisect_right(ends, starts[at] + _LONGEST, at))
+    texts = [text[start:end] for start, end in zip(starts[at:until], ends[at:until], strict=True)]
+    alike = takewhile(methodcaller("startswith", insert), texts)
+    return [one[len(insert) :] for one in alike]
+
+
+def _are_joined(
+    session: Session, run: Callable[[str], bool], insert: str, rows: list[str], known: dict[str, bool]
+) -> bool:
+    """Run INSERTs that are alike as one statement, and tell whether that was possible.
+
+    `known` are beginnings, and whether their table is one into which rows may come together.
+    """
+    joined = ",(".join(rows)
+    if not are_literal(joined):
+        return False
+    if insert not in known:
+        known[insert] = _is_plain(session, insert)
+    return known[insert] and _is_run(session, run, insert + joined)
+
+
+def _is_plain(session: Session, insert: str) -> bool:
+    target = head(insert)
+    is_own = folded(target.schema) in ("", "main") and not folded(target.name).startswith("sqlite_")
+    return is_own and session.value(_IS_PLAIN, (target.name,)) == 1
+
+
+def _is_run(session: Session, run: Callable[[str], bool], sql: str) -> bool:
+    """Run a statement of many rows; where it fails leave nothing of it, and tell so.
+
+    A statement that fails takes its rows back by itself, but not always: not for a type that a STRICT table
+    refuses, nor for a value that is too big.
+    """
+    is_whole = True
+    run(f"SAVEPOINT {_SAVEPOINT}")
+    try:
+        run(sql)
+    except session.failures as error:
+        if is_of_the_caller(error) or is_interrupt(error) or not in_transaction(session):
+            raise
+        run(f"ROLLBACK TO {_SAVEPOINT}")
+        is_whole = False
+    run(f"RELEASE {_SAVEPOINT}")
+    return is_whole
