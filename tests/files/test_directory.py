@@ -509,7 +509,7 @@ def test_an_entry_that_is_no_file_is_named_beside_the_others(here: Path) -> None
 
 def test_what_is_no_file_is_named_in_order() -> None:
     with pytest.raises(HistoryError) as caught:
-        build(["0001_one.up.sql"], "m", {"0003.up.sql": "a directory", "0002.up.sql": "a special file"})
+        build(["0001_one.up.sql"], "m", [("0003.up.sql", "a directory"), ("0002.up.sql", "a special file")])
     assert str(caught.value) == (
         "m/0002.up.sql: a special file, expected a file; m/0003.up.sql: a directory, expected a file"
     )
@@ -517,7 +517,7 @@ def test_what_is_no_file_is_named_in_order() -> None:
 
 def test_what_is_no_file_may_be_all_there_is() -> None:
     with pytest.raises(HistoryError) as caught:
-        build([], "m", {"0001.up.sql": "a directory"})
+        build([], "m", [("0001.up.sql", "a directory")])
     assert str(caught.value) == "m/0001.up.sql: a directory, expected a file"
 
 
@@ -600,6 +600,16 @@ def test_a_file_knows_its_direction(here: Path) -> None:
     with pytest.raises(HistoryError) as caught:
         load("migrations", "0003_three.down.sql")
     assert (caught.value.file, caught.value.line) == ("migrations/0003_three.down.sql", 1)
+
+
+def test_a_short_file_that_is_read_again_is_not_made_out_again(here: Path) -> None:
+    rows = "INSERT INTO t VALUES (1);\n"
+    for name, text in (("0001_short", rows), ("0002_long", 1000 * rows)):
+        write(here, name, text)
+        first, again = load("migrations", f"{name}.up.sql"), load("migrations", f"{name}.up.sql")
+        assert (again is first, again) == (name == "0001_short", first)
+        write(here, name, text.replace("1", "2"))
+        assert next(statements(load("migrations", f"{name}.up.sql"))) == "INSERT INTO t VALUES (2)"
 
 
 # Traversables

@@ -6,8 +6,8 @@ Reads names and bytes and nothing else: no database and no SQL may enter here.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
-from functools import cache, partial
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence, Set
+from functools import cache, lru_cache, partial
 from itertools import count, pairwise
 from operator import itemgetter
 
@@ -24,6 +24,7 @@ _FIGURES, _LETTERS = "0123456789", "abcdefghijklmnopqrstuvwxyz"
 # What stands behind a name while its download has not ended, and what editors put there.
 _DOWNLOADS = (".crdownload", ".download", ".icloud", ".part", ".partial")
 _ADDED = (*_DOWNLOADS, ".txt")
+_SHORT = 1 << 14  # bytes of a file that is worth remembering
 _EXHAUSTED = {"EMFILE", "ENFILE", "ENOMEM", "EIO"}
 
 
@@ -92,14 +93,14 @@ def listed_even_if_empty(place: Place) -> Directory:
 
 def with_files(place: Place, history: History) -> Directory:
     """Return a directory whose files are read when they are asked for, once, whatever is done how often."""
-    script = cache(partial(load, place))
-    return Directory(place, history, script, cache(partial(_checksum, script)))
+    known: dict[str, _File] = {}
 
+    def file(name: str) -> _File:
+        if name not in known:
+            known[name] = _file(place, name)
+        return known[name]
 
-def _checksum(script: Callable[[str], Script], name: str) -> str:
-    from .script import checksum  # loads OpenSSL, which a start-up with nothing to do need not pay
-
-    return checksum(script(name))
+    return Directory(place, history, lambda name: file(name).script, lambda name: file(name).checksum())
 
 
 def discover(place: Place) -> History:
@@ -109,13 +110,13 @@ def discover(place: Place) -> History:
     directory that may not be read.
     """
     names, odd = _listing(place)
-    return build(names, str(place), {name: _kind(place, name) for name in odd})
+    return _built(tuple(names), str(place), tuple((name, _kind(place, name)) for name in odd))
 
 
-def build(names: Sequence[str], place: str, odd: Mapping[str, str] | None = None) -> History:
+def build(names: Sequence[str], place: str, odd: Sequence[tuple[str, str]] = ()) -> History:
     """Return the migrations that `names` make, oldest first; `place` stands before each name in messages.
 
-    `odd` tells of further names what they are instead of files.
+    `odd` are further names, each with what it is instead of a file.
     """
     present = set(names)
     history, paired = _pairs(names, present)
@@ -124,10 +125,13 @@ def build(names: Sequence[str], place: str, odd: Mapping[str, str] | None = None
         unfit = _unfit(history, present)
     if unfit or odd or len({migration.number for migration in history}) < len(history):
         problems = [*_misnamed(tuple(history), unfit)]
-        problems += [(name, f"{kind}, expected a file") for name, kind in sorted((odd or {}).items())]
+        problems += [(name, f"{kind}, expected a file") for name, kind in sorted(odd)]
         told = "; ".join(f"{shown(place, name)}: {what}" for name, what in problems)
         raise HistoryError(told, file=shown(place, problems[0][0]))
     return tuple(history)
+
+
+_built = lru_cache(4)(build)  # who looks at a directory again nearly always finds the same names in it
 
 
 def _pairs(names: Iterable[str], present: Container[str]) -> tuple[list[Migration], int]:
@@ -217,8 +221,18 @@ def load(place: Place, name: str) -> Script:
 
     Raises HistoryError if it is not there or breaks a rule, AccessError if it may not be read.
     """
-    from .script import parse  # not loaded by a start-up that opens no file
+    return _file(place, name).script
 
+
+class _File(NamedTuple):
+    """A checked file; its checksum is made when it is first asked for."""
+
+    script: Script
+    checksum: Callable[[], str]
+
+
+def _file(place: Place, name: str) -> _File:
+    """Read and check one file; raises what `load` raises."""
     path = shown(place, name)
     try:
         if isinstance(place, str):
@@ -230,7 +244,18 @@ def load(place: Place, name: str) -> Script:
         if is_of_the_caller(error):
             raise
         raise _unreadable(path, error) from error
-    return parse(path, data, "up" if name.endswith(".up.sql") else "down")
+    return (_known if len(data) <= _SHORT else _checked)(path, data)
+
+
+def _checked(path: str, data: bytes) -> _File:
+    from .script import checksum, parse  # not loaded by a start-up that opens no file
+
+    script = parse(path, data, "up" if path.endswith(_UP) else "down")
+    return _File(script, cache(partial(checksum, script)))
+
+
+# Who migrates many databases reads the same files for each; what they say follows from their bytes alone.
+_known = lru_cache(64)(_checked)
 
 
 def located(migrations: str | os.PathLike[str] | Entry | None) -> Place:
