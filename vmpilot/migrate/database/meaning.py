@@ -5,6 +5,7 @@ parentheses are gone; what is left differs only where SQLite does something else
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 from ..tokens import Token, begin_of_body, folded, literal, tokens, unquoted
@@ -78,6 +79,7 @@ def expression(found: Tokens, names: Names) -> str:
     return plain_meaning(_boolean(in_front(loosened(_bare(found))), names), names)
 
 
+@lru_cache(1024)  # most columns have one of a few
 def default(text: str) -> str:
     """Return what a default means, nothing if it is NULL, as it is without one.
 
@@ -96,6 +98,7 @@ def default(text: str) -> str:
     return _string(only)
 
 
+@lru_cache(1024)
 def kind(text: str) -> str:
     """Return what the declared type of a column means."""
     return "\0".join(map(name, tokens(text)))

@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from functools import cache
+from functools import lru_cache
 from itertools import groupby, islice, pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -42,6 +42,8 @@ _LONG = ("virtual table", "view", "trigger")  # have too much text to show
 
 _TELLING = re.compile(r"check|collate|references|conflict|autoincrement|strict|rowid|\bas\b", re.IGNORECASE)
 _UNCERTAIN = re.compile('"|true|false', re.IGNORECASE)  # what means something else if it is a name
+# Of how many texts is remembered what they say: a schema is looked at after each step, and changes little.
+_KEPT = 4096
 _CONSTRAINTS = ("CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN")  # where no column is declared
 _OPTIONS = {"STRICT": "STRICT", "ROWID": "WITHOUT ROWID"}
 _RULES = {"NULL": "NOT NULL", "UNIQUE": "UNIQUE", "KEY": "PRIMARY KEY"}  # what can have an ON CONFLICT
@@ -122,7 +124,6 @@ def _facts(session: Session, objects: Collection[Object]) -> Iterator[Fact]:
     known |= {folded(name): {folded(name)} for kind, name, _, _ in objects if kind == "virtual table"}
     views = {folded(name): sql for kind, name, _, sql in objects if kind == "view"}
     known |= {name: _given(sql, known.keys() | views.keys()) for name, sql in views.items()}
-    read = cache(_read)  # many columns are alike
     for kind, name, table, sql in objects:
         if kind in ("view", "trigger"):
             names = _known(folded(name), sql, known)
@@ -134,7 +135,7 @@ def _facts(session: Session, objects: Collection[Object]) -> Iterator[Fact]:
             drafts = [Draft(kind, name, definition(kind, sql))]
         own = _collations(told.get(table))
         for draft in drafts:
-            text, said = read(draft.kind, draft.text, names, own if draft.kind in _SORTED else ())
+            text, said = _read(draft.kind, draft.text, names, own if draft.kind in _SORTED else ())
             place = (folded(table), _RANKS[draft.kind], folded(draft.name))
             meant = said if draft.meaning is None else draft.meaning
             yield Fact(draft.kind, table, draft.name, text, (*place, meant))
@@ -345,6 +346,7 @@ _Pairs = tuple[tuple[str, str], ...]
 _SORTED = ("index", "conflict clause")  # whose terms can be sorted like their columns
 
 
+@lru_cache(_KEPT)
 def _read(kind: str, text: str, names: frozenset[str], collations: _Pairs) -> tuple[str, str]:
     """Return how to show SQL, and what it means where these names are known."""
     found = list(tokens(text))
@@ -369,6 +371,7 @@ def _collations(told: "_Told | None") -> _Pairs:
     )
 
 
+@lru_cache(_KEPT)
 def definition(kind: str, sql: str, spell: Spell = written) -> str:
     """Return what stands behind the name of an object, or behind the table of an index."""
     found = list(tokens(sql))
