@@ -78,7 +78,7 @@ _TARGET = (
 )
 # An INSERT of rows up to its first one, as a load has millions of: https://www.sqlite.org/lang_insert.html
 _NAMES_LISTED = rf"\((?:[^()'\"`\[/;-]++|{_DOUBLE}|{_NAME})*+\){_TRIVIA}"
-_BEGINNING = re.compile(
+_BEGINNING = (
     rf"(?i:insert){_GAP}(?i:into){_GAP}(?:{_NAMED}){_TRIVIA}(?:\.{_TRIVIA}(?:{_NAMED}){_TRIVIA})?"
     rf"(?:{_NAMES_LISTED})?(?i:values){_TRIVIA}\("
 )
@@ -360,7 +360,7 @@ def head(sql: str, start: int = 0, end: int | None = None) -> Head:
 
 def beginning(sql: str, start: int, end: int) -> str:
     """Return an INSERT of rows up to the parenthesis of the first one, nothing if a statement is none."""
-    found = _BEGINNING.match(sql, start, end)
+    found = compiled(_BEGINNING).match(sql, start, end)
     return found[0] if found else ""
 
 

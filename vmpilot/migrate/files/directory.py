@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence, Set
-from functools import cache, lru_cache, partial
+from functools import cached_property, lru_cache
 from itertools import count, pairwise
 from operator import itemgetter
 
@@ -100,7 +100,7 @@ def with_files(place: Place, history: History) -> Directory:
             known[name] = _file(place, name)
         return known[name]
 
-    return Directory(place, history, lambda name: file(name).script, lambda name: file(name).checksum())
+    return Directory(place, history, lambda name: file(name).script, lambda name: file(name).checksum)
 
 
 def discover(place: Place) -> History:
@@ -224,11 +224,17 @@ def load(place: Place, name: str) -> Script:
     return _file(place, name).script
 
 
-class _File(NamedTuple):
+class _File:
     """A checked file; its checksum is made when it is first asked for."""
 
-    script: Script
-    checksum: Callable[[], str]
+    def __init__(self, script: Script) -> None:
+        self.script = script
+
+    @cached_property
+    def checksum(self) -> str:
+        from .script import checksum
+
+        return checksum(self.script)
 
 
 def _file(place: Place, name: str) -> _File:
@@ -248,10 +254,9 @@ def _file(place: Place, name: str) -> _File:
 
 
 def _checked(path: str, data: bytes) -> _File:
-    from .script import checksum, parse  # not loaded by a start-up that opens no file
+    from .script import parse  # not loaded by a start-up that opens no file
 
-    script = parse(path, data, "up" if path.endswith(_UP) else "down")
-    return _File(script, cache(partial(checksum, script)))
+    return _File(parse(path, data, "up" if path.endswith(_UP) else "down"))
 
 
 # Who migrates many databases reads the same files for each; what they say follows from their bytes alone.

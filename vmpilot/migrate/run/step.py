@@ -88,7 +88,7 @@ def take(session: Session, state: State, report: Report) -> tuple[State, Progres
     took = time.monotonic() - started
     _record(session, task, took)
     adoption.ended(session, state.compare, task.step, task.value_after)
-    following = state._replace(plan=after(plan), known=now, uncertain=False)
+    following = State(after(plan), now, state.compare)
     return following, Progress(task.step._replace(took=took), total, total, took, True)
 
 
