@@ -190,7 +190,9 @@ def loading(draw: st.DrawFn) -> list[str]:
             drawn.append(form.format(number, first[number % len(first)], second[number % len(second)]))
         drawn += draw(st.lists(st.sampled_from(AMONG), max_size=1))
     for odd in draw(st.lists(st.sampled_from(ODD), max_size=2)):
-        place = draw(st.integers(0, len(drawn) - 1))
+        place = draw(st.integers(0, len(drawn) - 1) | st.sampled_from((31, 32, 62, 63, 64, 65, -1))) % len(
+            drawn
+        )
         drawn[place] = draw(st.sampled_from(FORMS)).format(draw(st.sampled_from(KEYS)), odd, odd)
     return drawn
 
@@ -221,6 +223,13 @@ def test_what_a_strict_table_refuses_leaves_no_row_twice() -> None:
     texts[20] = "INSERT INTO t VALUES ('x')"
     prepared = ["CREATE TABLE t (a INT) STRICT"]
     assert outcome(play, prepared, script(*texts)) == outcome(one_by_one, prepared, script(*texts))
+
+
+@pytest.mark.parametrize("count", [63, 64, 70, 127, 128, 130])
+def test_an_insert_behind_the_others_is_told_of_the_last_of_them_alone(count: int) -> None:
+    asked = script(*loads(count), "INSERT INTO t VALUES (last_insert_rowid(), changes())")
+    played = outcome(play, prepared := ["CREATE TABLE t (a, b)"], asked)
+    assert played == outcome(one_by_one, prepared, asked)
 
 
 def test_the_statement_that_fails_among_many_is_named(migrations: Path, database: Path) -> None:

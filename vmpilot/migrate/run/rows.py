@@ -10,8 +10,8 @@ last_insert_rowid() say belongs to it.
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import takewhile
-from operator import methodcaller
 
 from ..database.connection import Session, in_transaction, is_interrupt, is_sqlite3, is_untouched
 from ..database.permissions import has_temporary_place
@@ -71,34 +71,43 @@ def _apart(session: Session, script: Script, run: Callable[[str], bool]) -> Iter
         rows: list[str] = []
         if insert := beginning(text, starts[at], ends[at]):
             rows = _rows(script, at, insert)
-        following = min(at + max(len(rows), _LEAST), len(starts))
-        if len(rows) >= _LEAST and _are_joined(session, run, insert, rows[:-1], known):
-            at = following - 1
-        else:
+        following = min(at + (len(rows) or _LEAST), len(starts))
+        if not rows:
             known.clear()  # what runs now can change the schema
+        elif _are_joined(session, run, insert, rows, known):
+            at = following - 1
         for index in range(at, following):
             yield index, text[starts[index] : ends[index]]
         at = following
 
 
 def _rows(script: Script, at: int, insert: str) -> list[str]:
-    """Return what stands behind the beginning of a statement, and of those after it that have the same."""
-    text, starts, ends = script.text, script.starts, script.ends
-    until = min(at - at % TICK_EACH + TICK_EACH, bisect_right(ends, starts[at] + _LONGEST, at))
-    texts = [text[start:end] for start, end in zip(starts[at:until], ends[at:until], strict=True)]
-    alike = takewhile(methodcaller("startswith", insert), texts)
-    return [one[len(insert) :] for one in alike]
+    """Return what stands behind the beginning of a statement, and of those after it that have the same.
+
+    Nothing if they are too few.
+    """
+    text, ends = script.text, script.ends
+    until = min(at - at % TICK_EACH + TICK_EACH, bisect_right(ends, script.starts[at] + _LONGEST, at))
+    starts = script.starts[at:until]
+    if len(starts) < _LEAST or not text.startswith(insert, starts[_LEAST - 1]):
+        return []
+    alike = list(takewhile(partial(text.startswith, insert), starts))
+    if len(alike) < _LEAST:
+        return []
+    behind = len(insert)
+    return [text[start + behind : end] for start, end in zip(alike, ends[at:until], strict=False)]
 
 
 def _are_joined(
     session: Session, run: Callable[[str], bool], insert: str, rows: list[str], known: dict[str, bool]
 ) -> bool:
-    """Run INSERTs that are alike as one statement, and tell whether that was possible.
+    """Run INSERTs that are alike as one statement but for the last, and tell whether that was possible.
 
-    `known` are beginnings, and whether their table is one into which rows may come together.
+    The last is of the same kind, so it does not ask what those before it did. `known` are beginnings, and
+    whether their table is one into which rows may come together.
     """
-    joined = ",(".join(rows)
-    if not are_literal(joined):
+    joined = ",(".join(rows[:-1])
+    if not (known.get(insert, True) and are_literal(joined) and are_literal(rows[-1])):
         return False
     if insert not in known:
         known[insert] = _is_plain(session, insert)
