@@ -58,9 +58,18 @@ def planned(request: Request, session: Session) -> Plan:
         return planned_inside(request, session)
 
 
+def planned_anew(request: Request, database: str) -> Plan:
+    """Return the same for a database that is not there: nothing need be opened to know what it holds."""
+    return _planned(request, status.status(database, tables.NOTHING, request.directory), None)
+
+
 def planned_inside(request: Request, session: Session) -> Plan:
     """Return the same, inside of the caller's snapshot."""
-    at = _checked(request, session)
+    return _planned(request, status.read(session, request.directory), session)
+
+
+def _planned(request: Request, at: Status, session: Session | None) -> Plan:
+    _check(request, at)
     position = _goal(request, at)
     goal = plan.number(at.timeline, position)
     made = _plan(request, at, goal, session)
@@ -76,7 +85,9 @@ def planned_again(request: Request, before: Plan, session: Session) -> Plan:
     """
     if status.recorded(session, request.directory) == before.status.recorded:
         return before
-    return _plan(request, _checked(request, session), before.goal, session)
+    at = status.read(session, request.directory)
+    _check(request, at)
+    return _plan(request, at, before.goal, session)
 
 
 def after(done: Plan) -> Plan:
@@ -108,12 +119,10 @@ def is_reversible(at: Status, migration: Migration, session: Session) -> bool:
     return True
 
 
-def _checked(request: Request, session: Session) -> Status:
-    """Return the status if the request can be served from it; raise its first problem if not."""
-    at = status.read(session, request.directory)
+def _check(request: Request, at: Status) -> None:
+    """Raise the first problem that keeps a request from being served from this status."""
     refuse = status.refuse_upgrade if request.action == "upgrade" else status.refuse_downgrade
     refuse(at)
-    return at
 
 
 def _goal(request: Request, at: Status) -> int:
@@ -146,7 +155,7 @@ def _check_direction(action: str, at: Status, goal: int) -> None:
     raise VersionError(f"cannot {action} to {there}: {told}; to go {way}, run: {command}", version=there)
 
 
-def _plan(request: Request, at: Status, goal: int, session: Session) -> Plan:
+def _plan(request: Request, at: Status, goal: int, session: Session | None) -> Plan:
     """Plan the way to the migration with this number, and read and check every file on it.
 
     Where another process has gone further already, nothing is left to do.
@@ -182,7 +191,7 @@ def check_again(at: Status) -> None:
         tuple(_upgrades(below, at.position))
 
 
-def _downgrades(at: Status, position: int, session: Session) -> Iterator[Task]:
+def _downgrades(at: Status, position: int, session: Session | None) -> Iterator[Task]:
     value = at.recorded.value
     undone = at.timeline[position : at.position]
     below = [None, *at.timeline][position : at.position]
@@ -200,14 +209,14 @@ def _value(at: Status, migration: Migration) -> str:
     return at.applied[migration.number].to_version
 
 
-def _down(at: Status, migration: Migration, session: Session) -> Script:
+def _down(at: Status, migration: Migration, session: Session | None) -> Script:
     """Return the down script of a migration: its file's, or the one that the log kept of what was applied.
 
     That is run where there are no files, and where these say something else by now: what was applied is
     undone as it was meant then, so that a downgrade and an upgrade are always a way out.
     """
     refusal = f"cannot downgrade {migration.version}"
-    kept = tables.kept_down(session, migration.version) if _is_past(at, migration) else None
+    kept = tables.kept_down(session, migration.version) if session and _is_past(at, migration) else None
     if kept:
         script = _kept_down(at, migration, kept, refusal)
     elif migration.down:

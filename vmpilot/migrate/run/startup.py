@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..database.connection import Session, snapshot
+from ..database.names import is_missing
 from ..database.opening import SQLITE3, Connect, reading
 from ..database.settled import is_settled
 from ..files.plan import BASE, Report
-from ..typed import Any
+from ..typed import TYPE_CHECKING, Any
 from .request import Current, Request, Result, mending
+
+if TYPE_CHECKING:
+    from .planning import Plan
 
 
 def run(
@@ -32,16 +36,28 @@ def run(
     opens a path. Raises MigrationError; then the steps before stay, and the one that failed left nothing.
     """
     with mending(request.directory.place):
-        with reading(database, timeout, connect) as session, snapshot(session):
-            if now := _settled(request, session):
-                return Result(now.version or BASE, now, ())
-            from .commands import fulfil
-            from .planning import planned_inside
+        found = _looked_at(request, database, timeout, connect)
+        if isinstance(found, Current):
+            return Result(found.version or BASE, found, ())
+        from .commands import fulfil
 
-            plan = planned_inside(request, session)
         return fulfil(
-            request, plan, database, timeout=timeout, report=report, prelude=prelude, connect=connect
+            request, found, database, timeout=timeout, report=report, prelude=prelude, connect=connect
         )
+
+
+def _looked_at(request: Request, database: Any, timeout: float, connect: Connect) -> Current | Plan:
+    """Return where a database is if it is to stay there, otherwise the plan."""
+    if isinstance(database, str) and is_missing(database):
+        from .planning import planned_anew
+
+        return planned_anew(request, database)
+    with reading(database, timeout, connect) as session, snapshot(session):
+        if now := _settled(request, session):
+            return now
+        from .planning import planned_inside
+
+        return planned_inside(request, session)
 
 
 def _settled(request: Request, session: Session) -> Current | None:
