@@ -83,7 +83,9 @@ def outcome(run: object, prepared: list[str], asked: Script) -> Outcome:
             error = str(found)
         is_open = session.connection.in_transaction
         session.run("PRAGMA reverse_unordered_selects = OFF")
-        left: list[object] = list(session.rows("SELECT changes(), last_insert_rowid(), total_changes()"))
+        left: list[object] = list(session.rows("SELECT last_insert_rowid(), total_changes()"))
+        if not error:  # behind one nobody asks
+            left += session.rows("SELECT changes()")
         tables = session.rows("SELECT name FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name")
         for (table,) in tables:
             columns = [row[1] for row in session.rows(f"PRAGMA table_xinfo({table})")]
