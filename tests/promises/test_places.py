@@ -477,10 +477,13 @@ def without_temporary_place(*words: str, place: Path) -> Said:
     return unshared([*namespace, "sh", "-c", CLOSE, "sh", *program], variables)
 
 
-def test_a_migration_that_sorts_needs_no_directory_for_temporary_files(shelf: Path) -> None:
+def test_a_migration_that_sorts_and_loads_needs_no_directory_for_temporary_files(shelf: Path) -> None:
     write(Path("migrations"), "0001_rows", SORTS, "DROP TABLE t;")
     migrate("place/app.db", "migrations")
-    write(Path("migrations"), "0002_index", "CREATE INDEX sorted ON t (a);", "DROP INDEX sorted;")
+    scattered = "".join(f"INSERT INTO t VALUES ('{number:02X}');\n" for number in range(256))
+    write(
+        Path("migrations"), "0002_index", f"CREATE INDEX sorted ON t (a);\n{scattered}", "DROP INDEX sorted;"
+    )
     for words in (["upgrade", "--dry-run"], ["verify", "--on-copy"]):
         said = without_temporary_place(*words, place=shelf)
         assert (said.code, said.out) == (1, "")

@@ -14,7 +14,6 @@ from functools import partial
 from itertools import takewhile
 
 from ..database.connection import Session, in_transaction, is_interrupt, is_sqlite3, is_untouched
-from ..database.permissions import has_temporary_place
 from ..errors import is_of_the_caller
 from ..files.script import Script, statements
 from ..tokens import are_literal, beginning, folded, head
@@ -49,7 +48,6 @@ def _is_certain(session: Session, script: Script) -> bool:
     """Tell whether a name in a script means what the schema says, and a savepoint can be taken back to.
 
     With foreign keys on, a row may refer to a later one of its statement, but not of a later statement.
-    What is taken back is kept in a temporary file, without which SQLite ends the transaction.
     """
     return (
         len(script.starts) > _LEAST
@@ -59,7 +57,6 @@ def _is_certain(session: Session, script: Script) -> bool:
         and not script.keys_on
         and not script.kept
         and script.words.isdisjoint(_UNCERTAIN)
-        and has_temporary_place()
     )
 
 
