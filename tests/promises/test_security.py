@@ -697,7 +697,7 @@ def test_sqlite_denies_what_a_text_would_not_tell(
     with scratch() as session:
         with confined(session) as denied, pytest.raises(sqlite3.Error):
             session.run(sql)
-        assert denied == [told]
+        assert denied == [f"{told}: {KEPT}"]
         session.run("ATTACH '' AS h")  # only inside
     assert os.listdir() == []
 

@@ -62,7 +62,7 @@ def called(sql: str) -> str:
 
 @contextmanager
 def confined(session: Session) -> Iterator[list[str]]:
-    """Have SQLite deny all that reaches beyond the main database; yield the list of what it has denied.
+    """Have SQLite deny all that reaches beyond the main database; yield in words what it has denied.
 
     And have it compute no value that is longer than any that the database can hold, nor match a long
     pattern: one value is computed to its end, whatever signal comes meanwhile.
@@ -81,7 +81,7 @@ def _authorized(session: Session) -> Iterator[list[str]]:
 
     def asked(action: int, one: str | None, other: str | None, *_: str | None) -> int:
         if what := _beyond(action, one, other):
-            denied.append(what)
+            denied.append(f"{what}: {ASKED}")
             return sqlite3.SQLITE_DENY
         return sqlite3.SQLITE_OK
 

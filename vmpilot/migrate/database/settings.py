@@ -6,7 +6,7 @@ Which statements are run is decided elsewhere; here is told what they can change
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 from .connection import Session, is_untouched
 
@@ -50,6 +50,9 @@ SETTINGS = frozenset(
     )
 )
 
+_TEMPORARY = frozenset(("temp", "temporary"))
+_CHANGING = SETTINGS | _TEMPORARY
+
 
 def setting(session: Session, name: str) -> str:
     """Return a setting of the connection as text that sets it, empty if this SQLite has no such setting."""
@@ -60,14 +63,18 @@ def setting(session: Session, name: str) -> str:
     return "fast" if name == "secure_delete" and value == "2" else value
 
 
-@contextmanager
-def settings_kept(session: Session, words: frozenset[str]) -> Iterator[None]:
+def settings_kept(session: Session, words: frozenset[str]) -> AbstractContextManager[None]:
     """Put back what statements made of these words change in the connection's settings and TEMP objects.
 
     Where they fail, what they have written into the schema by hand is read, so that a rollback notices it.
     """
+    return nullcontext() if words.isdisjoint(_CHANGING) else _kept(session, words)
+
+
+@contextmanager
+def _kept(session: Session, words: frozenset[str]) -> Iterator[None]:
     before = {name: setting(session, name) for name in sorted(SETTINGS & words)}
-    temporary = _temporary(session) if words & {"temp", "temporary"} else None
+    temporary = _temporary(session) if words & _TEMPORARY else None
 
     def put_back() -> None:
         for name, value in before.items():

@@ -5,7 +5,7 @@ A connection that has neither costs one look. https://www.sqlite.org/lang_naming
 
 import time
 
-from ..database.connection import Row, Session, is_untouched, wait
+from ..database.connection import Row, Session, wait
 from ..database.settings import has_temporary
 from ..tokens import READING, WRITING, Head, folded, head, mentioned, plain, quoted, tokens, unquoted
 from ..typed import NamedTuple
@@ -36,8 +36,6 @@ class Others(NamedTuple):
 
 def others(session: Session) -> Others | None:
     """Return what else than the main database is on a connection, None if nothing is."""
-    if is_untouched(session):  # and a script leaves nothing
-        return None
     # Not the pragma, which also tells the paths: these need not be UTF-8.
     listed = wait(session, lambda: session.rows("SELECT name FROM pragma_database_list"))
     schemas = [name for (name,) in listed if name != "main"]

@@ -6,14 +6,15 @@ with the same settings, interrupts and errors. What it means for the database is
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from itertools import takewhile
 
-from ..database.confined import ASKED, confined
 from ..database.connection import (
     Session,
     commit,
     in_transaction,
     interruptible,
+    is_untouched,
     refused,
     rollback,
     runner,
@@ -29,7 +30,6 @@ from ..files.directory import Migration
 from ..files.plan import Step
 from ..files.script import Script, line, shortened, statement, statements
 from ..tokens import Token, alone, head, mentioned, named, plain
-from .hidden import Others, elsewhere, others
 from .rows import TICK_EACH, apart
 
 _COMMANDS = ("go", "delimiter", "\\")
@@ -69,22 +69,21 @@ def play(
     released in time.
     """
     done, transactional, connection = 0, script.transactional, session.connection
-    known, run = others(session), runner(session)
+    elsewhere, run = _elsewhere(session), runner(session)
     texts = apart(session, script, run)
-    is_wary = known or "alter" in script.words
+    is_wary = elsewhere or "alter" in script.words
     if not transactional:
         texts = takewhile(lambda _: go_on(done), texts)
         run = _waiting(session, run, lambda: fate(done))
-    within: AbstractContextManager[list[str]] = confined(session) if script.kept else nullcontext([])
     with (
         interruptible(session, lambda: tick(done)),
         settings_kept(session, script.words),
-        within as denied,
+        _confined(session, script) as denied,
         _located(session, script, lambda: done, fate, denied),
     ):
         # A file can have millions of statements: what only some files need is not asked for each.
         for done, text in texts:
-            if is_wary and (reason := _refusal(session, known, text)):
+            if is_wary and (reason := _refusal(session, elsewhere, text)):
                 raise failure(script, done, reason, fate)
             returned = run(text)
             if connection.in_transaction != transactional:
@@ -115,9 +114,28 @@ def _located(
         raise _failed(session, script, done(), error, fate, denied) from error
 
 
-def _refusal(session: Session, known: Others | None, text: str) -> str:
+def _elsewhere(session: Session) -> Callable[[str], str] | None:
+    """Return what says why a statement would not mean the main database, None if there is no other."""
+    if is_untouched(session):  # and a script leaves nothing
+        return None
+    from .hidden import elsewhere, others
+
+    known = others(session)
+    return partial(elsewhere, session, known) if known else None
+
+
+def _confined(session: Session, script: Script) -> AbstractContextManager[list[str]]:
+    """Keep a script that comes from a database to that database; return what is denied to it."""
+    if not script.kept:
+        return nullcontext([])
+    from ..database.confined import confined
+
+    return confined(session)
+
+
+def _refusal(session: Session, elsewhere: Callable[[str], str] | None, text: str) -> str:
     """Say why a statement must not run, nothing if it may."""
-    return (known and elsewhere(session, known, text)) or _compiles_too_much(session, text)
+    return (elsewhere(text) if elsewhere else "") or _compiles_too_much(session, text)
 
 
 def _compiles_too_much(session: Session, text: str) -> str:
@@ -211,7 +229,7 @@ def _failed(
 ) -> MigrationError:
     """Return the error of a statement that failed: of the script, unless the system keeps it from writing."""
     if denied:
-        return failure(script, done, f"{denied[0]}: {ASKED}", fate)
+        return failure(script, done, denied[0], fate)
     if denial(session.database, error):
         return refused(session.database, error, fate(done))
     return failure(script, done, words(error), fate)
