@@ -23,15 +23,31 @@ def look(database, directory):
         raise SystemExit("the floor of the no-op has something to do")
 
 
-def scripts(connection, directory):
-    """Compare one row, and return each newer file with what records it."""
+def files(connection, directory):
+    """Compare one row, and return version and text of each newer file."""
     connection.execute("CREATE TABLE IF NOT EXISTS alembic_version (version_num TEXT)")
     found = connection.execute("SELECT version_num FROM alembic_version").fetchall()
     if not found:
         connection.execute("INSERT INTO alembic_version VALUES ('')")
     for version, name in newer(directory, found[0][0] if found else ""):
         with open(os.path.join(directory, name)) as file:
-            yield f"{file.read()}\n;UPDATE alembic_version SET version_num = '{version}';"
+            yield version, file.read()
+
+
+def scripts(connection, directory):
+    """Return each newer file with what records it."""
+    for version, text in files(connection, directory):
+        yield f"{text}\n;UPDATE alembic_version SET version_num = '{version}';"
+
+
+def statements(text):
+    """Return the statements of a file, if each ends with its line."""
+    statement = ""
+    for line in text.splitlines(keepends=True):
+        statement += line
+        if line.endswith(";\n") and sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 def each(database, directory):
@@ -43,7 +59,22 @@ def each(database, directory):
 
 
 def once(database, directory):
-    """Run all newer files, each in a savepoint, and commit once."""
+    """Run all newer files, each in a savepoint, and commit once; executescript() would commit each."""
+    connection = sqlite3.connect(database, isolation_level=None)
+    newer_files = [*files(connection, directory)]
+    connection.execute("BEGIN IMMEDIATE")
+    for version, text in newer_files:
+        connection.execute("SAVEPOINT step")
+        for statement in statements(text):
+            connection.execute(statement)
+        connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
+        connection.execute("RELEASE step")
+    connection.execute("COMMIT")
+    connection.close()
+
+
+def together(database, directory):
+    """Run all newer files as one script, each in a savepoint, and commit once: the least that it can cost."""
     connection = sqlite3.connect(database, isolation_level=None)
     steps = [f"SAVEPOINT step; {script} RELEASE step;" for script in scripts(connection, directory)]
     connection.executescript("BEGIN IMMEDIATE;" + "".join(steps) + "COMMIT;")
