@@ -234,7 +234,8 @@ LOOKING = (  # with the lock, before the first step of a caller's connection
     "SELECT +type, +name, +tbl_name, +sql ",  # views and triggers
     "SELECT 1 FROM pragma_database_list ",
     *READ,  # again: another process may have been faster
-    READ[0],  # which of the two tables are missing
+    "CREATE TABLE IF NOT EXISTS alembic_version ",
+    "CREATE TABLE IF NOT EXISTS migration_log ",
     "PRAGMA main.page_count",
     "PRAGMA main.page_size",
 )
