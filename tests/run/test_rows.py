@@ -356,6 +356,17 @@ def test_a_table_is_asked_for_again_when_another_statement_has_run() -> None:
     assert len(inserts(*loads(64), "SELECT 1", *loads(190))) == 2 + 31 + 2 + 2 + 2
 
 
+def test_a_large_schema_is_looked_through_for_many_rows_only() -> None:
+    with scratch() as session:
+        for number in range(1025):
+            session.run(f"CREATE TABLE t{number} (a, b)")
+        for count, asked in ((63, 0), (64, 1)):
+            load = script(*loads(count, "INSERT INTO t7 VALUES ({0}, 1)"), *["SELECT 1"] * 64)
+            with traced(session) as found, transaction(session, load):
+                play(session, load)
+            assert [sql.startswith("SELECT count(*) <= 2") for sql in found].count(True) == asked
+
+
 def test_what_is_joined_is_bounded() -> None:
     ran = inserts(*loads(128, "INSERT INTO t VALUES ({0}, '" + "x" * 1500 + "')"))
     assert max(map(len, ran)) < 1 << 16

@@ -22,6 +22,7 @@ TICK_EACH = 64  # statements between two looks at the time: no more are joined
 _LONGEST = 1 << 16  # characters
 # Fewer do not pay for the question what table it is.
 _LEAST = 32
+_OBJECTS_EACH = 32  # of the schema, that are looked through in the time that is saved by one
 _SAVEPOINT = "vmpilot_rows"
 # With these a name can mean something else than what stands in the schema, or nothing can be taken back.
 _UNCERTAIN = frozenset(("temp", "temporary", "writable_schema", "journal_mode"))
@@ -61,21 +62,36 @@ def _is_certain(session: Session, script: Script) -> bool:
 
 
 def _apart(session: Session, script: Script, run: Callable[[str], bool]) -> Iterator[tuple[int, str]]:
-    """Do what `apart` says, and look for a run behind each few statements of other kinds."""
     text, starts, ends = script.text, script.starts, script.ends
     at, known = 0, dict[str, bool]()
     while at < len(starts):
-        rows: list[str] = []
-        if insert := beginning(text, starts[at], ends[at]):
-            rows = _rows(script, at, insert)
-        following = min(at + (len(rows) or _LEAST), len(starts))
-        if not rows:
-            known.clear()  # what runs now can change the schema
-        elif _are_joined(session, run, insert, rows, known):
-            at = following - 1
-        for index in range(at, following):
+        left = _left(session, script, run, at, known)
+        for index in left:
             yield index, text[starts[index] : ends[index]]
-        at = following
+        at = left.stop
+
+
+def _left(
+    session: Session, script: Script, run: Callable[[str], bool], at: int, known: dict[str, bool]
+) -> range:
+    """Run what can be joined from a statement on; return what comes then and is run statement by statement.
+
+    These are a few of other kinds, or INSERTs that cannot be joined, or the last of those that were: it is of
+    the same kind, so it does not ask what those before it did. `known` are beginnings of INSERTs, and whether
+    their table is one into which rows may come together.
+    """
+    insert = beginning(script.text, script.starts[at], script.ends[at])
+    rows = _rows(script, at, insert) if insert else []
+    alone = range(at, min(at + (len(rows) or _LEAST), len(script.starts)))
+    if not rows:
+        known.clear()  # what runs now can change the schema
+        return alone
+    joined = ",(".join(rows[:-1])
+    if not (known.get(insert, True) and are_literal(joined) and are_literal(rows[-1])):
+        return alone
+    if insert not in known:
+        known[insert] = _is_worth_a_look(session, script, at, insert) and _is_plain(session, insert)
+    return alone[-1:] if known[insert] and _is_run(session, run, insert + joined) else alone
 
 
 def _rows(script: Script, at: int, insert: str) -> list[str]:
@@ -95,20 +111,12 @@ def _rows(script: Script, at: int, insert: str) -> list[str]:
     return [text[start + behind : end] for start, end in zip(alike, ends[at:until], strict=False)]
 
 
-def _are_joined(
-    session: Session, run: Callable[[str], bool], insert: str, rows: list[str], known: dict[str, bool]
-) -> bool:
-    """Run INSERTs that are alike as one statement but for the last, and tell whether that was possible.
-
-    The last is of the same kind, so it does not ask what those before it did. `known` are beginnings, and
-    whether their table is one into which rows may come together.
-    """
-    joined = ",(".join(rows[:-1])
-    if not (known.get(insert, True) and are_literal(joined) and are_literal(rows[-1])):
-        return False
-    if insert not in known:
-        known[insert] = _is_plain(session, insert)
-    return known[insert] and _is_run(session, run, insert + joined)
+def _is_worth_a_look(session: Session, script: Script, at: int, insert: str) -> bool:
+    """Tell whether enough INSERTs begin alike from here on to look through the schema, which can be large."""
+    ahead, starts = _LEAST, script.starts
+    while at + 2 * ahead <= len(starts) and script.text.startswith(insert, starts[at + 2 * ahead - 1]):
+        ahead *= 2
+    return int(session.value("SELECT max(rowid) FROM main.sqlite_master") or 0) <= ahead * _OBJECTS_EACH
 
 
 def _is_plain(session: Session, insert: str) -> bool:
