@@ -719,6 +719,44 @@ def test_views_are_compiled_only_where_a_step_could_break_them(migrations: Path,
     assert count(executed(database, migrations), "EXPLAIN") <= 4
 
 
+SMALL_STEPS = (
+    "UPDATE t1 SET n = 'from here on';",
+    "CREATE TABLE more (id INTEGER PRIMARY KEY, up REFERENCES t1); INSERT INTO more VALUES (1, NULL);",
+    "ALTER TABLE more ADD COLUMN other REFERENCES t2;",
+    "CREATE TABLE IF NOT EXISTS More (a); CREATE TABLE IF NOT EXISTS plain (a); DROP TABLE plain;",
+    "CREATE VIEW of_more AS SELECT * FROM more;",
+    "CREATE TRIGGER on_more AFTER INSERT ON more BEGIN DELETE FROM more WHERE id = 7; END;",
+    "INSERT INTO more VALUES (2, NULL, NULL); UPDATE more SET id = 3 WHERE id = 2;",
+    "CREATE INDEX IF NOT EXISTS by_up ON more (up);",
+    "DROP INDEX by_up;",
+    "DROP TRIGGER on_more; DROP VIEW of_more;",
+    "DROP TABLE more;",
+)
+
+
+def test_a_small_step_asks_as_much_in_a_schema_of_any_size(tmp_path: Path) -> None:
+    asked = []
+    for size in (3, 40):
+        migrations, database = tmp_path / f"migrations{size}", tmp_path / f"app{size}.db"
+        migrations.mkdir()
+        each = (
+            f"CREATE TABLE t{at} (id INTEGER PRIMARY KEY, p REFERENCES t{at - 1 or 1}, n);\n"
+            f"CREATE VIEW v{at} AS SELECT * FROM t{at};\nCREATE INDEX i{at} ON t{at} (n);\n"
+            f"CREATE TRIGGER g{at} AFTER DELETE ON t{at} BEGIN UPDATE t{at} SET n = 1; END;\n"
+            for at in range(1, size + 1)
+        )
+        write(migrations, "0001_base", "".join(each))
+        migrate(database, migrations)
+        for number, step in enumerate(SMALL_STEPS, 2):
+            write(migrations, f"{number:04}_step", step)
+        seen = executed(database, migrations)
+        asked.append(seen[seen.index(SMALL_STEPS[0].rstrip(";")) :])
+    few, many = asked
+    assert [sql.partition(" -- ")[0] for sql in few] == [sql.partition(" -- ")[0] for sql in many]
+    assert count(few, "EXPLAIN") < 15
+    assert all("name COLLATE NOCASE IN" in sql for sql in many if "sqlite_" in sql)
+
+
 # --- a foreign key whose parent table is missing
 
 TEAM = "CREATE TABLE team (id INTEGER PRIMARY KEY);\nINSERT INTO team VALUES (1), (2);\n"

@@ -13,12 +13,13 @@ from ..database.connection import Session, refusal
 from ..database.expansion import MOST, overgrown
 from ..database.settings import has_temporary
 from ..errors import counted, some
-from ..files.script import Script, statements
+from ..files.script import Script
 from ..limits import RUNNERS
-from ..tokens import folded, head, mentioned, quoted, tokens, unquoted
+from ..tokens import folded, quoted, tokens, unquoted
 from ..typed import NamedTuple
+from .catalog import Catalog, Object, below, heads_of, read, read_after, seeing, unindexed
 from .keys import Keys, about_tables, keys_after, keys_known, keys_now, kind_of, lack_words, main
-from .reach import Trigger, reach
+from .reach import reach
 
 _ACTIONS = "ON DELETE and ON UPDATE actions do not run during a step"
 _BEGIN_WITH = 'begin the file with "-- vmpilot: {} REASON"'
@@ -37,28 +38,19 @@ class Finding(NamedTuple):
     words: str
 
 
-class Object(NamedTuple):
-    """A view or a trigger."""
-
-    kind: str
-    name: str
-    table: str
-    sql: str
-
-
 Broken = dict[tuple[str, str], str]  # kind and name of what does not compile, with SQLite's words
 
 
 class Integrity(NamedTuple):
     """What is known of a database at one moment.
 
-    `objects` are the views and triggers. `broken` holds what of these does not compile, `unreadable` the
-    tables that cannot be read, with SQLite's words; None if nobody has looked. `reaching` tells that a view
-    or a trigger mentions one of the runner's own tables.
+    `broken` holds what of the views and triggers does not compile, `unreadable` the tables that cannot be
+    read, with SQLite's words; None if nobody has looked. `reaching` tells that a view or a trigger mentions
+    one of the runner's own tables.
     """
 
     keys: Keys
-    objects: frozenset[Object]
+    catalog: Catalog
     broken: Broken | None
     unreadable: dict[str, str] | None
     reaching: bool
@@ -69,17 +61,19 @@ def at_start(session: Session, last: Integrity | None) -> Integrity:
 
     What this run itself has left behind is still held against it.
     """
-    keys = keys_now(session)
+    catalog = read(session)
+    keys = keys_now(session, catalog)
     left = last.keys.lacking if last else {}
     lacking = {at: left.get(at, lack) for at, lack in keys.lacking.items()}
-    objects = _objects(session)
-    return Integrity(keys._replace(lacking=lacking), objects, None, None, _reaching(session, objects))
+    return Integrity(keys._replace(lacking=lacking), catalog, None, None, _reaching(session, catalog))
 
 
 def looked_at(session: Session, script: Script, known: Integrity) -> Integrity:
     """Return the same with all that is true before the step of `script` of what it can break."""
-    broken = _broken(session, known.objects, known.objects) if known.broken is None else known.broken
-    keys = keys_known(session, script, _triggers(known), known.keys)
+    catalog, broken = known.catalog, known.broken
+    if broken is None:
+        broken = _broken(session, catalog, frozenset(catalog.objects.values()))
+    keys = keys_known(session, script, catalog, known.keys)
     return known._replace(keys=keys, broken=broken, unreadable=_unreadable(session, script))
 
 
@@ -97,21 +91,21 @@ class Findings(NamedTuple):
 def findings(session: Session, script: Script, before: Integrity) -> Findings:
     """Return what the step of `script` has broken; only what it can have broken is looked at."""
     found: list[Finding] = []
-    change = keys_after(session, script, _triggers(before), before.keys)
+    catalog = read_after(session, script, before.catalog)
+    change = keys_after(session, script, before.catalog, catalog, before.keys)
     certain = change.certain
     if change.orphans or change.spoiled:
         kind = kind_of(session, change) if change.orphans else "key"
         found.append(Finding(kind, _violations([*change.spoiled, *(words for _, words in change.orphans)])))
-    now = before._replace(keys=change.now)
+    now = before._replace(keys=change.now, catalog=catalog)
     telling = {"view", "trigger", "writable_schema"}
-    if script.words & telling or (before.objects and script.words & {"table", "index"}):
-        objects = _objects(session)
-        looked = _seeing(script, objects)
-        broken = _broken(session, objects, looked)
+    if script.words & telling or (before.catalog.objects and script.words & {"table", "index"}):
+        looked = _seeing(script, before.catalog, catalog)
+        broken = _broken(session, catalog, looked)
         certain &= before.broken is not None or not broken
         found += _stopped(before, broken)
-        known = _still(before.broken, objects - looked, broken)
-        now = now._replace(objects=objects, broken=known, reaching=_reaching(session, objects))
+        known = _still(before.broken, catalog, looked, broken)
+        now = now._replace(broken=known, reaching=_reaching(session, catalog))
     for table, words in _unreadable(session, script).items():
         certain &= before.unreadable is not None
         if table not in (before.unreadable or ()):
@@ -121,17 +115,14 @@ def findings(session: Session, script: Script, before: Integrity) -> Findings:
 
 def not_compiling(session: Session) -> Broken:
     """Return the views and triggers of a database that do not compile, with SQLite's words."""
-    objects = _objects(session)
-    return _broken(session, objects, objects)
+    catalog = read(session)
+    return _broken(session, catalog, frozenset(catalog.objects.values()))
 
 
 def can_break(session: Session, script: Script) -> frozenset[str]:
     """Return the tables, folded, in which a script can have left rows without a parent."""
-    return reach(session, script, _triggers(at_start(session, None))).looked
-
-
-def _triggers(known: Integrity) -> list[Trigger]:
-    return [(folded(one.table), one.sql) for one in known.objects if one.kind == "trigger"]
+    catalog = read(session)
+    return reach(session, script, catalog.triggers, catalog).looked
 
 
 def unparented(now: Integrity) -> tuple[Finding, ...]:
@@ -160,23 +151,24 @@ def _violations(words: list[str]) -> str:
     return f"{counted(len(words), 'new foreign key violation')}: {some(words)}"
 
 
-def _still(before: Broken | None, passed: frozenset[Object], broken: Broken) -> Broken | None:
+def _still(
+    before: Broken | None, catalog: Catalog, looked: frozenset[Object], broken: Broken
+) -> Broken | None:
     """Return all that does not compile: what is `broken` now, and what was so of those that were passed over.
 
     None where nobody has looked at these yet.
     """
     if before is None:
-        return broken if not passed else None
-    kept = {(one.kind, one.name) for one in passed}
-    return {what: words for what, words in before.items() if what in kept} | broken
+        return broken if len(looked) == len(catalog.objects) else None
+    passed = {what: catalog.objects.get((what[0], folded(what[1]))) for what in before}
+    return {what: before[what] for what, one in passed.items() if one and one not in looked} | broken
 
 
 def _stopped(before: Integrity, broken: Broken) -> Iterator[Finding]:
     """Yield the views and triggers that do not compile, unless they did not before."""
-    known = {(one.kind, one.name) for one in before.objects}
     for what, words in broken.items():
         if what not in (before.broken or {}):
-            more = " any more" if what in known else ""
+            more = " any more" if (what[0], folded(what[1])) in before.catalog.objects else ""
             yield Finding("compile", f"{what[1]} does not compile{more}: {words}")
 
 
@@ -188,48 +180,36 @@ def tables(script: Script, *verbs: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for found in heads for name in (found.name, found.renamed) if name))
 
 
-def _objects(session: Session) -> frozenset[Object]:
-    sql = "SELECT +type, +name, +tbl_name, +sql FROM main.sqlite_master WHERE type IN ('view', 'trigger')"
-    return frozenset(Object(*row) for row in session.rows(sql))
-
-
-def _reaching(session: Session, objects: Iterable[Object]) -> bool:
+def _reaching(session: Session, catalog: Catalog) -> bool:
     temporary = session.rows(_TEMPORARY) if has_temporary(session) else []
-    texts = [one.sql for one in objects] + [text for (text,) in temporary]
-    return any(name in text.lower() for text in texts for name in RUNNERS)
+    texts = [text.lower() for (text,) in temporary]
+    return any(name in catalog.mentions or any(name in text for text in texts) for name in RUNNERS)
 
 
-def _broken(session: Session, objects: frozenset[Object], looked: frozenset[Object]) -> Broken:
+def _broken(session: Session, catalog: Catalog, looked: frozenset[Object]) -> Broken:
     """Return those of the views and triggers in `looked` that do not compile; too much is not tried."""
-    untried = overgrown((one.kind, one.name, one.sql) for one in objects) if looked else frozenset()
-    broken = {(one.kind, one.name): UNTRIED for one in looked if (one.kind, one.name) in untried}
+    untried = overgrown((one.kind, folded(one.name), one.sql) for one in below(catalog, looked))
+    broken = {(one.kind, one.name): UNTRIED for one in looked if (one.kind, folded(one.name)) in untried}
     for name in sorted(one.name for one in looked if one.kind == "view"):
-        if ("view", name) not in untried:
+        if ("view", folded(name)) not in untried:
             broken["view", name] = refusal(session, f"SELECT * FROM {main(name)}")
-    fired = sorted({one.table for one in looked if one.kind == "trigger"})
+    fired = sorted({folded(one.table) for one in looked if one.kind == "trigger"})
     if any(kind == "trigger" for kind, _ in untried):  # other triggers can fire that one
         fired = []
     for table in fired:
         if ("view", table) not in untried and _silent(session, table):
-            triggers = sorted(one for one in objects if one.kind == "trigger" and one.table == table)
-            told = list(_each_alone(session, table, triggers))
+            told = list(_each_alone(session, table, sorted(catalog.triggers[table])))
             broken |= {("trigger", name): words for name, words in told}
     return {what: words for what, words in broken.items() if words}
 
 
-def _seeing(script: Script, objects: frozenset[Object]) -> frozenset[Object]:
+def _seeing(script: Script, before: Catalog, catalog: Catalog) -> frozenset[Object]:
     """Return the views and triggers that name what a script has created, altered or dropped, and so on."""
-    heads = [head(text) for text in statements(script) if text[0] in "aAcCdD"]
-    unnamed = any(one.verb == "drop" and one.kind == "index" for one in heads)  # its table is what counts
-    if unnamed or "writable_schema" in script.words:
-        return objects
-    names = {folded(name) for one in heads for name in (one.name, one.table, one.renamed)}
-    named = {one: mentioned(one.sql) | {folded(one.name), folded(one.table)} for one in objects}
-    seeing = set[Object]()
-    while more := {one for one in objects - seeing if not names.isdisjoint(named[one])}:
-        seeing |= more
-        names = {folded(one.name) for one in more}
-    return frozenset(seeing)
+    tables = unindexed(script, before)
+    if tables is None or "writable_schema" in script.words:
+        return frozenset(catalog.objects.values())
+    names = {folded(name) for one in heads_of(script) for name in (one.name, one.table, one.renamed)}
+    return seeing(catalog, (names | tables) - {""})
 
 
 def _silent(session: Session, table: str) -> str:

@@ -4,20 +4,15 @@ Only reads; what follows from it is decided in `guards`. https://www.sqlite.org/
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
-from ..database.connection import Row, Session, references, rows_if_known
-from ..files.script import Script, statements
-from ..tokens import SCHEMA, Head, folded, head, plain, quoted
+from ..database.connection import Row, Session, rows_if_known
+from ..files.script import Script
+from ..tokens import Head, folded, plain, quoted
 from ..typed import NamedTuple
-from .reach import Reach, Trigger, reach
-
-# Not LIKE, whose meaning the caller can change: PRAGMA case_sensitive_like. And here as everywhere `+`,
-# because a bare column has a declared type, for which a caller's connection can have a converter.
-_HAS_KEY = "type = 'table' AND instr(lower(sql), 'references')"
-_WITH_KEYS = f"SELECT +name FROM main.sqlite_master WHERE {_HAS_KEY}"
-_TARGETS = "SELECT +name FROM main.sqlite_master WHERE type IN ('table', 'view')"
+from .catalog import Catalog, heads_of, missing, read, unindexed
+from .reach import Reach, reach
 
 Orphan = tuple[Row, str]  # what identifies a row without a parent, and how to show it
 
@@ -57,7 +52,6 @@ class Keys(NamedTuple):
     that it is known of all that the next script can break.
     """
 
-    present: bool
     dangling: Counter[Row]
     lacking: Mapping[Place, Lack]
     blind: Mapping[Place, str]
@@ -65,23 +59,20 @@ class Keys(NamedTuple):
     certain: bool
 
 
-NO_KEYS = Keys(False, Counter(), {}, {}, frozenset(), False)
+NO_KEYS = Keys(Counter(), {}, {}, frozenset(), False)
 
 
-def keys_now(session: Session) -> Keys:
+def keys_now(session: Session, catalog: Catalog) -> Keys:
     """Return what is true of the foreign keys before a run: which there are. No row is looked at."""
-    if not session.rows(f"{_WITH_KEYS} LIMIT 1"):
-        return NO_KEYS
-    lacking = {place(key): Lack(key, "") for key in lacking_now(session)}
-    return Keys(True, Counter(), lacking, dict.fromkeys(lacking, ""), frozenset(), False)
+    lacking = {place(key): Lack(key, "") for key in _lacking_in(session, catalog)}
+    return NO_KEYS._replace(lacking=lacking, blind=dict.fromkeys(lacking, ""))
 
 
-def keys_known(session: Session, script: Script, triggers: Sequence[Trigger], before: Keys) -> Keys:
+def keys_known(session: Session, script: Script, catalog: Catalog, before: Keys) -> Keys:
     """Return the same with all that is true of what a script will be able to break."""
-    if not before.present:
-        return before._replace(certain=True)
-    unknown = _reached(session, script, triggers, before).looked - before.known
-    seen = _look(session, before.lacking, unknown) if unknown else _Seen([], {})
+    reached = _reached(session, script, catalog, catalog, before).looked
+    unknown = reached - before.known
+    seen = _look(session, catalog, before.lacking, unknown) if unknown else _Seen([], {})
     counts = before.dangling + Counter(identity for identity, _ in seen.orphans)
     blind = {**before.blind, **seen.blind}
     return before._replace(dangling=counts, blind=blind, known=before.known | unknown, certain=True)
@@ -101,19 +92,21 @@ class Change(NamedTuple):
     certain: bool = True
 
 
-def keys_after(session: Session, script: Script, triggers: Sequence[Trigger], before: Keys) -> Change:
-    """Return what a script has done to the foreign keys, of those that it can have broken."""
-    if not before.present and not script.words & {"references", "writable_schema"}:
+def keys_after(session: Session, script: Script, last: Catalog, catalog: Catalog, before: Keys) -> Change:
+    """Return what a script has done to the foreign keys, of those that it can have broken.
+
+    `last` is the catalog from before it, `catalog` that after it.
+    """
+    if not catalog.parents and not (before.dangling or before.lacking or before.blind):
         return Change(before._replace(certain=False), [], [])
-    lacking = before.lacking
-    if script.words & {"table", "writable_schema"}:
-        lacking = _lacking(session, script, before)
-    reached = _reached(session, script, triggers, before)
-    seen = _look(session, lacking, reached.looked) if reached.looked else _Seen([], {})
+    lacking = _lacking(session, script, catalog, before)
+    reached = _reached(session, script, last, catalog, before)
+    seen = _look(session, catalog, lacking, reached.looked) if reached.looked else _Seen([], {})
     now = Counter(identity for identity, _ in seen.orphans)
     names = _renames(script)
     odd = {row[0] for row in now} | {at[0] for at in [*seen.blind, *lacking] if at not in before.lacking}
-    certain = before.certain or odd <= before.known | {names.get(table, table) for table in before.known}
+    odd -= before.known
+    certain = before.certain or odd <= {name for table, name in names.items() if table in before.known}
     new = _new(session, script, before, now)
     passed = reached.looked | reached.children
     for row, count in before.dangling.items():
@@ -127,7 +120,7 @@ def keys_after(session: Session, script: Script, triggers: Sequence[Trigger], be
     blind |= {at: words for at, words in before.blind.items() if at[0] not in passed}
     known = before.blind.keys() | {_followed(at, names)[:2] for at in before.blind if names}
     spoiled = {words: None for at, words in seen.blind.items() if at not in known and at[:2] not in known}
-    after = Keys(True, now, lacking, blind, before.known | reached.looked, False)
+    after = Keys(now, lacking, blind, before.known | reached.looked, False)
     return Change(after, _shown(seen.orphans, new), list(spoiled), reached.parents, certain)
 
 
@@ -137,8 +130,9 @@ def dangling(session: Session) -> Iterator[Orphan]:
     A key whose parent is not unique has no answer but an error, which is yielded like the others; its words
     are the end of its identity: https://www.sqlite.org/foreignkeys.html#fk_indexes
     """
-    lacking = {place(key): Lack(key, "") for key in lacking_now(session)}
-    seen = _look(session, lacking)
+    catalog = read(session)
+    lacking = {place(key): Lack(key, "") for key in _lacking_in(session, catalog)}
+    seen = _look(session, catalog, lacking)
     refused = dict.fromkeys((table, words) for (table, *_), words in seen.blind.items())
     yield from ((refusal, refusal[1]) for refusal in refused)
     yield from ((at, lack_words(lack.key)) for at, lack in lacking.items())
@@ -147,13 +141,14 @@ def dangling(session: Session) -> Iterator[Orphan]:
 
 def lacking_now(session: Session) -> list[Key]:
     """Return the foreign keys whose parent table is missing: whatever is written to their tables fails."""
-    found = references(session)
-    if not found:
-        return []
-    known = {folded(name) for (name,) in session.rows(_TARGETS)} | SCHEMA
-    tables = dict.fromkeys(table for table, parent in found if folded(parent) not in known)
-    keys = (key for table in tables for key in _keys(session, table).values())
-    return [key for key in keys if folded(key.parent) not in known]
+    return _lacking_in(session, read(session))
+
+
+def _lacking_in(session: Session, catalog: Catalog) -> list[Key]:
+    """Return the same of a schema that has been read."""
+    tables = [table for table in catalog.parents if table in catalog.lacking] if catalog.lacking else []
+    found = ((missing(catalog, table), _keys(session, catalog.tables[table]).values()) for table in tables)
+    return [key for parents, keys in found for key in keys if folded(key.parent) in parents]
 
 
 def lack_words(key: Key) -> str:
@@ -179,18 +174,20 @@ def kind_of(session: Session, change: Change) -> str:
     return "lost" if places else "rows"
 
 
-def _reached(session: Session, script: Script, triggers: Sequence[Trigger], before: Keys) -> Reach:
+def _reached(session: Session, script: Script, last: Catalog, catalog: Catalog, before: Keys) -> Reach:
     """Return what a script can have broken, by an index too.
 
     That makes a parent unique, or no more: https://www.sqlite.org/foreignkeys.html#fk_indexes
     """
-    found = reach(session, script, triggers)
+    found = reach(session, script, last.triggers, catalog)
     if "index" not in script.words:
         return found
     tables = {at[0] for at in before.blind}
-    for table in {child for child, _ in references(session)} if "drop" in script.words else ():
-        if not all(_is_unique(session, key) for key in _keys(session, table).values()):
-            tables.add(folded(table))
+    dropped = unindexed(script, last)
+    parents = catalog.children if dropped is None else dropped
+    for table in {child for parent in parents for child in catalog.children.get(parent, ())}:
+        if not all(_is_unique(session, key) for key in _keys(session, catalog.tables[table]).values()):
+            tables.add(table)
     return found._replace(looked=found.looked | tables)
 
 
@@ -202,7 +199,9 @@ class _Seen(NamedTuple):
     blind: dict[Place, str]
 
 
-def _look(session: Session, lacking: Mapping[Place, Lack], only: frozenset[str] | None = None) -> _Seen:
+def _look(
+    session: Session, catalog: Catalog, lacking: Mapping[Place, Lack], only: frozenset[str] | None = None
+) -> _Seen:
     """Check the keys of these tables, or of all, but not those whose parent table is missing.
 
     To SQLite every row lacks a parent then.
@@ -213,13 +212,11 @@ def _look(session: Session, lacking: Mapping[Place, Lack], only: frozenset[str] 
             if (known := rows_if_known(session, "PRAGMA foreign_key_check")) is not None:
                 seen.orphans.extend(_identified(session, known))
                 return seen
-    halves = {table for table, _, _ in lacking}
-    for (table,) in session.rows(_WITH_KEYS):
-        if only is not None and folded(table) not in only:
-            continue
+    for name in catalog.parents if only is None else sorted(name for name in only if name in catalog.parents):
+        table = catalog.tables[name]
         known = None
         words = ""
-        if folded(table) not in halves:
+        if name not in catalog.lacking:
             try:
                 known = rows_if_known(session, f"PRAGMA foreign_key_check({quoted(table)})")
             except session.failures as error:
@@ -329,9 +326,7 @@ def _is_unique(session: Session, key: Key) -> bool:
 
 def about_tables(script: Script) -> Iterator[Head]:
     """Yield what the statements that create, alter or drop a table do, in their order."""
-    # Only a statement that starts like one of these words is worth a look.
-    likely = (text for text in statements(script) if text[0] in "aAcCdD")
-    return (found for text in likely if (found := head(text)).kind == "table")
+    return (one for one in heads_of(script) if one.kind == "table")
 
 
 def main(name: str) -> str:
@@ -342,12 +337,12 @@ def main(name: str) -> str:
 # --- comparing
 
 
-def _lacking(session: Session, script: Script, before: Keys) -> dict[Place, Lack]:
+def _lacking(session: Session, script: Script, catalog: Catalog, before: Keys) -> dict[Place, Lack]:
     """Return the keys without a parent table; one that lacked it before is still that of the same file."""
     names = _renames(script)
     old = {(names.get(table, table), parent): lack for (table, parent, _), lack in before.lacking.items()}
     found = {}
-    for key in lacking_now(session):
+    for key in _lacking_in(session, catalog):
         at = place(key)
         last = before.lacking.get(at)
         if not last and "rename" in script.words:

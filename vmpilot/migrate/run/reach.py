@@ -7,19 +7,19 @@ a script that writes the schema by hand, or lets SQLite follow the keys, has wri
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial
 
-from ..database.connection import Session, references
+from ..database.connection import Session
 from ..database.settings import has_temporary
 from ..files.script import Script
 from ..files.script import statements as statements_of
 from ..tokens import READING, WRITING, Head, assigned, body, folded, head, mentioned, quoted, tokens
 from ..typed import NamedTuple
+from .catalog import Catalog, Object
 
 _ROWID = frozenset(("rowid", "_rowid_", "oid"))
 _SILENT = (*READING, "explain", "pragma", "analyze", "reindex", "vacuum", "begin", "commit")
 _TEMPORARY = "SELECT +tbl_name, +sql FROM sqlite_temp_master WHERE type = 'trigger'"
-_REPLACING = "SELECT +name FROM main.sqlite_master WHERE type = 'table' AND instr(lower(sql), 'replace')"
 
-Trigger = tuple[str, str]  # the table, folded, and the text
+Triggers = Mapping[str, frozenset[Object]]  # by the table that fires them, folded
 
 
 class Reach(NamedTuple):
@@ -34,54 +34,56 @@ class Reach(NamedTuple):
     looked: frozenset[str]
 
 
-def reach(session: Session, script: Script, triggers: Iterable[Trigger]) -> Reach:
+def reach(session: Session, script: Script, triggers: Triggers, catalog: Catalog) -> Reach:
     """Return what a script can have broken in the database as it is; `triggers` are those from before it."""
-    found = references(session)
-    pairs = [(folded(child), folded(parent)) for child, parent in found]
-    tables = frozenset(child for child, _ in pairs)
+    tables = frozenset[str]()
     if script.keys_on or "writable_schema" in script.words:
-        return Reach(tables, frozenset(parent for _, parent in pairs), tables)
-    if not pairs:
-        return Reach(frozenset(), frozenset(), tables)
-    children, parents = _written(session, script, triggers, pairs)
-    looked = {child for child, parent in pairs if child in children or parent in parents}
+        tables = frozenset(catalog.parents)
+        return Reach(tables, frozenset(catalog.children), tables)
+    if not catalog.parents:
+        return Reach(tables, tables, tables)
+    children, parents = _written(session, script, triggers, catalog)
+    looked = {child for child in children if child in catalog.parents}
+    looked.update(*(catalog.children.get(parent, ()) for parent in parents))
     return Reach(frozenset(children), frozenset(parents), frozenset(looked))
 
 
 def _written(
-    session: Session, script: Script, triggers: Iterable[Trigger], pairs: list[tuple[str, str]]
+    session: Session, script: Script, triggers: Triggers, catalog: Catalog
 ) -> tuple[set[str], set[str]]:
     """Return which tables can have got a child without a parent, and which can have lost a parent."""
     children, parents = set[str](), set[str]()
     firing: dict[str, list[str]] = {}
-    temporary = session.rows(_TEMPORARY) if has_temporary(session) else []
-    for table, text in [*triggers, *((folded(name), text) for name, text in temporary)]:
-        firing.setdefault(table, []).append(text)
-    replacing = {folded(name) for (name,) in session.rows(_REPLACING)}
-    columns = cache(partial(_key_columns, session, _children(pairs)))
+    for table, text in session.rows(_TEMPORARY) if has_temporary(session) else ():
+        firing.setdefault(folded(table), []).append(text)
+    columns = cache(partial(_key_columns, session, catalog))
     fired = set[str]()
     waiting: list[Iterable[str]] = [_telling(script)]
     while waiting:
         for text in waiting.pop():
             one = head(text)
             if one.renamed or one.kind == "trigger":
-                _follow(one, text, firing, fired)
+                _follow(one, text, triggers, firing, fired)
             names = _targets(one, text)
-            both = one.verb not in WRITING or _can_replace(text) or bool(names & replacing)
+            both = one.verb not in WRITING or _can_replace(text) or not names.isdisjoint(catalog.replacing)
             if both or one.verb == "delete" or (one.verb == "update" and _sets_key(names, columns, text)):
                 parents |= names
             if both or one.verb == "insert" or (one.verb == "update" and names & parents):
                 children |= names
             for name in names - fired if not one.kind else ():  # only what handles rows fires a trigger
                 fired.add(name)
-                waiting += [_body(trigger) for trigger in firing.get(name, ())]
+                waiting += [_body(text) for text in _fired(name, triggers, firing)]
     return children, parents
 
 
-def _follow(one: Head, text: str, firing: dict[str, list[str]], fired: set[str]) -> None:
+def _fired(table: str, triggers: Triggers, firing: Mapping[str, list[str]]) -> list[str]:
+    return [one.sql for one in triggers.get(table, ())] + firing.get(table, [])
+
+
+def _follow(one: Head, text: str, triggers: Triggers, firing: dict[str, list[str]], fired: set[str]) -> None:
     """Let a new trigger fire from here on, or those of a table under its new name."""
     if one.renamed:
-        firing.setdefault(folded(one.renamed), []).extend(firing.get(folded(one.name), ()))
+        firing.setdefault(folded(one.renamed), []).extend(_fired(folded(one.name), triggers, firing))
         fired.discard(folded(one.renamed))
     elif one.verb == "create":
         firing.setdefault(folded(one.table), []).append(text)
@@ -147,23 +149,14 @@ def _sets_key(names: set[str], columns: Callable[[str], frozenset[str]], text: s
     return not found or not found.isdisjoint(keys) or "*" in keys
 
 
-def _children(pairs: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
-    """Return for each table of a key those that refer to it."""
-    found: dict[str, set[str]] = {}
-    for child, parent in pairs:
-        found.setdefault(child, set())
-        found.setdefault(parent, set()).add(child)
-    return found
-
-
-def _key_columns(session: Session, children: Mapping[str, set[str]], table: str) -> frozenset[str]:
+def _key_columns(session: Session, catalog: Catalog, table: str) -> frozenset[str]:
     """Return the columns of a table that are part of a key, folded; with "*" if others can change them."""
-    if table not in children:
+    if table not in catalog.parents and table not in catalog.children:
         return frozenset()
     listed = session.rows(f"PRAGMA main.table_xinfo({quoted(table)})")
     primary = {folded(row[1]) for row in listed if row[5]}
     columns = {folded(row[3]) for row in session.rows(f"PRAGMA main.foreign_key_list({quoted(table)})")}
-    for child in children[table]:
+    for child in catalog.children.get(table, ()):
         for row in session.rows(f"PRAGMA main.foreign_key_list({quoted(child)})"):
             if folded(row[2]) == table:
                 columns |= {folded(row[4])} if row[4] else primary
