@@ -230,8 +230,7 @@ READING = (
 READ = ("SELECT +type, +name, +tbl_name, +sql ", "SELECT +version_num FROM ", "SELECT +action, +version, ")
 LOOKING = (  # with the lock, before the first step of a caller's connection
     "PRAGMA data_version",
-    "SELECT +name FROM main.sqlite_master ",  # keys
-    "SELECT +type, +name, +tbl_name, +sql ",  # views and triggers
+    "SELECT 1 FROM main.sqlite_master ",  # whether there are keys, views or triggers
     "SELECT 1 FROM pragma_database_list ",
     *READ,  # again: another process may have been faster
     "CREATE TABLE IF NOT EXISTS alembic_version ",

@@ -72,3 +72,17 @@ def test_a_file_that_lies_below_is_noticed(three: Path, database: Path) -> None:
     write(three, "0000_late", "CREATE TABLE late (a);")
     with pytest.raises(HistoryError):
         migrate(database, three)
+
+
+@pytest.mark.parametrize("target", ["9", "+4", "-1"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_an_error_names_its_database_whether_it_is_there_or_not(
+    is_there: bool, target: str, three: Path, database: Path
+) -> None:
+    database.unlink()
+    if is_there:
+        stamp("base", database, three)
+    with pytest.raises(MigrationError) as caught:
+        migrate(database, three, target=target)
+    assert caught.value.database == str(database)
+    assert database.exists() == is_there

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from ..database import tables
 from ..database.connection import UNCHANGED, Session, snapshot
 from ..database.tables import Record
-from ..errors import HistoryError, StepError, VersionError
+from ..errors import HistoryError, MigrationError, StepError, VersionError
 from ..files import plan
 from ..files.directory import Directory, History, Migration, lack_of_down, shown
 from ..files.plan import BASE, Step
@@ -60,7 +60,11 @@ def planned(request: Request, session: Session) -> Plan:
 
 def planned_anew(request: Request, database: str) -> Plan:
     """Return the same for a database that is not there: nothing need be opened to know what it holds."""
-    return _planned(request, status.status(database, tables.NOTHING, request.directory), None)
+    try:
+        return _planned(request, status.status(database, tables.NOTHING, request.directory), None)
+    except MigrationError as error:
+        error.database = error.database or database
+        raise
 
 
 def planned_inside(request: Request, session: Session) -> Plan:
