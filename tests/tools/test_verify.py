@@ -1142,3 +1142,25 @@ def test_what_foreign_key_actions_delete_is_seen() -> None:
     migrate("app.db", "migrations", target="1")
     said = in_process("upgrade", "--dry-run", "-d", "app.db", "--migrations", "migrations").out
     assert all(f"rows of {name}: " in said for name in "pqs")
+
+
+def test_the_schema_is_read_whole_once_and_not_for_each_migration() -> None:
+    asked: list[str] = []
+
+    def traced(path: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(path)
+        connection.set_trace_callback(asked.append)
+        return connection
+
+    Path("migrations").mkdir(exist_ok=True)
+    for number in range(1, 9):
+        up = f"CREATE TABLE t{number} (i INTEGER PRIMARY KEY, p REFERENCES t{number - 1 or 1});"
+        down = f"DROP VIEW v{number};\nDROP TABLE t{number};"
+        write(
+            Path("migrations"),
+            f"000{number}",
+            f"{up}\nCREATE VIEW v{number} AS SELECT i FROM t{number};",
+            down,
+        )
+    assert verify("migrations", connect=traced).ok
+    assert sum("rootpage = 0 FROM main.sqlite_master" in sql for sql in asked) == 2

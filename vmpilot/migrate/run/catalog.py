@@ -24,9 +24,10 @@ _OBJECTS = (
     "SELECT +type, +name, +tbl_name, CASE WHEN type IN ('view', 'trigger') THEN sql END, rootpage = 0"
     " FROM main.sqlite_master WHERE type <> 'index' OR sql IS NOT NULL"  # which that of a constraint has not
 )
+# What is new stands last, so SQLite looks at little more than that.
 _NEW = (
     "SELECT +type, +name, +tbl_name, +sql FROM main.sqlite_master"
-    " WHERE type IN ('view', 'trigger') AND name COLLATE NOCASE IN ({})"
+    " WHERE (type || ' ' || name) COLLATE NOCASE IN ({}) ORDER BY rowid DESC LIMIT {}"
 )
 _REPLACING = "SELECT +name FROM main.sqlite_master WHERE type = 'table' AND instr(lower(sql), 'replace')"
 _BEGINNING = frozenset(("references", "view", "trigger", "writable_schema"))
@@ -56,7 +57,8 @@ class Catalog(NamedTuple):
     can replace a row without being told. `parents` are the tables that one refers to, `children` those that
     refer to one, and those in `lacking` refer to one that is missing. `indexes` have their table, `indexed`
     tables their indexes. Views and triggers stand under kind and name in `objects`, triggers under their
-    table in `triggers`, and both in `mentions` under all that they name but keywords.
+    table in `triggers`, and both in `mentions` under all that they name but keywords: that is one for all
+    steps of a run and only grows, so what `objects` does not have does not count.
     """
 
     version: int | None
@@ -70,7 +72,7 @@ class Catalog(NamedTuple):
     indexed: Mapping[str, frozenset[str]]
     objects: Mapping[tuple[str, str], Object]
     triggers: Mapping[str, frozenset[Object]]
-    mentions: Mapping[str, frozenset[Object]]
+    mentions: dict[str, set[Object]]
 
 
 # Where nothing is that a step could break, not even the names of the tables are kept.
@@ -92,9 +94,10 @@ def read(session: Session) -> Catalog:
     if not parents and not objects:
         return NOTHING
     triggers = _grouped((folded(one.table), one) for one in found if one.kind == "trigger")
-    mentions = _grouped((name, one) for one in found for name in names_in(one))
     indexed = _grouped((table, index) for index, table in indexes.items())
-    draft = _Draft(tables, parents, children, indexes, indexed, objects, triggers, mentions)
+    draft = _Draft(tables, parents, children, indexes, indexed, objects, triggers, {})
+    for one in found:
+        _index(draft, one)
     lacking = frozenset(child for child, those in parents.items() if _missing(tables, those))
     return Catalog(version, virtual, _replacing(session), lacking, *draft)
 
@@ -154,10 +157,16 @@ def seeing(catalog: Catalog, names: Iterable[str]) -> frozenset[Object]:
     while new:
         if any(map(_is_keyword, new)):  # which are not told apart from names
             return frozenset(catalog.objects.values())
-        more = set[Object]().union(*(catalog.mentions.get(name, ()) for name in new)) - found
+        more = {one for name in new for one in mentioning(catalog, name)} - found
         found |= more
         new = {folded(one.name) for one in more}
     return frozenset(found)
+
+
+def mentioning(catalog: Catalog, name: str) -> Iterator[Object]:
+    """Yield the views and triggers that mention a name that is no keyword, folded."""
+    mentions = catalog.mentions.get(name, ())
+    return (one for one in mentions if catalog.objects.get((one.kind, folded(one.name))) == one)
 
 
 def below(catalog: Catalog, objects: Iterable[Object]) -> frozenset[Object]:
@@ -207,7 +216,7 @@ class _Draft(NamedTuple):
     indexed: dict[str, frozenset[str]]
     objects: dict[tuple[str, str], Object]
     triggers: dict[str, frozenset[Object]]
-    mentions: dict[str, frozenset[Object]]
+    mentions: dict[str, set[Object]]
 
 
 def _followed(
@@ -222,7 +231,7 @@ def _followed(
         dict(before.indexed),
         dict(before.objects),
         dict(before.triggers),
-        dict(before.mentions),
+        before.mentions,
     )
     if sum(_changes(draft, before, one) for one in heads) != version - (before.version or 0):
         return None
@@ -230,10 +239,12 @@ def _followed(
     for name in tables:
         if name in draft.tables and ("references" in script.words or name in draft.parents):
             _refer(draft, name, _parents(session, draft.tables[name]))
-    made = {folded(one.name) for one in heads if one.verb == "create" and one.kind in ("view", "trigger")}
-    for one in _made(session, sorted(made)):
-        _take(draft, draft.objects.get((one.kind, folded(one.name))))
+    created = dict.fromkeys((one.kind, folded(one.name)) for one in heads if one.verb == "create")
+    made = [each for each in created if each in draft.objects and not draft.objects[each].sql]
+    for one in _made(session, made):
+        _take(draft, draft.objects[one.kind, folded(one.name)])
         _put(draft, one)
+        _index(draft, one)
     names = tables | {folded(one.name) for one in heads if one.kind == "view"}
     looked = names.union(*(draft.children.get(name, ()) for name in names))
     lacking = (before.lacking - looked) | {
@@ -285,7 +296,8 @@ def _drop(draft: _Draft, one: Head, name: str) -> None:
         return
     del draft.tables[name]
     _refer(draft, name, frozenset())
-    for each in (draft.objects.get(("view", name)), *draft.triggers.get(name, ())):
+    view = draft.objects.get(("view", name))
+    for each in (*draft.triggers.get(name, ()), *([view] if view else [])):
         _take(draft, each)
 
 
@@ -304,18 +316,17 @@ def _put(draft: _Draft, one: Object) -> None:
     if one.kind == "trigger":
         table = folded(one.table)
         draft.triggers[table] = draft.triggers.get(table, frozenset()) | {one}
+
+
+def _index(draft: _Draft, one: Object) -> None:
     for name in names_in(one):
-        draft.mentions[name] = draft.mentions.get(name, frozenset()) | {one}
+        draft.mentions.setdefault(name, set()).add(one)
 
 
-def _take(draft: _Draft, one: Object | None) -> None:
-    if one is None:
-        return
+def _take(draft: _Draft, one: Object) -> None:
     del draft.objects[one.kind, folded(one.name)]
     if one.kind == "trigger":
         _without(draft.triggers, folded(one.table), one)
-    for name in names_in(one):
-        _without(draft.mentions, name, one)
 
 
 def _without(sets: dict[str, frozenset[_T]], name: str, one: _T) -> None:
@@ -346,11 +357,12 @@ def _parents(session: Session, table: str) -> frozenset[str]:
     return frozenset(folded(row[2]) for row in rows)
 
 
-def _made(session: Session, names: Sequence[str]) -> Iterator[Object]:
-    """Yield the views and triggers of these names."""
-    for at in range(0, len(names), _MOST_NEW):
-        some = names[at : at + _MOST_NEW]
-        yield from (Object(*row) for row in session.rows(_NEW.format(", ".join("?" * len(some))), some))
+def _made(session: Session, objects: Sequence[tuple[str, str]]) -> Iterator[Object]:
+    """Yield the views and triggers of these kinds and names, which are all there."""
+    for at in range(0, len(objects), _MOST_NEW):
+        some = [f"{kind} {name}" for kind, name in objects[at : at + _MOST_NEW]]
+        sql = _NEW.format(", ".join("?" * len(some)), len(some))
+        yield from (Object(*row) for row in session.rows(sql, some))
 
 
 def _replacing(session: Session) -> frozenset[str]:

@@ -17,7 +17,7 @@ from ..files.script import Script
 from ..limits import RUNNERS
 from ..tokens import folded, quoted, tokens, unquoted
 from ..typed import NamedTuple
-from .catalog import Catalog, Object, below, heads_of, read, read_after, seeing, unindexed
+from .catalog import Catalog, Object, below, heads_of, mentioning, read, read_after, seeing, unindexed
 from .keys import Keys, about_tables, keys_after, keys_known, keys_now, kind_of, lack_words, main
 from .reach import reach
 
@@ -183,7 +183,8 @@ def tables(script: Script, *verbs: str) -> tuple[str, ...]:
 def _reaching(session: Session, catalog: Catalog) -> bool:
     temporary = session.rows(_TEMPORARY) if has_temporary(session) else []
     texts = [text.lower() for (text,) in temporary]
-    return any(name in catalog.mentions or any(name in text for text in texts) for name in RUNNERS)
+    found = (one for name in RUNNERS for one in mentioning(catalog, name))
+    return any(found) or any(name in text for text in texts for name in RUNNERS)
 
 
 def _broken(session: Session, catalog: Catalog, looked: frozenset[Object]) -> Broken:

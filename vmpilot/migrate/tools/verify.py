@@ -133,11 +133,12 @@ _Left = dict[keys.Place, tuple[str, str]]  # a foreign key without its parent ta
 def _proof(session: Session, directory: Directory, pending: History) -> Proof:
     """Prove migrations one after the other on a scratch database that stands right before them."""
     verdicts: list[Verdict] = []
-    integrity: guards.Integrity | None = None
     failed = ""
     has_log = setting(session, "journal_mode") == "wal"
-    lacking = known = _lacking(session, {}, "")
     tables.create(session)
+    with interruptible(session):
+        integrity = guards.at_start(session, None)
+    lacking = known = _lacking(integrity, {}, "")
     pairs = [_pair(directory, migration) for migration in pending]
     for pair in pairs:
         migration = pair.migration
@@ -151,7 +152,7 @@ def _proof(session: Session, directory: Directory, pending: History) -> Proof:
         if not failed:
             _note(session, pair)
             if "table" in pair.up.words:
-                lacking = _lacking(session, lacking, pair.up.file)
+                lacking = _lacking(integrity, lacking, pair.up.file)
     left = {} if failed else {place: by for place, by in lacking.items() if place not in known}
     verdicts = [
         _with_lacking(_with(verdict, kept), pair.up, left)
@@ -160,11 +161,10 @@ def _proof(session: Session, directory: Directory, pending: History) -> Proof:
     return Proof(all(verdict.ok for verdict in verdicts), tuple(verdicts))
 
 
-def _lacking(session: Session, before: _Left, file: str) -> _Left:
+def _lacking(integrity: guards.Integrity, before: _Left, file: str) -> _Left:
     """Return the foreign keys whose parent table is missing, each with the file that left it so first."""
-    with interruptible(session):
-        found = {keys.place(key): keys.lack_words(key) for key in keys.lacking_now(session)}
-    return {place: before.get(place, (file, words)) for place, words in found.items()}
+    found = integrity.keys.lacking.items()
+    return {place: before.get(place, (file, keys.lack_words(lack.key))) for place, lack in found}
 
 
 def _with_lacking(verdict: Verdict, up: Script, left: _Left) -> Verdict:
@@ -220,7 +220,7 @@ class _State(NamedTuple):
     rows: dict[str, int]
     marks: dict[str, int]
     numbers: dict[str, int]
-    integrity: guards.Integrity | None
+    integrity: guards.Integrity
     problems: tuple[str, ...] = ()
 
 
@@ -233,7 +233,7 @@ class _Round(NamedTuple):
     again: _State
 
 
-def _tried(session: Session, pair: _Pair, integrity: guards.Integrity | None) -> tuple[Verdict, _State]:
+def _tried(session: Session, pair: _Pair, integrity: guards.Integrity) -> tuple[Verdict, _State]:
     """Prove one migration; return what was found, and how its up leaves the database.
 
     That of damage only the end of a savepoint tells is the migration's too: a virtual table writes there what
@@ -272,6 +272,7 @@ def _verdict(session: Session, pair: _Pair, reach: frozenset[str], before: _Stat
             remarks += tuple(f"not to be brought back: {words}" for words in gone)
         else:
             seen = _round(session, pair, reach, before, first)
+            first = seen.first
             chance = _by_chance(session, pair, reach, seen, back)
             problems = tuple(_problems_of_down(up, down, chance))
             remarks += tuple(_left_behind(down, chance)) if not problems else ()
@@ -308,7 +309,9 @@ def _round(session: Session, pair: _Pair, reach: frozenset[str], before: _State,
             _number_again(session, before.numbers)
             again = _run(session, pair.up, reach, undone)
         # To go back makes SQLite read the whole schema again.
-        if again._replace(integrity=first.integrity) != first and not back():
+        if again._replace(integrity=first.integrity) == first:
+            first = first._replace(integrity=again.integrity)
+        elif not back():
             _run(session, pair.up, reach, before)
     return _Round(before, first, undone, again)
 
@@ -326,7 +329,7 @@ def _number_again(session: Session, numbers: dict[str, int]) -> None:
 
 def _numbers(session: Session) -> dict[str, int]:
     """Return the number that each AUTOINCREMENT table gave last."""
-    if not session.rows("SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence'"):
+    if not session.rows("PRAGMA main.table_info(sqlite_sequence)"):  # which looks through no schema
         return {}
     return dict(session.rows("SELECT name, seq FROM main.sqlite_sequence"))
 
@@ -434,8 +437,7 @@ def _shared(one: _Round, other: _Round) -> _Round:
 def _run(session: Session, script: Script, reach: frozenset[str], before: _State) -> _State:
     """Run a script as a step would, guards included."""
     with interruptible(session):
-        known = before.integrity or guards.at_start(session, None)
-        known = guards.looked_at(session, script, known)
+        known = guards.looked_at(session, script, before.integrity)
     try:
         own = own_tables(session, script, known)
         with _own_transaction(session, script):
@@ -455,7 +457,7 @@ def _untold(done: int) -> str:
     return ""
 
 
-def _look(session: Session, reach: frozenset[str], integrity: guards.Integrity | None) -> _State:
+def _look(session: Session, reach: frozenset[str], integrity: guards.Integrity) -> _State:
     with interruptible(session):
         found = structure.snapshot(session, only=reach)
         counts = contents.counts(session, found)
