@@ -445,6 +445,26 @@ def wide(bench: Bench) -> Iterator[Row]:
         yield against(f"{case}, for each table", 1000, more, few, 2, "one of 250")
 
 
+def keyed(bench: Bench) -> Iterator[Row]:
+    """Take many steps of which each adds a table with a key; what one costs, of many and of a quarter."""
+    each: dict[str, list[float]] = {}
+    for size in (250, 1000):
+        directory, database = bench.folder / f"keyed-{size}", str(bench.folder / f"keyed-{size}.db")
+        directory.mkdir()
+        for number in range(1, size + 1):
+            columns = f"id INTEGER PRIMARY KEY, t REFERENCES t{max(1, number - 1)} (id)"
+            up = f"CREATE TABLE t{number} ({columns});\nINSERT INTO t{number} VALUES (1, 1);\n"
+            written(directory, number, "table", up, f"DROP TABLE t{number};\n")
+        for case, work in (
+            ("apply", partial(migrate, database, directory)),
+            ("check", partial(check, database, directory)),
+            ("verify", partial(verify, directory)),
+        ):
+            each.setdefault(case, []).append(seconds(work) / size)
+    for case, (few, more) in each.items():
+        yield against(f"{case} with keys, for each", 1000, more, few, 1.5, "one of 250")
+
+
 def long_histories(bench: Bench) -> Iterator[Row]:
     """Tell of many migrations; what one costs, of many and of a quarter."""
     each: dict[str, list[float]] = {}
@@ -499,6 +519,7 @@ CASES = {
     "interrupts": interrupts,
     "verify": proofs,
     "wide": wide,
+    "keyed": keyed,
     "long": long_histories,
     "copies": copies,
 }
