@@ -114,6 +114,24 @@ def stepped(session: Session, text: str, before: catalog.Catalog, *, stays: bool
 
 SERIES = {
     "a table has another name": ["ALTER TABLE a RENAME TO c", "ALTER TABLE C RENAME TO a"],
+    "a table has another name that nothing mentions": [
+        "CREATE TABLE new (x REFERENCES New, n REFERENCES c)",
+        "CREATE INDEX by_x ON NEW (x);"
+        "ALTER TABLE new RENAME TO newer; ALTER TABLE newer RENAME COLUMN x TO y",
+        "ALTER TABLE NEWER RENAME TO Newest; CREATE VIEW v AS SELECT * FROM newest",
+        "ALTER TABLE newest RENAME TO c",
+        "ALTER TABLE c RENAME n TO m; DROP INDEX by_x",
+    ],
+    "a table has another name that only a key names": [
+        "DROP VIEW seen; DROP TRIGGER fired",
+        "ALTER TABLE a RENAME TO c",
+    ],
+    "a table is rebuilt": [
+        "DROP VIEW seen; DROP TRIGGER fired",
+        "CREATE TABLE new (id INTEGER PRIMARY KEY, x REFERENCES b, n UNIQUE ON CONFLICT REPLACE);"
+        "INSERT INTO new SELECT * FROM b; DROP TABLE b; ALTER TABLE new RENAME TO b; CREATE INDEX i ON b (x)",
+        "CREATE TABLE new (id INTEGER PRIMARY KEY, x, n); DROP TABLE b; ALTER TABLE new RENAME TO B",
+    ],
     "a column has another name": ["ALTER TABLE b RENAME COLUMN x TO up", "DROP TABLE b"],
     "a table goes with its index and comes back": [
         "CREATE INDEX by_n ON b (n)",

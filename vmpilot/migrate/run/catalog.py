@@ -32,7 +32,7 @@ _NEW = (
 _REPLACING = "SELECT +name FROM main.sqlite_master WHERE type = 'table' AND instr(lower(sql), 'replace')"
 _BEGINNING = frozenset(("references", "view", "trigger", "writable_schema"))
 # What does more than the head of a statement tells, or to something else than what it names.
-_UNTOLD = frozenset(("rename", "virtual", "temp", "temporary", "writable_schema", "schema_version"))
+_UNTOLD = frozenset(("virtual", "temp", "temporary", "writable_schema", "schema_version"))
 _MOST_NEW = 500  # https://www.sqlite.org/limits.html#max_variable_number
 _TEXTS = 4096
 _KINDS = ("table", "view", "index", "trigger")
@@ -165,8 +165,13 @@ def seeing(catalog: Catalog, names: Iterable[str]) -> frozenset[Object]:
 
 def mentioning(catalog: Catalog, name: str) -> Iterator[Object]:
     """Yield the views and triggers that mention a name that is no keyword, folded."""
-    mentions = catalog.mentions.get(name, ())
-    return (one for one in mentions if catalog.objects.get((one.kind, folded(one.name))) == one)
+    return _mentioning(catalog.mentions, catalog.objects, name)
+
+
+def _mentioning(
+    mentions: Mapping[str, set[Object]], objects: Mapping[tuple[str, str], Object], name: str
+) -> Iterator[Object]:
+    return (one for one in mentions.get(name, ()) if objects.get((one.kind, folded(one.name))) == one)
 
 
 def below(catalog: Catalog, objects: Iterable[Object]) -> frozenset[Object]:
@@ -233,9 +238,10 @@ def _followed(
         dict(before.triggers),
         before.mentions,
     )
-    if sum(_changes(draft, before, one) for one in heads) != version - (before.version or 0):
+    renames = "rename" in script.words
+    if sum(_changes(draft, before, one, renames) for one in heads) != version - (before.version or 0):
         return None
-    tables = {folded(one.name) for one in heads if one.kind == "table"}
+    tables = {folded(name) for one in heads if one.kind == "table" for name in (one.name, one.renamed)}
     for name in tables:
         if name in draft.tables and ("references" in script.words or name in draft.parents):
             _refer(draft, name, _parents(session, draft.tables[name]))
@@ -256,15 +262,21 @@ def _followed(
     return after if after.parents or after.objects else NOTHING
 
 
-def _changes(draft: _Draft, before: Catalog, one: Head) -> int:
-    """Follow a statement, and return how many changes of the schema it has made: with IF it can be none."""
+def _changes(draft: _Draft, before: Catalog, one: Head, renames: bool) -> int:
+    """Follow a statement, and return how many changes of the schema it has made: with IF it can be none.
+
+    `renames` tells that an ALTER can rename: a column too, which its head does not tell.
+    """
     name = folded(one.name)
     if not name or one.kind not in _KINDS or name in before.virtual or folded(one.schema) not in ("", "main"):
         return _UNKNOWN
     names: Iterable[str] = draft.indexes if one.kind == "index" else draft.tables
     is_there = ("trigger", name) in draft.objects if one.kind == "trigger" else name in names
     if one.verb == "alter":
-        return 1 if is_there else _UNKNOWN
+        is_known = is_there and not (renames and _is_rewritten(draft, one, name))
+        if is_known and one.renamed:
+            _rename(draft, one, name)
+        return 1 if is_known else _UNKNOWN
     if one.verb == "create" and not is_there:
         _create(draft, one, name)
     elif one.verb == "drop" and is_there:
@@ -299,6 +311,29 @@ def _drop(draft: _Draft, one: Head, name: str) -> None:
     view = draft.objects.get(("view", name))
     for each in (*draft.triggers.get(name, ()), *([view] if view else [])):
         _take(draft, each)
+
+
+def _is_rewritten(draft: _Draft, one: Head, name: str) -> bool:
+    """Tell whether SQLite writes anew what something else than a table and its indexes says of that table.
+
+    It does so in all that mentions the table: https://www.sqlite.org/lang_altertable.html
+    """
+    if one.renamed and (folded(one.renamed) in draft.tables or draft.children.get(name, {name}) != {name}):
+        return True
+    return _is_keyword(name) or any(_mentioning(draft.mentions, draft.objects, name))
+
+
+def _rename(draft: _Draft, one: Head, name: str) -> None:
+    """Give a table another name in a draft, also where it refers to itself."""
+    new = folded(one.renamed)
+    del draft.tables[name]
+    draft.tables[new] = one.renamed
+    parents = draft.parents.get(name, frozenset())
+    _refer(draft, name, frozenset())
+    _refer(draft, new, frozenset(new if parent == name else parent for parent in parents))
+    if indexes := draft.indexed.pop(name, None):
+        draft.indexed[new] = indexes
+        draft.indexes.update(dict.fromkeys(indexes, new))
 
 
 def _refer(draft: _Draft, child: str, parents: frozenset[str]) -> None:
