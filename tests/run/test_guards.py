@@ -349,6 +349,23 @@ def test_what_another_connection_leaves_between_two_steps_is_not_held_against_th
     assert query(database, "SELECT count(*) FROM child") == [(4,)]
 
 
+def test_a_child_that_another_connection_makes_between_two_steps_is_guarded(
+    migrations: Path, database: Path
+) -> None:
+    write(migrations, "0001_base", FAMILY)
+    write(migrations, "0002_next", f"{APART}DELETE FROM parent WHERE id = 2;")
+
+    def disturb(progress: Progress) -> None:
+        if progress.done and progress.step.version == "0001":
+            change(database, "CREATE TABLE late (p REFERENCES parent)", "INSERT INTO late VALUES (2)")
+
+    message = (
+        f"{migrations}/0002_next.up.sql: 2 new foreign key violations: row 2 of child has no parent in parent, "
+        f"row 1 of late has no parent in parent; rolled back, {database} is still at 0001{KEYS_ON}"
+    )
+    refusal(lambda: migrate(database, migrations, progress=disturb), message)
+
+
 @pytest.mark.parametrize("ddl", [str.upper, str.lower], ids=["upper case", "lower case"])
 def test_foreign_keys_are_seen_whatever_like_means_to_the_caller(
     migrations: Path, database: Path, ddl: Callable[[str], str]

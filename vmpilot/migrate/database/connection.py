@@ -212,7 +212,7 @@ def references(session: Session) -> list[tuple[str, str]]:
     """Return the child and the parent table of each foreign key.
 
     SQLite is asked table by table: turso does not know the pragma as a table, and what fails there ends the
-    transaction. Of a table whose text is as it was, not again: steps ask often, and a schema can be large.
+    transaction. Of a table whose text is as it was, not again: a run can ask often, and a schema be large.
     """
     from ..tokens import quoted  # not loaded by a start-up that runs no statement
 

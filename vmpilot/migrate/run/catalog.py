@@ -8,7 +8,7 @@ head tells, and where SQLite counts another number of changes than the script ha
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
-from ..database.connection import Session, references
+from ..database.connection import Session, is_sqlite3, references
 from ..files.script import Script, statements
 from ..limits import RUNNERS
 from ..tokens import SCHEMA, Head, folded, head, identifier, mentioned, quoted
@@ -113,7 +113,8 @@ def read_after(session: Session, script: Script, before: Catalog) -> Catalog:
     """Return the catalog after a step, from that `before` it."""
     if before is NOTHING and script.words.isdisjoint(_BEGINNING):
         return before
-    version = _version(session)
+    # Of other modules some number and spell a schema in ways of their own.
+    version = _version(session) if is_sqlite3(session.connection) else None
     if version is None or before.version is None or not _tells_all(script, before):
         return read(session)
     if version == before.version:
