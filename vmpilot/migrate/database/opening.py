@@ -39,18 +39,32 @@ Connect = Callable[[str], Any]
 SQLITE3: Connect = sqlite3.connect
 
 
-@contextmanager
-def reading(database: Any, timeout: float, connect: Connect = SQLITE3) -> Iterator[Session]:
+def reading(database: Any, timeout: float, connect: Connect = SQLITE3) -> AbstractContextManager[Session]:
     """Open a path or a caller's connection to look at it.
 
     Never writes and never creates: a missing file reads as an empty database. `connect` is how the
     application opens a path; what that itself leaves behind is its own. Raises AccessError.
     """
+    if isinstance(database, str) and is_missing(database):
+        return _empty(database, timeout)
+    return reading_present(database, timeout, connect)
+
+
+@contextmanager
+def _empty(path: str, timeout: float) -> Iterator[Session]:
+    """Open an empty database in the place of one that is not there."""
+    with _own(path, "memory", timeout, ":memory:") as session, interruptible(session), translated(session):
+        yield session
+
+
+@contextmanager
+def reading_present(database: Any, timeout: float, connect: Connect) -> Iterator[Session]:
+    """Do what `reading` does with a database that is there, so that looking at it leaves no trace."""
     opened: AbstractContextManager[Session]
     if not isinstance(database, str):
         opened = _borrowed(database, timeout)
-    elif connect is SQLITE3 or is_missing(database):
-        opened = _reader(database, timeout)
+    elif connect is SQLITE3:
+        opened = _own(database, _reading_mode(database), timeout)
     else:
         opened = _connected(database, database, timeout, connect)
     with opened as session, interruptible(session), translated(session):
@@ -287,13 +301,6 @@ def _is_default(path: str) -> bool:
         return path == default()
     except AccessError:
         return False
-
-
-def _reader(path: str, timeout: float) -> AbstractContextManager[Session]:
-    """Open a file so that looking at it leaves no trace; where there is none, an empty database."""
-    if is_missing(path):
-        return _own(path, "memory", timeout, ":memory:")
-    return _own(path, _reading_mode(path), timeout)
 
 
 def _reading_mode(path: str) -> str:

@@ -35,10 +35,10 @@ _AS_MADE = (
     "SELECT sum(sql IN (?, ?)), count(*) FROM main.sqlite_master"
     " WHERE tbl_name COLLATE NOCASE IN (?, ?) AND sql IS NOT NULL"  # which that of a constraint's index is
 )
+# Of all rows, what stands alone is that of the last: https://www.sqlite.org/lang_select.html#bareagg
 _SETTLED = (
     "SELECT +version_num, group_concat(version), group_concat(name, '/'),"
-    " count(*) FILTER (WHERE action <> 'upgrade'),"
-    " (SELECT +to_version FROM main.migration_log ORDER BY id DESC LIMIT 1)"
+    " count(*) FILTER (WHERE action <> 'upgrade'), +to_version, max(id)"
     " FROM main.alembic_version, main.migration_log"
 )
 
@@ -52,7 +52,7 @@ def is_settled(session: Session, versions: Iterable[str], names: Iterable[str]) 
     if wait(session, lambda: session.rows(_AS_MADE, (*TABLES.values(), *TABLES))) != [(2, 2)]:
         return False
     try:
-        ((value, *logged, others, last),) = wait(session, lambda: session.rows(_SETTLED))
+        ((value, *logged, others, last, _),) = wait(session, lambda: session.rows(_SETTLED))
     except MigrationError:
         raise
     except Exception as error:

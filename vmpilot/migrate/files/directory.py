@@ -271,7 +271,8 @@ def located(migrations: str | os.PathLike[str] | Entry | None) -> Place:
         if not os.fspath(migrations).strip():
             raise HistoryError("the path of the migrations is empty; nothing was changed")
         place = os.fspath(migrations)
-        if odd := access.impossible(place) or ("" if os.path.isdir(place) else access.unlikely(place)):
+        odd = access.impossible(place) or access.unlikely(place)
+        if odd and not os.path.isdir(place):
             raise HistoryError(f"{place}: the path of the migrations {odd}; nothing was changed")
         return place
     if hasattr(migrations, "iterdir"):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ..database.connection import Session, snapshot
 from ..database.names import is_missing
-from ..database.opening import SQLITE3, Connect, reading
+from ..database.opening import SQLITE3, Connect, reading_present
 from ..database.settled import is_settled
 from ..files.plan import BASE, Report
 from ..typed import TYPE_CHECKING, Any
@@ -52,7 +52,7 @@ def _looked_at(request: Request, database: Any, timeout: float, connect: Connect
         from .planning import planned_anew
 
         return planned_anew(request, database)
-    with reading(database, timeout, connect) as session, snapshot(session):
+    with reading_present(database, timeout, connect) as session, snapshot(session):
         if now := _settled(request, session):
             return now
         from .planning import planned_inside
