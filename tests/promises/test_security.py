@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -932,6 +933,26 @@ def test_what_is_too_much_to_compile_is_a_remark_and_no_command_waits_for_it() -
     assert str(caught.value).startswith(
         "migrations/0002_v.up.sql: v does not compile: it stands for more than 20000 tokens, so this was not tried"
     )
+
+
+KEYWORDS = "order group select table index from where join union insert update delete create drop view limit"
+
+
+@pytest.mark.usefixtures("one")
+def test_what_is_too_much_to_compile_can_have_names_that_are_keywords() -> None:
+    migrate("app.db", "migrations")
+    change("app.db", "CREATE TABLE s (z)")
+    for last, name in pairwise(["s", *KEYWORDS.split()]):
+        change("app.db", f'CREATE VIEW "{name}" AS SELECT z FROM "{last}" UNION ALL SELECT z FROM "{last}"')
+    for step in (
+        'CREATE VIEW v AS SELECT z FROM "limit"',
+        'CREATE TRIGGER v AFTER INSERT ON s BEGIN INSERT INTO s SELECT z FROM "limit"; END',
+    ):
+        write(Path("migrations"), "0002_v", f"{step};")
+        with pytest.raises(StepError) as caught:
+            migrate("app.db", "migrations")
+        told = "v does not compile: it stands for more than 20000 tokens, so this was not tried"
+        assert str(caught.value).startswith(f"migrations/0002_v.up.sql: {told}")
 
 
 @pytest.mark.usefixtures("one")

@@ -413,6 +413,10 @@ def noted(event: str, body: str = AUDITED) -> str:
 
 COMPILED = {
     "table": Case(SHOP, "", "DROP TABLE goods;", stops("offer", words="...goods")),
+    "table whose name is a keyword": Case(
+        SHOP + 'CREATE TABLE "Order" (a);\nCREATE VIEW taken AS SELECT a FROM "order";',
+        *("", 'DROP TABLE "order";', stops("taken", words="...order")),
+    ),
     "view": Case(
         SHOP + "CREATE VIEW cheap AS SELECT * FROM offer;",
         *("", "DROP VIEW offer;", stops("cheap", words="...offer")),

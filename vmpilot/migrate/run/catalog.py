@@ -147,9 +147,9 @@ def unindexed(script: Script, before: Catalog) -> frozenset[str] | None:
     indexes = {folded(one.name): folded(one.table) for one in heads if one.verb == "create"}
     dropped = (folded(one.name) for one in heads if one.verb == "drop")
     tables = {indexes.get(name) or before.indexes.get(name) for name in dropped}
-    return (
-        None if tables and (None in tables or "rename" in script.words) else frozenset(filter(None, tables))
-    )
+    if tables and (None in tables or "rename" in script.words):
+        return None
+    return frozenset(filter(None, tables))
 
 
 def seeing(catalog: Catalog, names: Iterable[str]) -> frozenset[Object]:
@@ -194,15 +194,18 @@ def below(catalog: Catalog, objects: Iterable[Object]) -> frozenset[Object]:
 
 @lru_cache(_TEXTS)
 def names_in(one: Object) -> frozenset[str]:
-    """Return, folded, what a view or a trigger mentions, itself included, but no keywords.
+    """Return, folded, what a view or a trigger mentions, itself included.
 
     A name of the runner's own tables wherever its letters are.
     """
     lowered = one.sql.lower()
-    names = mentioned(one.sql) | {folded(one.name), folded(one.table)}
-    return frozenset(name for name in names if not _is_keyword(name)) | {
-        name for name in RUNNERS if name in lowered
-    }
+    ours = {name for name in RUNNERS if name in lowered}
+    return frozenset(mentioned(one.sql) | {folded(one.name), folded(one.table)} | ours)
+
+
+@lru_cache(_TEXTS)
+def _indexed_under(one: Object) -> frozenset[str]:
+    return frozenset(name for name in names_in(one) if not _is_keyword(name))
 
 
 def _is_keyword(name: str) -> bool:
@@ -239,8 +242,7 @@ def _followed(
         dict(before.triggers),
         before.mentions,
     )
-    renames = "rename" in script.words
-    if sum(_changes(draft, before, one, renames) for one in heads) != version - (before.version or 0):
+    if sum(_changes(draft, before, one, script.words) for one in heads) != version - (before.version or 0):
         return None
     tables = {folded(name) for one in heads if one.kind == "table" for name in (one.name, one.renamed)}
     for name in tables:
@@ -263,10 +265,10 @@ def _followed(
     return after if after.parents or after.objects else NOTHING
 
 
-def _changes(draft: _Draft, before: Catalog, one: Head, renames: bool) -> int:
+def _changes(draft: _Draft, before: Catalog, one: Head, words: frozenset[str]) -> int:
     """Follow a statement, and return how many changes of the schema it has made: with IF it can be none.
 
-    `renames` tells that an ALTER can rename: a column too, which its head does not tell.
+    The `words` are those of its script: that it renames a column its head does not tell.
     """
     name = folded(one.name)
     if not name or one.kind not in _KINDS or name in before.virtual or folded(one.schema) not in ("", "main"):
@@ -274,7 +276,7 @@ def _changes(draft: _Draft, before: Catalog, one: Head, renames: bool) -> int:
     names: Iterable[str] = draft.indexes if one.kind == "index" else draft.tables
     is_there = ("trigger", name) in draft.objects if one.kind == "trigger" else name in names
     if one.verb == "alter":
-        is_known = is_there and not (renames and _is_rewritten(draft, one, name))
+        is_known = is_there and not ("rename" in words and _is_rewritten(draft, one, name))
         if is_known and one.renamed:
             _rename(draft, one, name)
         return 1 if is_known else _UNKNOWN
@@ -355,7 +357,7 @@ def _put(draft: _Draft, one: Object) -> None:
 
 
 def _index(draft: _Draft, one: Object) -> None:
-    for name in names_in(one):
+    for name in _indexed_under(one):
         draft.mentions.setdefault(name, set()).add(one)
 
 
