@@ -3,8 +3,9 @@
 Reads inside the step's transaction and says what it found; what is tried is undone again, and nothing is
 repaired or raised here.
 
-A guard costs nothing where a step cannot have broken what it guards (`reach`), and what was true before the
-step is looked up only where something is wrong after it: then the step is undone, looked at, and done again.
+A guard costs nothing where a step cannot have broken what it guards (`reach`), whatever else there is: what
+it goes by is kept from step to step (`catalog`). What was true before the step is looked up only where
+something is wrong after it: then the step is undone, looked at, and done again.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
