@@ -135,7 +135,9 @@ def _facts(session: Session, objects: Collection[Object]) -> Iterator[Fact]:
             drafts = [Draft(kind, name, definition(kind, sql))]
         own = _collations(told.get(table))
         for draft in drafts:
-            text, said = _read(draft.kind, draft.text, names, own if draft.kind in _SORTED else ())
+            # How it is shown depends on no names, and so most columns are alike.
+            where = names if draft.meaning is None else frozenset[str]()
+            text, said = _read(draft.kind, draft.text, where, own if draft.kind in _SORTED else ())
             place = (folded(table), _RANKS[draft.kind], folded(draft.name))
             meant = said if draft.meaning is None else draft.meaning
             yield Fact(draft.kind, table, draft.name, text, (*place, meant))
@@ -284,13 +286,18 @@ def _objects(session: Session, only: Collection[str] | None) -> list[Object]:
     listed = {name: sql for kind, name, _, sql in found if kind == "table"}
     # All of them, because what they keep can be asked for without them.
     whole = found if only is None else session.rows(_VIRTUAL)
-    virtual = {name: sql for _, name, _, sql in whole if sql and head(sql).kind == "virtual table"}
+    virtual = {name: sql for _, name, _, sql in whole if is_virtual(sql or "")}
     left_out = TABLES.keys() | (_shadows(session, virtual, listed) if virtual else set())
     return [
         Object("virtual table" if name in virtual else kind, name, table, _first(sql) if ";" in sql else sql)
         for kind, name, table, sql in found
         if not name.startswith("sqlite_") and folded(table) not in left_out
     ]
+
+
+def is_virtual(sql: str) -> bool:
+    """Tell whether a CREATE is that of a virtual table."""
+    return "virtual" in sql.lower() and head(sql).kind == "virtual table"
 
 
 def _first(sql: str) -> str:

@@ -28,7 +28,7 @@ from ..run.paste import put_back
 from ..run.play import follow
 from ..run.request import mending
 from ..run.status import Status, full_name
-from ..tokens import folded, head
+from ..tokens import folded
 
 _PAUSE = 0.1
 _PATIENCE = 0.5
@@ -266,7 +266,7 @@ def _uncompiled(empty: Session, objects: Sequence[Row]) -> Iterator[str]:
 
     Virtual tables come first, because they make their own tables; those that need a table come last.
     """
-    virtual = [sql for _, _, sql in objects if head(sql).kind == "virtual table"]
+    virtual = [sql for _, _, sql in objects if structure.is_virtual(sql)]
     others = {
         kind: [sql for each, _, sql in objects if each == kind] for kind in ("table", "view", "trigger")
     }
