@@ -98,7 +98,7 @@ def findings(session: Session, script: Script, before: Integrity) -> Findings:
     if change.orphans or change.spoiled:
         kind = kind_of(session, change) if change.orphans else "key"
         found.append(Finding(kind, _violations([*change.spoiled, *(words for _, words in change.orphans)])))
-    now = before._replace(keys=change.now, catalog=catalog)
+    now = Integrity(change.now, catalog, before.broken, None, before.reaching)
     telling = {"view", "trigger", "writable_schema"}
     if script.words & telling or (before.catalog.objects and script.words & {"table", "index"}):
         looked = _seeing(script, before.catalog, catalog)
@@ -111,7 +111,7 @@ def findings(session: Session, script: Script, before: Integrity) -> Findings:
         certain &= before.unreadable is not None
         if table not in (before.unreadable or ()):
             found.append(Finding("unreadable", f"table {table} cannot be read any more: {words}"))
-    return Findings(tuple(found), now._replace(unreadable=None), certain)
+    return Findings(tuple(found), now, certain)
 
 
 def not_compiling(session: Session) -> Broken:

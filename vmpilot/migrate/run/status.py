@@ -86,7 +86,7 @@ def read(session: Session, directory: Directory) -> Status:
 def moved(before: Status, position: int, value: str) -> Status:
     """Return the status after a step that led to this position and value."""
     reached = plan.number(before.timeline, position)
-    recorded = before.recorded._replace(value=value)
+    recorded = Recorded(value, before.recorded.log)
     return before._replace(recorded=recorded, position=position, reached=reached, known=True)
 
 
