@@ -13,6 +13,7 @@ from itertools import chain, pairwise
 from ..tokens import Token, folded, mentioned, tokens, unquoted
 
 MOST = 20_000  # tokens; some tenths of a second
+UNTRIED = f"it stands for more than {MOST} tokens, so this was not tried"
 _CAP = 1 << 40
 _TEXTS = 4096
 _NAMES = ("word", "double", "name", "string")

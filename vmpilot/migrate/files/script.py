@@ -5,7 +5,6 @@ Pure: text in, values out; no file, no database, no clock may enter here.
 
 import re
 from array import array
-from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache, lru_cache
@@ -189,7 +188,12 @@ def _light_sha256() -> Any:
 
 
 def _portions(script: Script) -> Iterator[str]:
-    """Cut a script before some of its statements."""
+    """Cut a script before some of its statements, if it is long."""
+    if script.starts and script.ends[-1] - script.starts[0] <= _PORTION:
+        yield script.text[script.starts[0] : script.ends[-1]]
+        return
+    from bisect import bisect_left
+
     at = 0
     while at < len(script.starts):
         start = script.starts[at]

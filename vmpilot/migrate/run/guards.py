@@ -11,7 +11,6 @@ something is wrong after it: then the step is undone, looked at, and done again.
 from collections.abc import Iterable, Iterator, Sequence
 
 from ..database.connection import Session, refusal
-from ..database.expansion import MOST, overgrown
 from ..database.settings import has_temporary
 from ..errors import counted, some
 from ..files.script import Script
@@ -25,7 +24,6 @@ from .reach import reach
 _ACTIONS = "ON DELETE and ON UPDATE actions do not run during a step"
 _BEGIN_WITH = 'begin the file with "-- vmpilot: {} REASON"'
 _TEMPORARY = "SELECT +sql FROM sqlite_temp_master WHERE type IN ('view', 'trigger')"
-UNTRIED = f"it stands for more than {MOST} tokens, so this was not tried"
 _UNGUARDED = f"to leave that to a later file, {_BEGIN_WITH.format('unguarded')}"
 
 
@@ -190,6 +188,10 @@ def _reaching(session: Session, catalog: Catalog) -> bool:
 
 def _broken(session: Session, catalog: Catalog, looked: frozenset[Object]) -> Broken:
     """Return those of the views and triggers in `looked` that do not compile; too much is not tried."""
+    if not looked:
+        return {}
+    from ..database.expansion import UNTRIED, overgrown
+
     untried = overgrown((one.kind, folded(one.name), one.sql) for one in below(catalog, looked))
     broken = {(one.kind, one.name): UNTRIED for one in looked if (one.kind, folded(one.name)) in untried}
     for name in sorted(one.name for one in looked if one.kind == "view"):

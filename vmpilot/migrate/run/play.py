@@ -21,7 +21,6 @@ from ..database.connection import (
     wait,
     words,
 )
-from ..database.expansion import MOST, overgrown
 from ..database.permissions import denial
 from ..database.settings import read_anew, setting, settings_kept
 from ..database.tables import note
@@ -146,6 +145,8 @@ def _compiles_too_much(session: Session, text: str) -> str:
     """
     if text[:1] not in "aA" or not {"rename", "drop"} & mentioned(text):
         return ""
+    from ..database.expansion import MOST, overgrown
+
     sql = "SELECT +type, +name, +sql FROM main.sqlite_master WHERE type IN ('view', 'trigger')"
     found = sorted(name for _, name in overgrown(session.rows(sql)))
     return (

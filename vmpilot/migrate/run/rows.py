@@ -8,7 +8,6 @@ same order, or is refused like one of the statements. The last of them is run by
 last_insert_rowid() say belongs to it.
 """
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import takewhile
@@ -99,6 +98,8 @@ def _rows(script: Script, at: int, insert: str) -> list[str]:
 
     Nothing if they are too few.
     """
+    from bisect import bisect_right  # not loaded by a run of short scripts
+
     text, ends = script.text, script.ends
     until = min(at - at % TICK_EACH + TICK_EACH, bisect_right(ends, script.starts[at] + _LONGEST, at))
     starts = script.starts[at:until]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ..database import soundness, structure, tables
 from ..database.connection import Row, Session, interruptible, is_damage, is_of_the_application, snapshot
 from ..database.copies import newest
+from ..database.expansion import UNTRIED
 from ..database.names import is_missing, located
 from ..database.opening import SQLITE3, Connect, reading, scratch, scratch_like
 from ..database.settings import setting
@@ -285,8 +286,8 @@ def _broken(database: str, found: Iterable[str], passed: Mapping[str, str]) -> I
     """Yield what does not work; what a file says may be left is a remark with its reason."""
     untried = list[str]()
     for words in found:
-        if words.endswith(guards.UNTRIED):
-            untried.append(words.removesuffix(f" does not compile: {guards.UNTRIED}"))
+        if words.endswith(UNTRIED):
+            untried.append(words.removesuffix(f" does not compile: {UNTRIED}"))
         elif words in passed:
             yield Problem(_REMARK, f"{database}: {words}; unguarded: {passed[words]}")
         else:
