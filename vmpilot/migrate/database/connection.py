@@ -229,11 +229,17 @@ def references(session: Session) -> list[tuple[str, str]]:
     return pairs
 
 
-def changes(session: Session) -> int:
-    """Return how many rows the last statement changed.
+def changed(session: Session, sql: str, parameters: Sequence[Any]) -> int:
+    """Run a statement, and return how many rows it changed.
 
-    Not the cursor's rowcount: libsql counts all rows since it was opened, and count_changes spoils it.
+    Not the cursor's rowcount: libsql counts all rows since it was opened, and count_changes spoils it. And on
+    the connection of a caller, whose TEMP triggers can change rows too, not the sum of all changes.
     """
+    if is_untouched(session) and is_sqlite3(session.connection):
+        before = session.connection.total_changes
+        session.run(sql, parameters)
+        return int(session.connection.total_changes - before)
+    session.run(sql, parameters)
     return int(session.value("SELECT changes()"))
 
 

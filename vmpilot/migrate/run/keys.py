@@ -98,7 +98,7 @@ def keys_after(session: Session, script: Script, last: Catalog, catalog: Catalog
     `last` is the catalog from before it, `catalog` that after it.
     """
     if not catalog.parents and not (before.dangling or before.lacking or before.blind):
-        return Change(before._replace(certain=False), [], [])
+        return Change(before if not before.certain else before._replace(certain=False), [], [])
     lacking = _lacking(session, script, catalog, before)
     reached = _reached(session, script, last, catalog, before)
     seen = _look(session, catalog, lacking, reached.looked) if reached.looked else _Seen([], {})
