@@ -229,17 +229,12 @@ def references(session: Session) -> list[tuple[str, str]]:
     return pairs
 
 
-def changed(session: Session, sql: str, parameters: Sequence[Any]) -> int:
-    """Run a statement, and return how many rows it changed.
+def changes(session: Session) -> int:
+    """Return how many rows the last statement changed.
 
-    Not the cursor's rowcount: libsql counts all rows since it was opened, and count_changes spoils it. And on
-    the connection of a caller, whose TEMP triggers can change rows too, not the sum of all changes.
+    Not the cursor's rowcount: libsql counts all rows since it was opened, and count_changes spoils it. Nor
+    the sum of all changes: a full-text index writes what it has kept back with whatever statement comes next.
     """
-    if is_untouched(session) and is_sqlite3(session.connection):
-        before = session.connection.total_changes
-        session.run(sql, parameters)
-        return int(session.connection.total_changes - before)
-    session.run(sql, parameters)
     return int(session.value("SELECT changes()"))
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from ..errors import AccessError, VersionError
 from ..limits import LOG_TABLE, LONGEST, VERSION_TABLE, is_fit, is_version
 from ..typed import Any, NamedTuple
-from .connection import UNCHANGED, Row, Session, changed, is_undecodable, wait
+from .connection import UNCHANGED, Row, Session, changes, is_undecodable, wait
 from .settled import TABLES
 
 LOG_COLUMNS = (
@@ -162,14 +162,14 @@ def move(session: Session, before: str, after: str) -> None:
     """
     if not before:
         empty = "NOT EXISTS (SELECT 1 FROM main.alembic_version)"
-        sql = f"INSERT INTO main.alembic_version (version_num) SELECT ? WHERE {empty}"
+        session.run(f"INSERT INTO main.alembic_version (version_num) SELECT ? WHERE {empty}", (after,))
     elif after:
-        sql = "UPDATE main.alembic_version SET version_num = ? WHERE version_num = ?"
+        session.run("UPDATE main.alembic_version SET version_num = ? WHERE version_num = ?", (after, before))
     else:
-        sql = "DELETE FROM main.alembic_version WHERE version_num = ?"
-    if (rows := changed(session, sql, tuple(filter(None, (after, before))))) != 1:
+        session.run("DELETE FROM main.alembic_version WHERE version_num = ?", (before,))
+    if (changed := changes(session)) != 1:
         raise AccessError(
-            f"{session.database}: {rows} rows of alembic_version changed from {before or 'base'} to "
+            f"{session.database}: {changed} rows of alembic_version changed from {before or 'base'} to "
             f"{after or 'base'}, expected one; rolled back",
             database=session.database,
         )
