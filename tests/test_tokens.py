@@ -80,6 +80,7 @@ drawn_tokens = st.sampled_from([(kind, text) for kind, found in KINDS.items() fo
 
 
 @given(st.lists(drawn_tokens, max_size=12), SPELLINGS, st.integers(0, 3))
+@example([(kind, text) for kind, found in KINDS.items() for text in found], Random(0), 0)
 def test_tokens_come_out_as_they_are_known(
     known: list[tuple[str, str]], spelling: Random, before: int
 ) -> None:

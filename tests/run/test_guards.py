@@ -47,7 +47,10 @@ def advice(case: Case) -> str:
         return "" if "cannot be read" in case.finding else UNGUARDED
     rebuilds = "DROP TABLE" in case.step or " RENAME TO " in case.step
     parents = "|".join(map(re.escape, set(re.findall("has no parent in ([a-z]+)", case.finding))))
-    if not re.search(rf"(DELETE FROM|UPDATE|REPLACE INTO|DROP TABLE|RENAME TO) ({parents})\b", case.step):
+    lost = (
+        rf"(DELETE FROM|UPDATE|REPLACE INTO|DROP TABLE|RENAME TO) ({parents})\b|TABLE ({parents}) RENAME TO"
+    )
+    if not re.search(lost, case.step):
         return UNGUARDED
     return KEYS_ON if "CASCADE" in case.setup + case.legacy and not rebuilds else ACTIONS + UNGUARDED
 
@@ -189,6 +192,12 @@ DANGLING = {
     "child renamed": Case(FAMILY, ORPHANS, "ALTER TABLE child RENAME TO kid;"),
     "parent renamed": Case(FAMILY, ORPHANS, "ALTER TABLE parent RENAME TO mother;"),
     "key renamed": Case(FAMILY, ORPHANS, "ALTER TABLE child RENAME COLUMN parent TO mother;"),
+    "a parent under another name, and an empty one in its place": Case(
+        FAMILY,
+        "",
+        "PRAGMA legacy_alter_table = ON;\nALTER TABLE parent RENAME TO past;\n" + PARENT,
+        orphans("row 1", "row 2"),
+    ),
     # What is new all the same
     "one more with an old key": Case(
         FAMILY, ORPHANS, "INSERT INTO child VALUES (11, 99);", orphans("row 11")
