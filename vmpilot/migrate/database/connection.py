@@ -230,11 +230,15 @@ def references(session: Session) -> list[tuple[str, str]]:
 
 
 def changes(session: Session) -> int:
-    """Return how many rows the last statement changed.
+    """Return how many rows the last statement changed, an INSERT, UPDATE or DELETE.
 
-    Not the cursor's rowcount: libsql counts all rows since it was opened, and count_changes spoils it. Nor
-    the sum of all changes: a full-text index writes what it has kept back with whatever statement comes next.
+    Python's module asks SQLite for that too. Not the cursor of others, or of a caller: libsql counts all
+    rows since it was opened, and count_changes spoils it. Nor the sum of all changes: a full-text index
+    writes what it has kept back with whatever statement comes next.
+    https://docs.python.org/3/library/sqlite3.html#sqlite3.Cursor.rowcount
     """
+    if is_untouched(session) and is_sqlite3(session.connection):
+        return int(session.cursor.rowcount)
     return int(session.value("SELECT changes()"))
 
 

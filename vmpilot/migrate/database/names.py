@@ -65,6 +65,7 @@ _INSTEAD = {
     ("peewee", "Database"): "database.connection()",
     ("sqlite_utils", "Database"): "database.conn",
 }
+DEFAULT_NAME = "vmpilot.db"
 # A path that begins like this means what it says.
 _LITERAL = ("./", "/./")
 
@@ -117,14 +118,14 @@ def is_missing(path: str) -> bool:
 def default() -> str:
     """Return the path of the database that nobody named; raises AccessError for a user without a home."""
     if os.path.isdir("/app/data"):
-        return "/app/data/vmpilot.db"
+        return f"/app/data/{DEFAULT_NAME}"
     home = _expanded("~")
     if home == "~":
         raise AccessError(
             f"the default database: this user has no home directory, and HOME is not set; {UNCHANGED}; "
             "name a database with --database or VMPILOT_DATABASE"
         )
-    return os.path.join(home, ".vmpilot", "vmpilot.db")
+    return os.path.join(home, ".vmpilot", DEFAULT_NAME)
 
 
 def _path(name: str) -> str:
