@@ -425,59 +425,65 @@ def proofs(bench: Bench) -> Iterator[Row]:
             yield against(f"{case}, for each", bench.sizes[-1], each[-1], each[-2], 3, rule)
 
 
-def wide(bench: Bench) -> Iterator[Row]:
-    """Compare and prove one migration of many tables; what one costs, of many and of a quarter."""
+def of_many(
+    bench: Bench, name: str, size: int, write: Callable[[Path, int], None], works: dict[str, Work]
+) -> Iterator[tuple[str, float, float]]:
+    """Yield each work by its name, with what it takes for each of so many and for each of a quarter of them.
+
+    `write` puts the files of so many into a directory, and the works are called with a database and that, one
+    after the other.
+    """
     each: dict[str, list[float]] = {}
-    for size in (250, 1000):
-        directory, database = bench.folder / f"wide-{size}", str(bench.folder / f"wide-{size}.db")
+    for count in (size // 4, size):
+        directory, database = bench.folder / f"{name}-{count}", str(bench.folder / f"{name}-{count}.db")
         directory.mkdir()
-        tables = [
-            f"CREATE TABLE t{n} (id INTEGER PRIMARY KEY, t REFERENCES t{n} (id));\n" for n in range(size)
-        ]
-        written(directory, 1, "tables", "".join(tables), "".join(f"DROP TABLE t{n};\n" for n in range(size)))
-        migrate(database, directory)
-        for case, work in (
-            ("verify", partial(verify, directory)),
-            ("check", partial(check, database, directory)),
-        ):
-            each.setdefault(case, []).append(seconds(work) / size)
-    for case, (few, more) in each.items():
+        write(directory, count)
+        for case, work in works.items():
+            each.setdefault(case, []).append(seconds(work, database, directory) / count)
+    yield from ((case, more, few) for case, (few, more) in each.items())
+
+
+def proven(database: str, directory: Path) -> None:
+    verify(directory)
+
+
+def wide(bench: Bench) -> Iterator[Row]:
+    """Compare and prove one migration of many tables."""
+
+    def write(directory: Path, count: int) -> None:
+        tables = (
+            f"CREATE TABLE t{n} (id INTEGER PRIMARY KEY, t REFERENCES t{n} (id));\n" for n in range(count)
+        )
+        written(directory, 1, "tables", "".join(tables), "".join(f"DROP TABLE t{n};\n" for n in range(count)))
+
+    works = {"apply": migrate, "verify": proven, "check": check}
+    for case, more, few in of_many(bench, "wide", 1000, write, works):
         yield against(f"{case}, for each table", 1000, more, few, 2, "one of 250")
 
 
 def keyed(bench: Bench) -> Iterator[Row]:
-    """Take many steps of which each adds a table with a key; what one costs, of many and of a quarter."""
-    each: dict[str, list[float]] = {}
-    for size in (250, 1000):
-        directory, database = bench.folder / f"keyed-{size}", str(bench.folder / f"keyed-{size}.db")
-        directory.mkdir()
-        for number in range(1, size + 1):
+    """Take many steps of which each adds a table with a key."""
+
+    def write(directory: Path, count: int) -> None:
+        for number in range(1, count + 1):
             columns = f"id INTEGER PRIMARY KEY, t REFERENCES t{max(1, number - 1)} (id)"
             up = f"CREATE TABLE t{number} ({columns});\nINSERT INTO t{number} VALUES (1, 1);\n"
             written(directory, number, "table", up, f"DROP TABLE t{number};\n")
-        for case, work in (
-            ("apply", partial(migrate, database, directory)),
-            ("check", partial(check, database, directory)),
-            ("verify", partial(verify, directory)),
-        ):
-            each.setdefault(case, []).append(seconds(work) / size)
-    for case, (few, more) in each.items():
+
+    works = {"apply": migrate, "check": check, "verify": proven}
+    for case, more, few in of_many(bench, "keyed", 1000, write, works):
         yield against(f"{case} with keys, for each", 1000, more, few, 1.5, "one of 250")
 
 
 def long_histories(bench: Bench) -> Iterator[Row]:
-    """Tell of many migrations; what one costs, of many and of a quarter."""
-    each: dict[str, list[float]] = {}
-    for size in (1250, 5000):
-        directory, database = bench.folder / f"long-{size}", str(bench.folder / f"long-{size}.db")
-        directory.mkdir()
-        for number in range(1, size + 1):
+    """Apply many migrations, and tell of them."""
+
+    def write(directory: Path, count: int) -> None:
+        for number in range(1, count + 1):
             written(directory, number, "step", "SELECT 1;", "SELECT 1;")
-        migrate(database, directory)
-        for work in (history, current):
-            (took,) = in_turn(bench.rounds, partial(seconds, work, database, directory))
-            each.setdefault(work.__name__, []).append(took / size)
-    for case, (few, more) in each.items():
+
+    works = {"apply": migrate, "history": history, "current": current}
+    for case, more, few in of_many(bench, "long", 5000, write, works):
         yield against(f"{case}, for each", 5000, more, few, 1.5, "one of 1250")
 
 

@@ -11,7 +11,7 @@ issue 106052).
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain, pairwise
 
 from .typed import NamedTuple
@@ -186,6 +186,12 @@ def mentioned(sql: str) -> set[str]:
     """Name, folded, all that can be a name in SQL; a string only where a table can stand."""
     pairs = {match.groups() for match in compiled(_MENTION).finditer(sql)}
     return {folded(unquoted(text)) for text in set().union(*pairs) if text}
+
+
+@lru_cache(4096)
+def mentions(sql: str) -> frozenset[str]:
+    """Return the same of a view or a trigger, and remember it: a schema is looked at after each step."""
+    return frozenset(mentioned(sql))
 
 
 def assigned(sql: str) -> set[str]:

@@ -237,7 +237,7 @@ def changes(session: Session) -> int:
     writes what it has kept back with whatever statement comes next.
     https://docs.python.org/3/library/sqlite3.html#sqlite3.Cursor.rowcount
     """
-    if is_untouched(session) and is_sqlite3(session.connection):
+    if is_own_sqlite3(session):
         return int(session.cursor.rowcount)
     return int(session.value("SELECT changes()"))
 
@@ -318,6 +318,11 @@ def is_of_a_database(error: BaseException) -> bool:
 def is_untouched(session: Session) -> bool:
     """Tell whether nobody else has had a connection: what is beside the main database, a script has made."""
     return session.ours and not session.converts
+
+
+def is_own_sqlite3(session: Session) -> bool:
+    """Tell whether a connection is one of Python's own module, and nobody else has had it."""
+    return is_untouched(session) and is_sqlite3(session.connection)
 
 
 def is_sqlite3(connection: Any) -> bool:

@@ -7,15 +7,13 @@ https://www.sqlite.org/c3ref/progress_handler.html So this is told before anythi
 
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
 from itertools import chain, pairwise
 
-from ..tokens import Token, folded, mentioned, tokens, unquoted
+from ..tokens import Token, folded, mentions, tokens, unquoted
 
 MOST = 20_000  # tokens; some tenths of a second
 UNTRIED = f"it stands for more than {MOST} tokens, so this was not tried"
 _CAP = 1 << 40
-_TEXTS = 4096
 _NAMES = ("word", "double", "name", "string")
 _SCHEMAS = ("main", "temp")
 _END = Token("", "", -1)
@@ -30,7 +28,7 @@ def overgrown(objects: Iterable[tuple[str, str, str]]) -> frozenset[tuple[str, s
     """
     listed = list(objects)
     views = {folded(name): sql for kind, name, sql in listed if kind == "view"}
-    uses = {name: {use for use in _names(sql) if use in views} - {name} for name, sql in views.items()}
+    uses = {name: {use for use in mentions(sql) if use in views} - {name} for name, sql in views.items()}
     for weigh in (_at_most, _exactly):
         weights = _weighed(views, uses, weigh)
         found = {
@@ -63,16 +61,11 @@ def _weighed(
 
 def _at_most(sql: str, weights: _Weights) -> int:
     """Return how many tokens SQL can stand for: a name is no more often in it than its letters are."""
-    names = _names(sql)
+    names = mentions(sql)
     if "with" in names:  # its own names can stand for much, too
         return _exactly(sql, weights)
     text = folded(sql)
     return min(_CAP, len(sql) + sum(text.count(name) * weights[name] for name in names & weights.keys()))
-
-
-@lru_cache(_TEXTS)
-def _names(sql: str) -> frozenset[str]:
-    return frozenset(mentioned(sql))
 
 
 def _exactly(sql: str, weights: _Weights) -> int:

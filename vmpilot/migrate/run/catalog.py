@@ -11,7 +11,7 @@ from functools import lru_cache
 from ..database.connection import Session, is_sqlite3, references
 from ..files.script import Script, statements
 from ..limits import RUNNERS
-from ..tokens import SCHEMA, Head, folded, head, identifier, mentioned, quoted
+from ..tokens import SCHEMA, Head, folded, head, identifier, mentions, quoted
 from ..typed import NamedTuple, TypeVar
 
 # Not LIKE, whose meaning the caller can change: PRAGMA case_sensitive_like. And here as everywhere `+`,
@@ -200,7 +200,7 @@ def names_in(one: Object) -> frozenset[str]:
     """
     lowered = one.sql.lower()
     ours = {name for name in RUNNERS if name in lowered}
-    return frozenset(mentioned(one.sql) | {folded(one.name), folded(one.table)} | ours)
+    return mentions(one.sql).union({folded(one.name), folded(one.table)}, ours)
 
 
 @lru_cache(_TEXTS)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import takewhile
 
-from ..database.connection import Session, in_transaction, is_interrupt, is_sqlite3, is_untouched
+from ..database.connection import Session, in_transaction, is_interrupt, is_own_sqlite3
 from ..errors import is_of_the_caller
 from ..files.script import Script, statements
 from ..tokens import are_literal, beginning, folded, head
@@ -51,8 +51,7 @@ def _is_certain(session: Session, script: Script) -> bool:
     """
     return (
         len(script.starts) > _LEAST
-        and is_untouched(session)
-        and is_sqlite3(session.connection)
+        and is_own_sqlite3(session)
         and script.transactional
         and not script.keys_on
         and not script.kept
