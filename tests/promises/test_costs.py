@@ -223,8 +223,8 @@ def test_a_small_step_costs_few_statements_of_ours(migrations: Path) -> None:
 
 READING = (
     "BEGIN",
-    "SELECT 1 FROM sqlite_master ",
-    "SELECT sum(sql IN ",
+    "PRAGMA main.user_version",
+    "SELECT +sql FROM main.sqlite_master ",
     "SELECT +version_num, group_concat(",
 )
 READ = ("SELECT +type, +name, +tbl_name, +sql ", "SELECT +version_num FROM ", "SELECT +action, +version, ")

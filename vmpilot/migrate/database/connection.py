@@ -25,6 +25,8 @@ _OF_THE_APPLICATION = (
     *("no such function", "no such collation", "no such module", "no such tokenizer"),
     *("unknown function", "not supported"),
 )
+# A number of the header is read before the schema, which would have a lock and a look of its own otherwise.
+SNAPSHOT = ("BEGIN", "PRAGMA main.user_version")
 _LONGEST_PAUSE = 0.05
 LOCKED = "locked by another process"
 _WAITING = "interrupted while waiting, "
@@ -522,7 +524,7 @@ def commit(session: Session, fate: str) -> None:
 
 def hold(session: Session, fate: str = UNCHANGED) -> None:
     """Begin a transaction that sees the database at one moment, and lets others write after it."""
-    for sql in ("BEGIN", "SELECT 1 FROM sqlite_master LIMIT 1"):
+    for sql in SNAPSHOT:
         wait(session, partial(session.run, sql), fate=fate)
 
 

@@ -163,7 +163,7 @@ def _check(name: str) -> None:
     """
     if odd := unlikely(name) or impossible(name):
         raise _refused(f"its name {odd}")
-    if any(word in name.lower() for word in _SETTINGS):
+    if "=" in name and any(word in name.lower() for word in _SETTINGS):
         raise _refused(f"lists of settings are not understood here, {_EXPECTED}")
 
 

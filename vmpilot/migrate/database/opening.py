@@ -39,36 +39,41 @@ Connect = Callable[[str], Any]
 SQLITE3: Connect = sqlite3.connect
 
 
-def reading(database: Any, timeout: float, connect: Connect = SQLITE3) -> AbstractContextManager[Session]:
+@contextmanager
+def reading(database: Any, timeout: float, connect: Connect = SQLITE3) -> Iterator[Session]:
     """Open a path or a caller's connection to look at it.
 
     Never writes and never creates: a missing file reads as an empty database. `connect` is how the
     application opens a path; what that itself leaves behind is its own. Raises AccessError.
     """
-    if isinstance(database, str) and is_missing(database):
-        return _empty(database, timeout)
-    return reading_present(database, timeout, connect)
-
-
-@contextmanager
-def _empty(path: str, timeout: float) -> Iterator[Session]:
-    """Open an empty database in the place of one that is not there."""
-    with _own(path, "memory", timeout, ":memory:") as session, interruptible(session), translated(session):
+    found = opened(database, timeout, connect) or _own(database, "memory", timeout, ":memory:")
+    with found as session, looking(session):
         yield session
 
 
-@contextmanager
-def reading_present(database: Any, timeout: float, connect: Connect) -> Iterator[Session]:
-    """Do what `reading` does with a database that is there, so that looking at it leaves no trace."""
-    opened: AbstractContextManager[Session]
+def opened(database: Any, timeout: float, connect: Connect) -> AbstractContextManager[Session] | None:
+    """Open a path or a caller's connection so that looking at it leaves no trace; None for a missing file.
+
+    At its end no transaction is left open; signals and errors are left to `looking`.
+    """
     if not isinstance(database, str):
-        opened = _borrowed(database, timeout)
-    elif connect is SQLITE3:
-        opened = _own(database, _reading_mode(database), timeout)
-    else:
-        opened = _connected(database, database, timeout, connect)
-    with opened as session, interruptible(session), translated(session):
-        yield session
+        return _borrowed(database, timeout)
+    is_file = _is_file(database)
+    if not is_file and is_missing(database):
+        return None
+    if connect is not SQLITE3:
+        return _connected(database, database, timeout, connect)
+    if is_file:  # nearly always, and with this nothing is asked twice
+        return _own(database, _reading_mode(database), timeout)
+    _refuse_special(database)
+    return _own(database, _reading_mode(led_to(database)), timeout)
+
+
+@contextmanager
+def looking(session: Session) -> Iterator[None]:
+    """Let signals end what is read inside, and errors be those of the package."""
+    with interruptible(session), translated(session):
+        yield
 
 
 @contextmanager
@@ -80,10 +85,8 @@ def writing(database: Any, timeout: float, connect: Connect = SQLITE3) -> Iterat
     deletes the rows that refer to it, and inside a transaction they cannot be switched:
     https://www.sqlite.org/pragma.html#pragma_foreign_keys Raises AccessError.
     """
-    opened = (
-        _writer(database, timeout, connect) if isinstance(database, str) else _borrowed(database, timeout)
-    )
-    with opened as session, interruptible(session), _without_keys(session):
+    made = _writer(database, timeout, connect) if isinstance(database, str) else _borrowed(database, timeout)
+    with made as session, interruptible(session), _without_keys(session):
         try:
             yield session
         finally:
@@ -190,12 +193,7 @@ def alike(session: Session, path: str) -> Iterator[Any]:
 
 
 def _connect(path: str, mode: str) -> sqlite3.Connection:
-    """Open a file with the parameters of a URI: https://www.sqlite.org/uri.html
-
-    A pipe would be waited for, by SQLite and through every signal.
-    """
-    if _is_special(path):
-        raise AccessError(f"{path}: no regular file, expected a database; {UNCHANGED}", database=path)
+    """Open a file with the parameters of a URI: https://www.sqlite.org/uri.html"""
     quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     start = "file://" if path.startswith("/") else "file:"
     name = ":memory:" if path == ":memory:" else f"{start}{quoted}?mode={mode}"
@@ -208,14 +206,25 @@ def _connect(path: str, mode: str) -> sqlite3.Connection:
         raise refused(path, error, UNCHANGED) from error
 
 
-def _is_special(path: str) -> bool:
+def _is_file(path: str) -> bool:
+    """Tell whether a path is that of a file, and not of a link to one."""
+    return stat.S_ISREG(_mode(os.lstat, path))
+
+
+def _refuse_special(path: str) -> None:
+    """Raise AccessError for a pipe and the like: SQLite would wait for it, through every signal."""
+    mode = _mode(os.stat, path)
+    if mode and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise AccessError(f"{path}: no regular file, expected a database; {UNCHANGED}", database=path)
+
+
+def _mode(ask: Callable[[str], os.stat_result], path: str) -> int:
     try:
-        mode = os.stat(path).st_mode
+        return ask(path).st_mode
     except (OSError, ValueError) as error:  # there is none
         if is_of_the_caller(error):
             raise
-        return False
-    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+        return 0
 
 
 def _misplaced(path: str) -> str:
@@ -232,16 +241,24 @@ def _own(path: str, mode: str, timeout: float, name: str = "") -> Iterator[Sessi
 
     `name` is what is opened in its place, if not itself.
     """
-    with closing(_connect(name or path, mode)) as connection, closing(connection.cursor()) as cursor:
-        yield Session(connection, cursor, path, timeout, handlers=[], parents={})
+    with closing(_connect(name or path, mode)) as connection:
+        cursor = connection.cursor()
+        try:
+            yield Session(connection, cursor, path, timeout, handlers=[], parents={})
+        finally:
+            cursor.close()
 
 
 @contextmanager
 def _writer(path: str, timeout: float, connect: Connect) -> Iterator[Session]:
     if _is_default(path):
         _make_private(path)
-    opened = _own(path, "rwc", timeout) if connect is SQLITE3 else _connected(path, path, timeout, connect)
-    with opened as session:
+    if connect is SQLITE3:
+        _refuse_special(path)
+        made = _own(path, "rwc", timeout)
+    else:
+        made = _connected(path, path, timeout, connect)
+    with made as session:
         if not has_temporary_place():
             _sort_beside(session)
         yield session
@@ -312,7 +329,6 @@ def _reading_mode(path: str) -> str:
     there is none, one that may not write would leave a new one behind, and needs to write to a
     directory to do so: https://www.sqlite.org/wal.html#read_only_databases
     """
-    path = led_to(path)
     if _has_log(path):
         return "ro"
     directory = os.path.dirname(path) or "."
@@ -328,7 +344,7 @@ def _reading_mode(path: str) -> str:
 
 def _has_log(path: str) -> bool:
     try:
-        return os.stat(path + "-wal").st_size > 0
+        return os.access(path + "-wal", os.F_OK) and os.stat(path + "-wal").st_size > 0
     except (OSError, ValueError) as error:  # none, or just removed by another; a path that none can have
         if is_of_the_caller(error):
             raise
@@ -354,22 +370,22 @@ def _borrowed(connection: Any, timeout: float, called: str = "the connection") -
         files = wait(session, lambda: _files(session))
         session = session._replace(database=files["main"] or ":memory:", cursor=_tuples(connection))
         patience = wait(session, lambda: setting(session, "busy_timeout"))
-        kept: dict[str, Any] = {}
+        kept: dict[str, Any] | None = None  # until a transaction that is open can only be one of ours
     try:
         with translated(session):
             wait(session, lambda: session.run("PRAGMA busy_timeout = 0"))
             _leave_transaction(session, files)
-            kept |= _plain(connection)
+            kept = _plain(connection)
         yield session
     finally:
-        if kept:
+        if kept is not None:
             rollback(session)
         # Each on its own: what led here is what the caller must hear of.
         with passed_over(AccessError, *failures(connection)):
             wait(session, lambda: session.run(f"PRAGMA busy_timeout = {patience or 0}"))
         with passed_over(*failures(connection)):
             session.cursor.close()  # until then libsql keeps the last statement open
-        for name, value in kept.items():
+        for name, value in (kept or {}).items():
             with passed_over(*failures(connection)):
                 setattr(connection, name, value)
 

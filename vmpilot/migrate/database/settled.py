@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..errors import MigrationError
+from ..errors import is_of_the_caller
 from ..limits import LOG_TABLE, VERSION_TABLE
-from .connection import Session, is_undecodable, wait
+from .connection import SNAPSHOT, Session, failures, rollback
 
 # Alembic's own text, to the byte: https://alembic.sqlalchemy.org/en/latest/api/runtime.html
 _VERSION_DDL = (
@@ -32,9 +32,10 @@ _LOG_DDL = """CREATE TABLE migration_log (
 TABLES = {VERSION_TABLE: _VERSION_DDL, LOG_TABLE: _LOG_DDL}
 
 _AS_MADE = (
-    "SELECT sum(sql IN (?, ?)), count(*) FROM main.sqlite_master"
-    " WHERE tbl_name COLLATE NOCASE IN (?, ?) AND sql IS NOT NULL"  # which that of a constraint's index is
+    "SELECT +sql FROM main.sqlite_master WHERE tbl_name COLLATE NOCASE IN "
+    f"('{VERSION_TABLE}', '{LOG_TABLE}') AND sql IS NOT NULL ORDER BY 1"  # a constraint's index has none
 )
+_MADE = [(_VERSION_DDL,), (_LOG_DDL,)]
 # Of all rows, what stands alone is that of the last: https://www.sqlite.org/lang_select.html#bareagg
 _SETTLED = (
     "SELECT +version_num, group_concat(version), group_concat(name, '/'),"
@@ -47,16 +48,18 @@ def is_settled(session: Session, versions: Iterable[str], names: Iterable[str]) 
     """Tell whether just these were applied, one after the other, and the last one is the current version.
 
     Their names count: another migration under the same number is to be noticed. Tells it only of tables
-    that are just as they were made here; others are looked at closely elsewhere.
+    that are just as they were made here. Whatever is odd, an error or a lock too, is looked at closely
+    elsewhere, with patience and in words; in the same snapshot, which stays open unless it has failed.
     """
-    if wait(session, lambda: session.rows(_AS_MADE, (*TABLES.values(), *TABLES))) != [(2, 2)]:
-        return False
     try:
-        ((value, *logged, others, last, _),) = wait(session, lambda: session.rows(_SETTLED))
-    except MigrationError:
-        raise
-    except Exception as error:
-        if "no such" in str(error) or is_undecodable(error):  # a column is missing, or a text makes no sense
+        for sql in SNAPSHOT:
+            session.rows(sql)
+        if session.rows(_AS_MADE) != _MADE:
             return False
-        raise
+        ((value, *logged, others, last, _),) = session.rows(_SETTLED)
+    except failures(session.connection) as error:
+        rollback(session)
+        if is_of_the_caller(error):
+            raise
+        return False
     return bool(value == last and not others and logged == [",".join(versions), "/".join(names)])

@@ -303,24 +303,33 @@ def _bundled() -> Place:
 
 def _listing(place: Place) -> tuple[list[str], list[str]]:
     """Return the names of all files in a directory, and of what ends in .sql and is no file."""
-    names: list[str] = []
-    odd: list[str] = []
     try:
-        for entry in _entries(place):
-            (names if _is_file(entry) else odd).append(entry.name)
+        entries = _entries(place)
+        names = _files(entries)
     except (OSError, ValueError) as error:
         if is_of_the_caller(error):
             raise
         raise _unreadable(str(place), error) from error
+    if len(names) == len(entries):
+        return names, []
+    odd = {entry.name for entry in entries}.difference(names)
     return names, [name for name in odd if _is_meant(name, names)]
 
 
-def _entries(place: Place) -> Iterator[os.DirEntry[str] | Entry]:
+def _entries(place: Place) -> Sequence[os.DirEntry[str] | Entry]:
     if not isinstance(place, str):
-        yield from place.iterdir()
-        return
+        return list(place.iterdir())
     with os.scandir(place) as entries:
-        yield from entries
+        return list(entries)
+
+
+def _files(entries: Iterable[os.DirEntry[str] | Entry]) -> list[str]:
+    try:
+        return [entry.name for entry in entries if entry.is_file()]
+    except OSError as error:  # of one entry, or of the caller
+        if is_of_the_caller(error):
+            raise
+        return [entry.name for entry in entries if _is_file(entry)]
 
 
 def _is_file(entry: os.DirEntry[str] | Entry) -> bool:

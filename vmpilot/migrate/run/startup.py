@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..database.connection import Session, snapshot
-from ..database.names import is_missing
-from ..database.opening import SQLITE3, Connect, reading_present
+from ..database.connection import Session, hold, in_transaction
+from ..database.opening import SQLITE3, Connect, looking, opened
 from ..database.settled import is_settled
 from ..files.plan import BASE, Report
 from ..typed import TYPE_CHECKING, Any
@@ -48,16 +47,20 @@ def run(
 
 def _looked_at(request: Request, database: Any, timeout: float, connect: Connect) -> Current | Plan:
     """Return where a database is if it is to stay there, otherwise the plan."""
-    if isinstance(database, str) and is_missing(database):
+    found = opened(database, timeout, connect)
+    if not found:
         from .planning import planned_anew
 
         return planned_anew(request, database)
-    with reading_present(database, timeout, connect) as session, snapshot(session):
+    with found as session:
         if now := _settled(request, session):
             return now
-        from .planning import planned_inside
+        with looking(session):
+            from .planning import planned_inside
 
-        return planned_inside(request, session)
+            if not in_transaction(session):
+                hold(session)
+            return planned_inside(request, session)
 
 
 def _settled(request: Request, session: Session) -> Current | None:
