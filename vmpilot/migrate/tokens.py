@@ -80,7 +80,7 @@ _TARGET = (
 _NAMES_LISTED = rf"\((?:[^()'\"`\[/;-]++|{_DOUBLE}|{_NAME})*+\){_TRIVIA}"
 _BEGINNING = (
     rf"(?i:insert){_GAP}(?i:into){_GAP}(?:{_NAMED}){_TRIVIA}(?:\.{_TRIVIA}(?:{_NAMED}){_TRIVIA})?"
-    rf"(?:{_NAMES_LISTED})?(?i:values){_TRIVIA}\("
+    rf"(?:{_NAMES_LISTED})?((?i:values){_TRIVIA}\()"
 )
 # All that numbers, NULL, and what stands around a string consist of, and what separates them.
 _OF_LITERALS = b"0123456789eExXnNuUlL+-., \t\n\f\r"
@@ -364,10 +364,13 @@ def head(sql: str, start: int = 0, end: int | None = None) -> Head:
     return _pragma(rest) if verb == "pragma" else Head(verb)
 
 
-def beginning(sql: str, start: int, end: int) -> str:
-    """Return an INSERT of rows up to the parenthesis of the first one, nothing if a statement is none."""
+def beginning(sql: str, start: int, end: int) -> tuple[str, str]:
+    """Return an INSERT of rows up to VALUES, and from there up to the parenthesis of its first row.
+
+    Both are empty if a statement is none.
+    """
     found = compiled(_BEGINNING).match(sql, start, end)
-    return found[0] if found else ""
+    return (sql[start : found.start(1)], found[1]) if found else ("", "")
 
 
 def are_literal(rows: str) -> bool:
@@ -381,6 +384,11 @@ def are_literal(rows: str) -> bool:
     outside = "".join(parts[::2])
     marks = outside.encode().translate(None, _OF_LITERALS)
     return len(parts) % 2 > 0 and "--" not in outside and marks == b")" + b"()" * marks.count(b"(")
+
+
+def row_count(rows: str) -> int:
+    """Return how many rows there are in what `are_literal` tells."""
+    return 1 + "".join(rows.split("'")[::2]).count("(")
 
 
 def _behind_with(rest: Iterator[Token]) -> int:

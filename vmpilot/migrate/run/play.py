@@ -63,13 +63,16 @@ def play(
     `fate` tells for an error how the database is left when so many are done. A script that is not
     transactional stops where `go_on`, called with the same number, says so. INSERTs of many rows into one
     table are run as few statements where that makes no difference, see `rows`. Raises StepError with the
-    line of the statement that fails or ends the transaction (of the first of up to 64 such INSERTs where
-    SQLite takes back the transaction by itself, as it can for a full disk), AccessError if a lock is not
-    released in time.
+    line of the statement that fails or ends the transaction, AccessError if a lock is not released in time.
     """
     done, transactional, connection = 0, script.transactional, session.connection
     elsewhere, run = _elsewhere(session), runner(session)
-    texts = apart(session, script, run)
+
+    def ended(index: int) -> None:
+        nonlocal done
+        done = index
+
+    texts = apart(session, script, run, ended)
     is_wary = elsewhere or "alter" in script.words
     if not transactional:
         texts = takewhile(lambda _: go_on(done), texts)

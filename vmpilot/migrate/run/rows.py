@@ -5,17 +5,20 @@ own transaction, into a table that takes the rows of one statement as it does th
 number of rows: what it begins with ends behind VALUES, outside of strings it has only literals and the
 parentheses of rows, and where it ends SQLite's own rule has told. So what is joined has the same rows in the
 same order, or is refused like one of the statements. The last of them is run by itself: what changes() and
-last_insert_rowid() say belongs to it.
+last_insert_rowid() say belongs to it. And where SQLite takes back the whole transaction in the middle, as it
+does when it cannot write (https://www.sqlite.org/lang_transaction.html), a function that is called for each
+row has told which of them it was.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import takewhile
+from itertools import accumulate, count, takewhile
 
 from ..database.connection import Session, in_transaction, is_interrupt, is_own_sqlite3
 from ..errors import is_of_the_caller
 from ..files.script import Script, statements
-from ..tokens import are_literal, beginning, folded, head
+from ..tokens import are_literal, beginning, folded, head, row_count
+from ..typed import NamedTuple
 
 TICK_EACH = 64  # statements between two looks at the time: no more are joined
 _LONGEST = 1 << 16  # characters
@@ -23,6 +26,7 @@ _LONGEST = 1 << 16  # characters
 _LEAST = 32
 _OBJECTS_EACH = 32  # of the schema, that are looked through in the time that is saved by one
 _SAVEPOINT = "vmpilot_rows"
+_COUNTED = "vmpilot_row"  # a function that counts the rows; it stays with the connection, which is ours
 # With these a name can mean something else than what stands in the schema, or nothing can be taken back.
 _UNCERTAIN = frozenset(("temp", "temporary", "writable_schema", "journal_mode"))
 # No view, no virtual table, and without a trigger. What a conflict clause of a table leaves or ends differs
@@ -35,13 +39,33 @@ _IS_PLAIN = f"""SELECT count(*) <= 2 AND min(CASE type WHEN 'index' THEN 1 WHEN 
     FROM main.sqlite_master WHERE tbl_name = ? COLLATE NOCASE"""
 
 
-def apart(session: Session, script: Script, run: Callable[[str], bool]) -> Iterator[tuple[int, str]]:
+class _Load(NamedTuple):
+    """What is run and how, see `apart`, and what is found out meanwhile.
+
+    `known` are beginnings of INSERTs, and whether their table is one into which rows may come together.
+    `rows` counts those that SQLite has begun to insert, and the statements of many of them.
+    """
+
+    session: Session
+    script: Script
+    run: Callable[[str], bool]
+    ended: Callable[[int], None]
+    known: dict[str, bool]
+    rows: Iterator[int]
+
+
+def apart(
+    session: Session, script: Script, run: Callable[[str], bool], ended: Callable[[int], None]
+) -> Iterator[tuple[int, str]]:
     """Yield index and text of each statement that the caller runs by itself, in order.
 
     Those between two of them are run meanwhile by `run`, joined. What fails there and leaves the transaction
-    as it was is yielded after all; an interrupt, and what ends the transaction, comes out.
+    as it was is yielded after all; an interrupt, and what ends the transaction, comes out. In the latter case
+    `ended` is called before with the index of the statement.
     """
-    return _apart(session, script, run) if _is_certain(session, script) else enumerate(statements(script))
+    if not _is_certain(session, script):
+        return enumerate(statements(script))
+    return _apart(_Load(session, script, run, ended, {}, count(1)))
 
 
 def _is_certain(session: Session, script: Script) -> bool:
@@ -59,37 +83,41 @@ def _is_certain(session: Session, script: Script) -> bool:
     )
 
 
-def _apart(session: Session, script: Script, run: Callable[[str], bool]) -> Iterator[tuple[int, str]]:
-    text, starts, ends = script.text, script.starts, script.ends
-    at, known = 0, dict[str, bool]()
+def _apart(load: _Load) -> Iterator[tuple[int, str]]:
+    text, starts, ends = load.script.text, load.script.starts, load.script.ends
+    load.session.connection.create_function(_COUNTED, 0, load.rows.__next__)
+    at = 0
     while at < len(starts):
-        left = _left(session, script, run, at, known)
+        left = _left(load, at)
         for index in left:
             yield index, text[starts[index] : ends[index]]
         at = left.stop
 
 
-def _left(
-    session: Session, script: Script, run: Callable[[str], bool], at: int, known: dict[str, bool]
-) -> range:
+def _left(load: _Load, at: int) -> range:
     """Run what can be joined from a statement on; return what comes then and is run statement by statement.
 
     These are a few of other kinds, or INSERTs that cannot be joined, or the last of those that were: it is of
-    the same kind, so it does not ask what those before it did. `known` are beginnings of INSERTs, and whether
-    their table is one into which rows may come together.
+    the same kind, so it does not ask what those before it did.
     """
-    insert = beginning(script.text, script.starts[at], script.ends[at])
+    script, known = load.script, load.known
+    into, values = beginning(script.text, script.starts[at], script.ends[at])
+    insert = into + values
     rows = _rows(script, at, insert) if insert else []
     alone = range(at, min(at + (len(rows) or _LEAST), len(script.starts)))
     if not rows:
         known.clear()  # what runs now can change the schema
         return alone
-    joined = ",(".join(rows[:-1])
+    first = rows[:-1]
+    joined = ",(".join(first)
     if not (known.get(insert, True) and are_literal(joined) and are_literal(rows[-1])):
         return alone
     if insert not in known:
-        known[insert] = _is_worth_a_look(session, script, at, insert) and _is_plain(session, insert)
-    return alone[-1:] if known[insert] and _is_run(session, run, insert + joined) else alone
+        known[insert] = _is_worth_a_look(load, at, insert) and _is_plain(load.session, insert)
+    if not known[insert]:
+        return alone
+    sql = f"{into}SELECT * FROM ({values}{joined}) WHERE {_COUNTED}()"
+    return alone[-1:] if _is_run(load, sql, lambda begun: at + _statement(first, begun)) else alone
 
 
 def _rows(script: Script, at: int, insert: str) -> list[str]:
@@ -111,12 +139,12 @@ def _rows(script: Script, at: int, insert: str) -> list[str]:
     return [text[start + behind : end] for start, end in zip(alike, ends[at:until], strict=False)]
 
 
-def _is_worth_a_look(session: Session, script: Script, at: int, insert: str) -> bool:
+def _is_worth_a_look(load: _Load, at: int, insert: str) -> bool:
     """Tell whether enough INSERTs begin alike from here on to look through the schema, which can be large."""
-    ahead, starts = _LEAST, script.starts
-    while at + 2 * ahead <= len(starts) and script.text.startswith(insert, starts[at + 2 * ahead - 1]):
+    ahead, starts = _LEAST, load.script.starts
+    while at + 2 * ahead <= len(starts) and load.script.text.startswith(insert, starts[at + 2 * ahead - 1]):
         ahead *= 2
-    return int(session.value("SELECT max(rowid) FROM main.sqlite_master") or 0) <= ahead * _OBJECTS_EACH
+    return int(load.session.value("SELECT max(rowid) FROM main.sqlite_master") or 0) <= ahead * _OBJECTS_EACH
 
 
 def _is_plain(session: Session, insert: str) -> bool:
@@ -125,18 +153,28 @@ def _is_plain(session: Session, insert: str) -> bool:
     return is_own and session.value(_IS_PLAIN, (target.name,)) == 1
 
 
-def _is_run(session: Session, run: Callable[[str], bool], sql: str) -> bool:
+def _statement(texts: Iterable[str], begun: int) -> int:
+    """Return which of some statements the last of so many rows belongs to."""
+    return sum(before < begun for before in accumulate(map(row_count, texts)))
+
+
+def _is_run(load: _Load, sql: str, statement: Callable[[int], int]) -> bool:
     """Run a statement of many rows; where it fails leave nothing of it, and tell so.
 
     A statement that fails takes its rows back by itself, but not always: not for a type that a STRICT table
-    refuses, nor for a value that is too big.
+    refuses, nor for a value that is too big. `statement` returns for a number of rows that were begun the
+    index of that of the last one.
     """
+    session, run, first = load.session, load.run, next(load.rows)
     is_whole = True
     run(f"SAVEPOINT {_SAVEPOINT}")
     try:
         run(sql)
     except session.failures as error:
-        if is_of_the_caller(error) or is_interrupt(error) or not in_transaction(session):
+        if not in_transaction(session):
+            load.ended(statement(next(load.rows) - first - 1))
+            raise
+        if is_of_the_caller(error) or is_interrupt(error):
             raise
         run(f"ROLLBACK TO {_SAVEPOINT}")
         is_whole = False
