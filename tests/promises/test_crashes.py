@@ -427,6 +427,27 @@ def test_a_file_that_may_not_grow_leaves_whole_steps_at_every_size(
     assert len(outcomes) > 8
 
 
+def test_the_line_of_a_load_is_exact_where_the_system_lets_no_file_grow(
+    tmp_path: Path, migrations: Path
+) -> None:
+    """SQLite takes back the whole transaction then, in the middle of INSERTs that are run together."""
+    value = f"'{'x),(' * 25}'"
+    rows = "".join(
+        f"INSERT INTO t VALUES ({number}, {value}), ({-number}, {value});\n" for number in range(400)
+    )
+    told: dict[str, list[str]] = {"main": [], "temp": []}  # with the latter word, none are run together
+    for schema, lines in told.items():
+        first = f"PRAGMA cache_size = 10;\nDROP TABLE IF EXISTS {schema}.none;\nCREATE TABLE t (a, b);\n"
+        write(migrations, "0001_load", first + rows)
+        for size in range(49152, 98304, 4096):
+            database = tmp_path / "small.db"
+            said = limited(resource.RLIMIT_FSIZE, size, partial(migrated, database, migrations))
+            lines.append(said.partition(".up.sql:")[2])
+            removed(database)
+    assert told["main"] == told["temp"]
+    assert len(set(told["main"])) > 8
+
+
 @MODES
 def test_a_group_that_the_disk_has_no_room_for_is_done_step_by_step(
     tmp_path: Path, migrations: Path, mode: str

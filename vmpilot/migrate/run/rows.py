@@ -161,9 +161,8 @@ def _statement(texts: Iterable[str], begun: int) -> int:
 def _is_run(load: _Load, sql: str, statement: Callable[[int], int]) -> bool:
     """Run a statement of many rows; where it fails leave nothing of it, and tell so.
 
-    A statement that fails takes its rows back by itself, but not always: not for a type that a STRICT table
-    refuses, nor for a value that is too big. `statement` returns for a number of rows that were begun the
-    index of that of the last one.
+    A statement that fails takes its rows back by itself, but SQLite 3.36 not always: not for a value that is
+    too big. `statement` returns for a number of rows that were begun the index of that of the last one.
     """
     session, run, first = load.session, load.run, next(load.rows)
     is_whole = True
