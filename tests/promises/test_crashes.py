@@ -441,7 +441,7 @@ def test_the_line_of_a_load_is_exact_where_the_system_lets_no_file_grow(
         write(migrations, "0001_load", first + rows)
         for size in range(49152, 98304, 4096):
             database = tmp_path / "small.db"
-            said = limited(resource.RLIMIT_FSIZE, size, partial(migrated, database, migrations))
+            said = limited(resource.RLIMIT_FSIZE, size, partial(migrate, database, migrations))
             lines.append(said.partition(".up.sql:")[2])
             removed(database)
     assert told["main"] == told["temp"]
