@@ -4,8 +4,7 @@ Pure: text in, values out; no file, no database, no clock may enter here.
 """
 
 import re
-from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableSequence
 from contextlib import suppress
 from functools import cache, lru_cache
 from itertools import islice
@@ -66,6 +65,9 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _UTF_32 = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
 
 
+Offsets = MutableSequence[int]
+
+
 class Script(NamedTuple):
     """One checked SQL file.
 
@@ -79,8 +81,8 @@ class Script(NamedTuple):
 
     file: str
     text: str
-    starts: "array[int]"
-    ends: "array[int]"
+    starts: Offsets
+    ends: Offsets
     words: frozenset[str]
     revision: str
     transactional: bool
@@ -299,9 +301,18 @@ def _refuse(file: str, text: str, offset: int, what: str) -> HistoryError:
 _Control = list[tuple[int, str]]
 
 
-def _split(file: str, text: str) -> tuple["array[int]", "array[int]", frozenset[str], _Control]:
+def _offsets(text: str) -> Offsets:
+    """Return an empty list of offsets in a text, which has few or takes eight bytes for each."""
+    if len(text) < _LONG:
+        return []
+    from array import array
+
+    return array("q")
+
+
+def _split(file: str, text: str) -> tuple[Offsets, Offsets, frozenset[str], _Control]:
     """Return the offsets of all statements, their telling words, and those that control transactions."""
-    starts, ends = array("q"), array("q")
+    starts, ends = _offsets(text), _offsets(text)
     telling: list[str] = []
     control: _Control = []
     internal: list[int] = []
@@ -355,7 +366,7 @@ def _refuse_command(file: str, text: str, start: int) -> HistoryError:
     return _refuse(file, text, start, what)
 
 
-def _refuse_ours(file: str, text: str, starts: "array[int]", ends: "array[int]") -> None:
+def _refuse_ours(file: str, text: str, starts: Offsets, ends: Offsets) -> None:
     """Raise HistoryError where a file changes a table of the runner, as what Alembic prints does.
 
     TEMP tables of these names are not the runner's. What is done to its own in other ways is seen before
@@ -381,7 +392,7 @@ def _refuse_trigger(file: str, text: str, start: int, end: int) -> None:
             raise _refuse(file, text, at, f"this trigger changes {name}, which only the runner may change")
 
 
-def _refuse_schema(file: str, text: str, starts: "array[int]", ends: "array[int]") -> None:
+def _refuse_schema(file: str, text: str, starts: Offsets, ends: Offsets) -> None:
     """Raise HistoryError where a file writes the schema of a table of the runner outside a transaction."""
     for start, end in zip(starts, ends, strict=True):
         head, said = tokens.head(text, start, end), text[start:end].lower()
@@ -405,7 +416,7 @@ def _leave_out(file: str, text: str, offsets: list[int], reason: str) -> History
 
 
 def _unwrap(
-    file: str, text: str, starts: "array[int]", ends: "array[int]", control: _Control, transactional: bool
+    file: str, text: str, starts: Offsets, ends: Offsets, control: _Control, transactional: bool
 ) -> None:
     """Take a file's own BEGIN and COMMIT out; raise HistoryError for any other control statement."""
     first, last = control[0][0], control[-1][0]
@@ -458,7 +469,7 @@ def _directives(file: str, text: str, direction: str, first: int) -> dict[str, s
     return found
 
 
-def _check_keys_on(file: str, text: str, starts: "array[int]", ends: "array[int]") -> None:
+def _check_keys_on(file: str, text: str, starts: Offsets, ends: Offsets) -> None:
     """Raise HistoryError for a table that is dropped or renamed while foreign keys are on.
 
     DROP TABLE deletes its rows first, with all that follows from that for the rows that refer to them:

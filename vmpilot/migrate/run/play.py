@@ -29,8 +29,9 @@ from ..files.directory import Migration
 from ..files.plan import Step
 from ..files.script import Script, line, shortened, statement, statements
 from ..tokens import Token, alone, head, mentioned, named, plain
-from .rows import TICK_EACH, apart
 
+_TICK_EACH = 64  # statements between two looks at the time: no more are run together
+_FEW = 32  # statements of a script in which none are run together
 _COMMANDS = ("go", "delimiter", "\\")
 _TYPOGRAPHIC = set("\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u00b4")
 _KEPT_FROM_WAL = "cannot change into wal mode from within a transaction"
@@ -72,7 +73,7 @@ def play(
         nonlocal done
         done = index
 
-    texts = apart(session, script, run, ended)
+    texts = _texts(session, script, run, ended)
     is_wary = elsewhere or "alter" in script.words
     if not transactional:
         texts = takewhile(lambda _: go_on(done), texts)
@@ -93,10 +94,21 @@ def play(
             if returned and _is_kept_from_wal(session, script, text):
                 raise failure(script, done, _KEPT_FROM_WAL, fate)
             done += 1
-            if not done % TICK_EACH:
+            if not done % _TICK_EACH:
                 tick(done)
         if done == len(script.starts):  # otherwise the database is in the hands of another run
             _read_anew(session, script, fate)
+
+
+def _texts(
+    session: Session, script: Script, run: Callable[[str], bool], ended: Callable[[int], None]
+) -> Iterator[tuple[int, str]]:
+    """Return index and text of each statement that is run by itself; see `rows.apart`."""
+    if len(script.starts) <= _FEW:
+        return enumerate(statements(script))
+    from .rows import apart
+
+    return apart(session, script, run, ended, _TICK_EACH)
 
 
 @contextmanager

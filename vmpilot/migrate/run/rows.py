@@ -10,6 +10,7 @@ does when it cannot write (https://www.sqlite.org/lang_transaction.html), a func
 row has told which of them it was.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import accumulate, count, takewhile
@@ -20,7 +21,6 @@ from ..files.script import Script, statements
 from ..tokens import are_literal, beginning, folded, head, row_count
 from ..typed import NamedTuple
 
-TICK_EACH = 64  # statements between two looks at the time: no more are joined
 _LONGEST = 1 << 16  # characters
 # Fewer do not pay for the question what table it is.
 _LEAST = 32
@@ -50,22 +50,23 @@ class _Load(NamedTuple):
     script: Script
     run: Callable[[str], bool]
     ended: Callable[[int], None]
+    most: int
     known: dict[str, bool]
     rows: Iterator[int]
 
 
 def apart(
-    session: Session, script: Script, run: Callable[[str], bool], ended: Callable[[int], None]
+    session: Session, script: Script, run: Callable[[str], bool], ended: Callable[[int], None], most: int
 ) -> Iterator[tuple[int, str]]:
     """Yield index and text of each statement that the caller runs by itself, in order.
 
-    Those between two of them are run meanwhile by `run`, joined. What fails there and leaves the transaction
-    as it was is yielded after all; an interrupt, and what ends the transaction, comes out. In the latter case
-    `ended` is called before with the index of the statement.
+    Those between two of them are run meanwhile by `run`, joined, at most so many. What fails there and leaves
+    the transaction as it was is yielded after all; an interrupt, and what ends the transaction, comes out. In
+    the latter case `ended` is called before with the index of the statement.
     """
     if not _is_certain(session, script):
         return enumerate(statements(script))
-    return _apart(_Load(session, script, run, ended, {}, count(1)))
+    return _apart(_Load(session, script, run, ended, most, {}, count(1)))
 
 
 def _is_certain(session: Session, script: Script) -> bool:
@@ -74,8 +75,7 @@ def _is_certain(session: Session, script: Script) -> bool:
     With foreign keys on, a row may refer to a later one of its statement, but not of a later statement.
     """
     return (
-        len(script.starts) > _LEAST
-        and is_own_sqlite3(session)
+        is_own_sqlite3(session)
         and script.transactional
         and not script.keys_on
         and not script.kept
@@ -103,7 +103,7 @@ def _left(load: _Load, at: int) -> range:
     script, known = load.script, load.known
     into, values = beginning(script.text, script.starts[at], script.ends[at])
     insert = into + values
-    rows = _rows(script, at, insert) if insert else []
+    rows = _rows(load, at, insert) if insert else []
     alone = range(at, min(at + (len(rows) or _LEAST), len(script.starts)))
     if not rows:
         known.clear()  # what runs now can change the schema
@@ -120,15 +120,14 @@ def _left(load: _Load, at: int) -> range:
     return alone[-1:] if _is_run(load, sql, lambda begun: at + _statement(first, begun)) else alone
 
 
-def _rows(script: Script, at: int, insert: str) -> list[str]:
+def _rows(load: _Load, at: int, insert: str) -> list[str]:
     """Return what stands behind the beginning of a statement, and of those after it that have the same.
 
     Nothing if they are too few.
     """
-    from bisect import bisect_right  # not loaded by a run of short scripts
-
+    script, most = load.script, load.most
     text, ends = script.text, script.ends
-    until = min(at - at % TICK_EACH + TICK_EACH, bisect_right(ends, script.starts[at] + _LONGEST, at))
+    until = min(at - at % most + most, bisect_right(ends, script.starts[at] + _LONGEST, at))
     starts = script.starts[at:until]
     if len(starts) < _LEAST or not text.startswith(insert, starts[_LEAST - 1]):
         return []
