@@ -79,14 +79,14 @@ PENDING = "1up 2down 2up 3down 3up"  # of what is applied already, only what tel
 
 # At which version; the words, the function, and what each costs.
 CASES = [
-    ("base", "upgrade", lambda: migrate(*HERE), Cost(2, 1, ALL)),
-    ("1", "upgrade", lambda: migrate(*HERE), Cost(2, 1, PENDING)),
+    ("base", "upgrade", lambda: migrate(*HERE), Cost(1, 1, ALL)),
+    ("1", "upgrade", lambda: migrate(*HERE), Cost(1, 1, PENDING)),
     ("3", "upgrade", lambda: migrate(*HERE), Cost(1, 1, "")),
     ("1", "upgrade 1 --backup", lambda: migrate(*HERE, target="1", backup=True), Cost(1, 1, "")),
-    ("1", "upgrade --backup", lambda: migrate(*HERE, backup=True), Cost(3, 1, PENDING)),
-    ("3", "downgrade --no-backup", lambda: downgrade(*HERE, backup=False), Cost(2, 1, "2up 3down 3up")),
-    ("3", "downgrade", lambda: downgrade(*HERE), Cost(3, 1, "2up 3down 3up")),
-    ("3", "redo --no-backup", lambda: redo(*HERE, backup=False), Cost(5, 1, "1up 2up 3down 3up")),
+    ("1", "upgrade --backup", lambda: migrate(*HERE, backup=True), Cost(2, 1, PENDING)),
+    ("3", "downgrade --no-backup", lambda: downgrade(*HERE, backup=False), Cost(1, 1, "2up 3down 3up")),
+    ("3", "downgrade", lambda: downgrade(*HERE), Cost(2, 1, "2up 3down 3up")),
+    ("3", "redo --no-backup", lambda: redo(*HERE, backup=False), Cost(3, 1, "1up 2up 3down 3up")),
     ("base", "downgrade base", lambda: downgrade(*HERE, target="base"), Cost(1, 1, "")),
     ("2", "current", lambda: current(*HERE), Cost(1, 1, "")),
     ("2", "history", lambda: history(*HERE), Cost(1, 1, "1down 1up 2down 2up 3down")),

@@ -67,6 +67,7 @@ class Session(NamedTuple):
     `converts` that the application opened it, who can have registered converters for what it reads.
     `handlers` are the progress handlers that are set, the last one is in force: Python cannot read it.
     `opens` opens another file in the same way. `parents` is what `references` knows of a table and its text.
+    `changes` tells that a path was opened so that what is there can be changed, too.
     """
 
     connection: Any
@@ -78,6 +79,7 @@ class Session(NamedTuple):
     handlers: list[Callable[[], int]] | None = None
     opens: Callable[[str], Any] = sqlite3.connect
     parents: dict[str, tuple[bytes, list[str]]] | None = None
+    changes: bool = False
 
     @property
     def failures(self) -> tuple[type[Exception], ...]:

@@ -86,9 +86,18 @@ def writing(database: Any, timeout: float, connect: Connect = SQLITE3) -> Iterat
     https://www.sqlite.org/pragma.html#pragma_foreign_keys Raises AccessError.
     """
     made = _writer(database, timeout, connect) if isinstance(database, str) else _borrowed(database, timeout)
-    with made as session, interruptible(session), _without_keys(session):
+    with made as session, changing(session):
+        yield session
+
+
+@contextmanager
+def changing(session: Session) -> Iterator[None]:
+    """Do what `writing` does with a database that is open already."""
+    if session.changes and not has_temporary_place():
+        _sort_beside(session)
+    with interruptible(session), _without_keys(session):
         try:
-            yield session
+            yield
         finally:
             rollback(session)  # an interrupted BEGIN may have begun one all the same
 
@@ -154,7 +163,7 @@ def _connected(path: str, database: str, timeout: float, connect: Connect) -> It
             raise AccessError(told, database=file)
         ours, converts = hasattr(connection, "set_progress_handler"), connect is not SQLITE3
         made = session._replace(database=database, ours=ours, converts=converts)
-        yield made._replace(handlers=[], opens=connect)
+        yield made._replace(handlers=[], opens=connect, changes=True)
 
 
 def _check_empty(session: Session, path: str) -> None:
@@ -244,7 +253,9 @@ def _own(path: str, mode: str, timeout: float, name: str = "") -> Iterator[Sessi
     with closing(_connect(name or path, mode)) as connection:
         cursor = connection.cursor()
         try:
-            yield Session(connection, cursor, path, timeout, handlers=[], parents={})
+            yield Session(
+                connection, cursor, path, timeout, handlers=[], parents={}, changes=mode[:2] == "rw"
+            )
         finally:
             cursor.close()
 
@@ -259,8 +270,6 @@ def _writer(path: str, timeout: float, connect: Connect) -> Iterator[Session]:
     else:
         made = _connected(path, path, timeout, connect)
     with made as session:
-        if not has_temporary_place():
-            _sort_beside(session)
         yield session
 
 

@@ -17,11 +17,12 @@ Nothing is printed here, and what each part decides is decided there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from ..database import tables
 from ..database.connection import Session, begin, commit, snapshot, undone
-from ..database.opening import SQLITE3, Connect, reading, refuse_unwritable, writing
+from ..database.opening import SQLITE3, Connect, changing, reading, refuse_unwritable, writing
 from ..database.tables import Record
 from ..errors import MigrationError, called, is_of_the_caller
 from ..files.directory import Directory, Migration
@@ -42,8 +43,13 @@ def fulfil(
     report: Report,
     prelude: Callable[[str], None],
     connect: Connect = SQLITE3,
+    session: Session | None = None,
+    seen: int | None = None,
 ) -> Result:
-    """Do what a plan says: the rest of `startup.run`, which says more."""
+    """Do what a plan says: the rest of `startup.run`, which says more.
+
+    `session` is the database if it is open still, and `seen` its data_version when the plan was made.
+    """
     before = version(plan.status)
     if not plan.tasks:
         return Result(before, _current(plan.status), ())
@@ -53,13 +59,24 @@ def fulfil(
 
     done: list[Step] = []
     try:
-        with writing(database, timeout, connect) as session:
-            last = perform(session, request, plan, partial(called, report), done)
+        with _writing(database, timeout, connect, session) as to_change:
+            last = perform(to_change, request, plan, partial(called, report), done, seen=seen)
     except MigrationError as error:
         if not is_of_the_caller(error):
             error.steps = tuple(done)
         raise
     return Result(before, _current(last.status), tuple(done))
+
+
+@contextmanager
+def _writing(database: Any, timeout: float, connect: Connect, session: Session | None) -> Iterator[Session]:
+    """Open a database to change it, if it is not open still."""
+    if session:
+        with changing(session):
+            yield session
+    else:
+        with writing(database, timeout, connect) as made:
+            yield made
 
 
 def stamp(

@@ -48,14 +48,16 @@ def perform(
     done: list[Step],
     *,
     lasting: float = _LASTING,
+    seen: int | None = None,
 ) -> Plan:
     """Do the tasks of a plan, and put into `done` each step that is committed; return the last plan.
 
     A group is committed as soon as it has lasted so many seconds; with 0 each step is one of its own. What is
     left is planned again under the lock where others have written, because another process may be faster: the
-    last plan has no tasks and says where the database is. Raises MigrationError; the steps in `done` stay.
+    last plan has no tasks and says where the database is. `seen` is the data_version of this connection when
+    the plan was made, None if it was made on another. Raises MigrationError; the steps in `done` stay.
     """
-    run = _Run(State(plan))
+    run = _Run(State(plan), planned=seen)
     with ExitStack() as stack:
         while len(run.state.plan.tasks) > run.rest:
             still = f"{session.database} is at {done[-1].after}" if done else "nothing was changed"
@@ -73,13 +75,15 @@ def perform(
 class _Run(NamedTuple):
     """Where a run is.
 
-    `seen` is the database's data_version when it was last looked at, None if it must be looked at again. So
+    `seen` is the database's data_version when it was last looked at, None if it must be looked at again, and
+    `planned` what it was on this connection when the plan was made, None if that is not known. So
     many of the next steps are done `apart`, each in a transaction of its own. When only `rest` tasks are left
     the run ends, and raises what has `stopped` it: the steps before that may have to be done again first.
     """
 
     state: State
     seen: int | None = None
+    planned: int | None = None
     apart: int = 0
     rest: int = 0
     stopped: BaseException | None = None
@@ -133,7 +137,8 @@ def _looked_at(session: Session, request: Request, run: _Run, stack: ExitStack) 
         state = state._replace(known=guards.at_start(session, state.known))
     if not others_wrote and not state.uncertain:
         return run._replace(state=state)
-    plan = planned_again(request, state.plan, session)
+    is_as_planned = now is not None and now == run.planned
+    plan = state.plan if is_as_planned else planned_again(request, state.plan, session)
     is_elsewhere = plan.status.position != state.plan.status.position
     rest = len(plan.tasks) if run.stopped and is_elsewhere else run.rest
     state = state._replace(plan=plan)

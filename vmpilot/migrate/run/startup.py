@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..database.connection import Session, hold, in_transaction
+from ..database.connection import Session, data_version, hold, in_transaction, rollback
 from ..database.opening import SQLITE3, Connect, looking, opened
 from ..database.settled import is_settled
 from ..files.plan import BASE, Report
@@ -34,33 +34,49 @@ def run(
     `prelude` is called with the current version before the first step, `connect` is how the application
     opens a path. Raises MigrationError; then the steps before stay, and the one that failed left nothing.
     """
-    with mending(request.directory.place):
-        found = _looked_at(request, database, timeout, connect)
-        if isinstance(found, Current):
-            return Result(found.version or BASE, found, ())
+
+    def fulfilled(plan: Plan, session: Session | None = None, seen: int | None = None) -> Result:
         from .commands import fulfil
 
         return fulfil(
-            request, found, database, timeout=timeout, report=report, prelude=prelude, connect=connect
+            request,
+            plan,
+            database,
+            timeout=timeout,
+            report=report,
+            prelude=prelude,
+            connect=connect,
+            session=session,
+            seen=seen,
         )
 
+    with mending(request.directory.place):
+        found = opened(database, timeout, connect)
+        if not found:
+            from .planning import planned_anew
 
-def _looked_at(request: Request, database: Any, timeout: float, connect: Connect) -> Current | Plan:
-    """Return where a database is if it is to stay there, otherwise the plan."""
-    found = opened(database, timeout, connect)
-    if not found:
-        from .planning import planned_anew
+            return fulfilled(planned_anew(request, database))
+        with found as session:
+            if now := _settled(request, session):
+                return Result(now.version or BASE, now, ())
+            plan, seen = _planned(request, session)
+            if session.changes:
+                return fulfilled(plan, session, seen)
+        return fulfilled(plan)
 
-        return planned_anew(request, database)
-    with found as session:
-        if now := _settled(request, session):
-            return now
-        with looking(session):
-            from .planning import planned_inside
 
+def _planned(request: Request, session: Session) -> tuple[Plan, int | None]:
+    """Return the plan, and the number that tells on this connection whether others have written since."""
+    with looking(session):
+        from .planning import planned_inside
+
+        try:
             if not in_transaction(session):
                 hold(session)
-            return planned_inside(request, session)
+            plan = planned_inside(request, session)
+            return plan, data_version(session) if session.changes else None
+        finally:
+            rollback(session)
 
 
 def _settled(request: Request, session: Session) -> Current | None:
