@@ -24,6 +24,7 @@ import venv
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -372,18 +373,23 @@ def file(bench: Bench) -> Iterator[Row]:
 
 
 def many(bench: Bench) -> Iterator[Row]:
-    """Upgrade many small databases in memory, by two steps each."""
-    directory = small_migrations(bench.folder, 2)
+    """Upgrade many small databases in memory, by two steps each: new ones, and such as have one already."""
+    one, two, three = (str(small_migrations(bench.folder, count)) for count in (1, 2, 3))
 
-    def all_of(work: Work) -> float:
+    def all_of(work: Work, directory: str, *before: str) -> float:
         with tempfile.TemporaryDirectory(dir=memory_folder(bench)) as new:
             paths = [os.path.join(new, f"{number}.db") for number in range(bench.databases)]
-            return seconds(lambda: [work(path, str(directory)) for path in paths])
+            for path, first in product(paths, before):
+                work(path, first)
+            return seconds(lambda: [work(path, directory) for path in paths])
 
-    ours, floor = in_turn(bench.rounds, partial(all_of, migrate), partial(all_of, bare.each))
-    yield against(
-        "many databases, 2 steps each", bench.databases, ours, floor, 1.7, "a bare loop, each committed"
-    )
+    for case, limit, directories in (
+        ("many new databases, 2 steps each", 1.7, (two,)),
+        ("many databases, 2 more steps each", 0, (three, one)),
+    ):
+        jobs = (partial(all_of, work, *directories) for work in (migrate, bare.each))
+        ours, floor = in_turn(bench.rounds, *jobs)
+        yield against(case, bench.databases, ours, floor, limit, "a bare loop, each committed")
 
 
 def memory_folder(bench: Bench) -> Path:
