@@ -5,7 +5,7 @@ Only reading lives here: nothing opens a database, writes to one, changes its se
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from itertools import groupby, islice, pairwise
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ..tokens import SCHEMA, folded, head, mentioned, plain, statements, tokens, unquoted
 from . import meaning
-from .connection import Session, references
+from .connection import Row, Session, references
 from .declared import Parts, Spell, parted, shown, written
 from .expansion import overgrown
 from .meaning import name as _name
@@ -83,7 +83,7 @@ class Object(NamedTuple):
     sql: str
 
 
-_Rows = list[tuple[Any, ...]]
+_Rows = Sequence[Row]
 
 
 def objects(session: Session) -> tuple[Object, ...]:
@@ -117,30 +117,41 @@ def snapshot(session: Session, *, only: Collection[str] | None = None) -> Schema
 
 def _facts(session: Session, objects: Collection[Object]) -> Iterator[Fact]:
     """Read what these objects say, all tables at once."""
-    tables = [name for kind, name, _, _ in objects if kind == "table"]
+    tables = {name: sql for kind, name, _, sql in objects if kind == "table"}
     columns, terms, keys = (_each(session, query, tables) for query in (_COLUMNS, _TERMS, _FOREIGN_KEYS))
-    told = {name: _told(sql) for kind, name, _, sql in objects if kind == "table"}
     known = {folded(name): {folded(name), *(folded(row[0]) for row in columns[name])} for name in tables}
     known |= {folded(name): {folded(name)} for kind, name, _, _ in objects if kind == "virtual table"}
     views = {folded(name): sql for kind, name, _, sql in objects if kind == "view"}
     known |= {name: _given(sql, known.keys() | views.keys()) for name, sql in views.items()}
     for kind, name, table, sql in objects:
+        if kind == "table":
+            yield from _facts_of(name, sql, *(tuple(rows[name]) for rows in (columns, terms, keys)))
+            continue
         if kind in ("view", "trigger"):
             names = _known(folded(name), sql, known)
         else:
             names = frozenset(known.get(folded(table), ()))
-        if kind == "table":
-            drafts = _table(name, told[name], columns[name], terms[name], keys[name])
-        else:
-            drafts = [Draft(kind, name, definition(kind, sql))]
-        own = _collations(told.get(table))
-        for draft in drafts:
-            # How it is shown depends on no names, and so most columns are alike.
-            where = names if draft.meaning is None else frozenset[str]()
-            text, said = _read(draft.kind, draft.text, where, own if draft.kind in _SORTED else ())
-            place = (folded(table), _RANKS[draft.kind], folded(draft.name))
-            meant = said if draft.meaning is None else draft.meaning
-            yield Fact(draft.kind, table, draft.name, text, (*place, meant))
+        draft = Draft(kind, name, definition(kind, sql))
+        yield _fact(table, draft, names, _collations(tables.get(table, "")))
+
+
+@lru_cache(_KEPT)
+def _facts_of(name: str, sql: str, columns: _Rows, terms: _Rows, keys: _Rows) -> tuple[Fact, ...]:
+    """Return all facts of a table from its SQL and from what the three queries tell of it."""
+    names = frozenset((folded(name), *(folded(row[0]) for row in columns)))
+    drafts = _table(name, _told(sql), columns, terms, keys)
+    return tuple(_fact(name, draft, names, _collations(sql)) for draft in drafts)
+
+
+def _fact(table: str, draft: "Draft", names: frozenset[str], collations: "_Pairs") -> Fact:
+    """Return the fact that a draft is where these names are known, and columns are sorted like that."""
+    # How it is shown depends on no names, and so most columns are alike.
+    where = names if draft.meaning is None else frozenset[str]()
+    own = collations if draft.kind in _SORTED else ()
+    text, said = _read(draft.kind, draft.text, where, own)
+    place = (folded(table), _RANKS[draft.kind], folded(draft.name))
+    meant = said if draft.meaning is None else draft.meaning
+    return Fact(draft.kind, table, draft.name, text, (*place, meant))
 
 
 def _given(sql: str, objects: Collection[str]) -> set[str]:
@@ -323,15 +334,15 @@ def _shadows(session: Session, virtual: dict[str, str], listed: dict[str, str]) 
     return shadows
 
 
-def _each(session: Session, query: str, names: Collection[str]) -> defaultdict[str, _Rows]:
+def _each(session: Session, query: str, names: Collection[str]) -> defaultdict[str, list[Row]]:
     """Run a query for many names at once, and return the rows of each."""
-    found: defaultdict[str, _Rows] = defaultdict(list)
+    found: defaultdict[str, list[Row]] = defaultdict(list)
     for name, *row in _select(session, query, names):
         found[name].append(tuple(row))
     return found
 
 
-def _select(session: Session, query: str, names: Iterable[str]) -> _Rows:
+def _select(session: Session, query: str, names: Iterable[str]) -> list[Row]:
     """Run a query on a table `n` of names, cut to what a statement takes: https://www.sqlite.org/limits.html"""
     rest, found = iter(names), []
     while chunk := tuple(islice(rest, 10_000)):
@@ -370,11 +381,13 @@ def _read(kind: str, text: str, names: frozenset[str], collations: _Pairs) -> tu
     return shown(found), meaning.plain_meaning(found, names)
 
 
-def _collations(told: "_Told | None") -> _Pairs:
-    """Return how the columns of a table are sorted, where that is said."""
-    found = told.items() if told else ()
+@lru_cache(_KEPT)
+def _collations(sql: str) -> _Pairs:
+    """Return how the columns of a table are sorted, where its SQL says that."""
     return tuple(
-        (column, folded(texts[-1])) for (word, column), texts in found if texts and word == "COLLATE"
+        (column, folded(texts[-1]))
+        for (word, column), texts in _told(sql).items()
+        if texts and word == "COLLATE"
     )
 
 
