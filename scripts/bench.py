@@ -384,8 +384,8 @@ def many(bench: Bench) -> Iterator[Row]:
             return seconds(lambda: [work(path, directory) for path in paths])
 
     for case, limit, directories in (
-        ("many new databases, 2 steps each", 1.7, (two,)),
-        ("many databases, 2 more steps each", 0, (three, one)),
+        ("many new databases, 2 steps", 1.7, (two,)),
+        ("many databases, 2 more steps", 0, (three, one)),
     ):
         jobs = (partial(all_of, work, *directories) for work in (migrate, bare.each))
         ours, floor = in_turn(bench.rounds, *jobs)
