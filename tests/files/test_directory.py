@@ -612,6 +612,13 @@ def test_a_short_file_that_is_read_again_is_not_made_out_again(here: Path) -> No
         assert next(statements(load("migrations", f"{name}.up.sql"))) == "INSERT INTO t VALUES (2)"
 
 
+@pytest.mark.parametrize("length", [0, 1, 2**14 - 1, 2**14, 2**14 + 1, 2**15, 300_000])
+def test_a_long_file_is_read_to_its_end(here: Path, length: int) -> None:
+    text = ("SELECT 1;\n" + "-" * length)[:length]
+    (here / "0001_long.up.sql").write_text(text)
+    assert load("migrations", "0001_long.up.sql").text == text
+
+
 # Traversables
 
 

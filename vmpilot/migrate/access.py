@@ -79,6 +79,8 @@ def lacking(path: str, *rights: str) -> Lack | None:
     What does not exist lacks nothing, unless it may not even be looked for.
     """
     try:
+        if rights and may(path, *rights):  # nearly always
+            return None
         os.stat(path)
     except (OSError, ValueError) as error:
         if is_of_the_caller(error):
@@ -91,9 +93,10 @@ def lacking(path: str, *rights: str) -> Lack | None:
     return next(filter(None, missing), None)
 
 
-def may(path: str, right: str) -> bool:
-    """Tell whether this process, with its effective user, has a right to what is there."""
-    return os.access(path, _ASKED[right], effective_ids=os.access in os.supports_effective_ids)
+def may(path: str, *rights: str) -> bool:
+    """Tell whether this process, with its effective user, has all these rights to what is there."""
+    asked = sum(_ASKED[right] for right in rights)
+    return os.access(path, asked, effective_ids=os.access in os.supports_effective_ids)
 
 
 def is_read_only(path: str) -> bool:

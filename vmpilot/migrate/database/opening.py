@@ -58,12 +58,12 @@ def opened(database: Any, timeout: float, connect: Connect) -> AbstractContextMa
     """
     if not isinstance(database, str):
         return _borrowed(database, timeout)
-    is_file = _is_file(database)
-    if not is_file and is_missing(database):
+    kind = _kind(database)
+    if kind == "nothing" or (kind == "other" and is_missing(database)):
         return None
     if connect is not SQLITE3:
         return _connected(database, database, timeout, connect)
-    if is_file:  # nearly always, and with this nothing is asked twice
+    if kind == "file":  # nearly always, and with this nothing is asked twice
         return _own(database, _reading_mode(database), timeout)
     _refuse_special(database)
     return _own(database, _reading_mode(led_to(database)), timeout)
@@ -215,25 +215,29 @@ def _connect(path: str, mode: str) -> sqlite3.Connection:
         raise refused(path, error, UNCHANGED) from error
 
 
-def _is_file(path: str) -> bool:
-    """Tell whether a path is that of a file, and not of a link to one."""
-    return stat.S_ISREG(_mode(os.lstat, path))
+def _kind(path: str) -> str:
+    """Return whether a path is that of a file, of nothing, or other: that can be a link to either."""
+    try:
+        mode = os.lstat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "nothing"
+    except (OSError, ValueError) as error:
+        if is_of_the_caller(error):
+            raise
+        return "other"
+    return "file" if stat.S_ISREG(mode) else "other"
 
 
 def _refuse_special(path: str) -> None:
     """Raise AccessError for a pipe and the like: SQLite would wait for it, through every signal."""
-    mode = _mode(os.stat, path)
-    if mode and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise AccessError(f"{path}: no regular file, expected a database; {UNCHANGED}", database=path)
-
-
-def _mode(ask: Callable[[str], os.stat_result], path: str) -> int:
     try:
-        return ask(path).st_mode
+        mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:  # there is none
         if is_of_the_caller(error):
             raise
-        return 0
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise AccessError(f"{path}: no regular file, expected a database; {UNCHANGED}", database=path)
 
 
 def _misplaced(path: str) -> str:

@@ -71,7 +71,7 @@ def has_temporary_place() -> bool:
 
 def is_place(directory: str) -> bool:
     """Tell whether files can be made in a directory."""
-    return os.path.isdir(directory) and may(directory, WRITE) and may(directory, SEARCH)
+    return may(directory, WRITE, SEARCH) and os.path.isdir(directory)
 
 
 def _unplayed(database: str) -> Lack | None:

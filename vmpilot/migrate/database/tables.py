@@ -160,19 +160,26 @@ def move(session: Session, before: str, after: str) -> None:
 
     Raises AccessError unless exactly one row changed.
     """
-    if not before:
-        empty = "NOT EXISTS (SELECT 1 FROM main.alembic_version)"
-        session.run(f"INSERT INTO main.alembic_version (version_num) SELECT ? WHERE {empty}", (after,))
-    elif after:
-        session.run("UPDATE main.alembic_version SET version_num = ? WHERE version_num = ?", (after, before))
-    else:
-        session.run("DELETE FROM main.alembic_version WHERE version_num = ?", (before,))
-    if (changed := changes(session)) != 1:
+    if (changed := _moved(session, before, after)) != 1:
         raise AccessError(
             f"{session.database}: {changed} rows of alembic_version changed from {before or 'base'} to "
             f"{after or 'base'}, expected one; rolled back",
             database=session.database,
         )
+
+
+def _moved(session: Session, before: str, after: str) -> int:
+    """Do so, and return how many rows changed."""
+    if before and after:
+        session.run("UPDATE main.alembic_version SET version_num = ? WHERE version_num = ?", (after, before))
+    elif before:
+        session.run("DELETE FROM main.alembic_version WHERE version_num = ?", (before,))
+    # Asked by itself: a table that one statement reads and writes, SQLite copies first.
+    elif session.value("SELECT count(*) FROM main.alembic_version"):
+        return 0
+    else:
+        session.run("INSERT INTO main.alembic_version (version_num) VALUES (?)", (after,))
+    return changes(session)
 
 
 def put(session: Session, value: str) -> None:

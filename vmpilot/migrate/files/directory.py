@@ -241,16 +241,27 @@ def _file(place: Place, name: str) -> _File:
     """Read and check one file; raises what `load` raises."""
     path = shown(place, name)
     try:
-        if isinstance(place, str):
-            with open(os.path.join(place, name), "rb", buffering=0) as file:
-                data = file.read()
-        else:
-            data = place.joinpath(name).read_bytes()
+        data = (
+            _read(os.path.join(place, name)) if isinstance(place, str) else place.joinpath(name).read_bytes()
+        )
     except (OSError, ValueError) as error:
         if is_of_the_caller(error):
             raise
         raise _unreadable(path, error) from error
     return (_known if len(data) <= _SHORT else _checked)(path, data)
+
+
+def _read(path: str) -> bytes:
+    """Read a whole file; a short one without a file object, which takes longer to make than that to read."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(descriptor, _SHORT)
+        if len(data) < _SHORT and not os.read(descriptor, 1):
+            return data
+    finally:
+        os.close(descriptor)
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
 
 
 def _checked(path: str, data: bytes) -> _File:
