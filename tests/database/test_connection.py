@@ -28,6 +28,8 @@ from vmpilot.migrate import (
     stamp,
     verify,
 )
+from vmpilot.migrate.database.connection import references
+from vmpilot.migrate.database.opening import scratch
 
 PRAGMAS = [
     "busy_timeout",
@@ -717,6 +719,23 @@ def test_a_connection_of_another_thread_is_an_access_error(migrations: Path) -> 
 
 
 # --- connections of other modules
+
+
+def test_the_keys_of_a_table_are_asked_for_again_when_its_text_has_changed() -> None:
+    """So a schema that is read whole after each step, as in these, costs little where it stays."""
+    with scratch() as session:
+        for number in range(3):
+            session.run(f"CREATE TABLE t{number} (a REFERENCES parent)")
+        said: list[str] = []
+        session.connection.set_trace_callback(said.append)
+        expected = [(f"t{number}", "parent") for number in range(3)]
+        for rename, asked in (("", 3), ("", 0), ("ALTER TABLE t1 RENAME COLUMN a TO b", 1), ("", 0)):
+            session.run(rename or "SELECT 1")
+            said.clear()
+            assert references(session) == expected
+            assert sum("foreign_key_list" in sql for sql in said) == asked
+        session.connection.set_trace_callback(None)
+
 
 ODDITIES = ("rows", "codes", "data_version", "backup", "attributes", "factories")
 
