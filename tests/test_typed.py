@@ -62,6 +62,7 @@ def seen(kind: Any, count: int, optional: int) -> list[object]:
         ),
         *(told(lambda: kind(*range(count + 1))), told(lambda: kind(first=1, nothing=2))),
         *(told(lambda: kind(*range(count - optional - 1))), told(lambda: kind._make(range(count + 1)))),
+        told(lambda: kind._make(range(count - 1))),
         *(told(lambda: setattr(value, "first", 1)), told(lambda: setattr(value, "other", 1))),
         told(value.second_of),
     ]

@@ -1,7 +1,9 @@
 """What a start-up with nothing to do does, and that what only looks like one is looked at closely."""
 
+import signal
 import sqlite3
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from support import change, write
@@ -84,3 +86,33 @@ def test_an_error_names_its_database_whether_it_is_there_or_not(
         migrate(database, three, target=target)
     assert caught.value.database == str(database)
     assert database.exists() == is_there
+
+
+def test_a_signal_ends_the_first_look_too(three: Path, database: Path) -> None:
+    row = "action, version, name, from_version, to_version, checksum, at, took_ms"
+    numbers = "WITH n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000)"
+    change(
+        database,
+        f"INSERT INTO migration_log ({row}) {numbers} SELECT {row} FROM migration_log, n WHERE id = 1",
+    )
+    at: list[str] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        at.clear()
+        while frame:
+            at.append(frame.f_code.co_name)
+            frame = frame.f_back
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        for milliseconds in range(1, 60):
+            signal.setitimer(signal.ITIMER_REAL, milliseconds / 1000)
+            with pytest.raises(KeyboardInterrupt):
+                migrate(database, three)
+            if {"is_settled", "_watch"} <= {*at}:  # in the middle of a statement of that
+                break
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert {"is_settled", "_watch"} <= {*at}

@@ -64,7 +64,10 @@ else:
 
         @classmethod
         def _make(cls, values):
-            return cls(*values)
+            made = _new(cls, values)
+            if len(made) != len(cls._fields):
+                raise TypeError(f"Expected {len(cls._fields)} arguments, got {len(made)}")
+            return made
 
         def _replace(self, /, **changes):
             made = _new(type(self), map(changes.pop, self._fields, self))

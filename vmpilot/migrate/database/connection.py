@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import count
 
 from ..access import told
 from ..errors import AccessError, MigrationError, is_of_the_caller, passed_over
@@ -67,7 +68,7 @@ class Session(NamedTuple):
     `converts` that the application opened it, who can have registered converters for what it reads.
     `handlers` are the progress handlers that are set, the last one is in force: Python cannot read it.
     `opens` opens another file in the same way. `parents` is what `references` knows of a table and its text.
-    `changes` tells that a path was opened so that what is there can be changed, too.
+    `writable` tells that a path was opened so that what is there can be changed, too.
     """
 
     connection: Any
@@ -79,7 +80,7 @@ class Session(NamedTuple):
     handlers: list[Callable[[], int]] | None = None
     opens: Callable[[str], Any] = sqlite3.connect
     parents: dict[str, tuple[bytes, list[str]]] | None = None
-    changes: bool = False
+    writable: bool = False
 
     @property
     def failures(self) -> tuple[type[Exception], ...]:
@@ -244,6 +245,16 @@ def changes(session: Session) -> int:
     if is_own_sqlite3(session):
         return int(session.cursor.rowcount)
     return int(session.value("SELECT changes()"))
+
+
+def count_calls(session: Session, name: str) -> Iterator[int]:
+    """Give a connection of ours a function that is true, and return what counts its calls, one ahead.
+
+    https://docs.python.org/3/library/sqlite3.html#sqlite3.Connection.create_function
+    """
+    calls = count(1)
+    session.connection.create_function(name, 0, calls.__next__)
+    return calls
 
 
 def size_of(session: Session) -> int:

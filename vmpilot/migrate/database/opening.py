@@ -47,14 +47,14 @@ def reading(database: Any, timeout: float, connect: Connect = SQLITE3) -> Iterat
     application opens a path; what that itself leaves behind is its own. Raises AccessError.
     """
     found = opened(database, timeout, connect) or _own(database, "memory", timeout, ":memory:")
-    with found as session, looking(session):
+    with found as session, interruptible(session), translated(session):
         yield session
 
 
 def opened(database: Any, timeout: float, connect: Connect) -> AbstractContextManager[Session] | None:
     """Open a path or a caller's connection so that looking at it leaves no trace; None for a missing file.
 
-    At its end no transaction is left open; signals and errors are left to `looking`.
+    At its end no transaction is left open; signals and errors are left to the caller.
     """
     if not isinstance(database, str):
         return _borrowed(database, timeout)
@@ -67,13 +67,6 @@ def opened(database: Any, timeout: float, connect: Connect) -> AbstractContextMa
         return _own(database, _reading_mode(database), timeout)
     _refuse_special(database)
     return _own(database, _reading_mode(led_to(database)), timeout)
-
-
-@contextmanager
-def looking(session: Session) -> Iterator[None]:
-    """Let signals end what is read inside, and errors be those of the package."""
-    with interruptible(session), translated(session):
-        yield
 
 
 @contextmanager
@@ -93,7 +86,7 @@ def writing(database: Any, timeout: float, connect: Connect = SQLITE3) -> Iterat
 @contextmanager
 def changing(session: Session) -> Iterator[None]:
     """Do what `writing` does with a database that is open already."""
-    if session.changes and not has_temporary_place():
+    if session.writable and not has_temporary_place():
         _sort_beside(session)
     with interruptible(session), _without_keys(session):
         try:
@@ -163,7 +156,7 @@ def _connected(path: str, database: str, timeout: float, connect: Connect) -> It
             raise AccessError(told, database=file)
         ours, converts = hasattr(connection, "set_progress_handler"), connect is not SQLITE3
         made = session._replace(database=database, ours=ours, converts=converts)
-        yield made._replace(handlers=[], opens=connect, changes=True)
+        yield made._replace(handlers=[], opens=connect, writable=True)
 
 
 def _check_empty(session: Session, path: str) -> None:
@@ -258,7 +251,7 @@ def _own(path: str, mode: str, timeout: float, name: str = "") -> Iterator[Sessi
         cursor = connection.cursor()
         try:
             yield Session(
-                connection, cursor, path, timeout, handlers=[], parents={}, changes=mode[:2] == "rw"
+                connection, cursor, path, timeout, handlers=[], parents={}, writable=mode[:2] == "rw"
             )
         finally:
             cursor.close()

@@ -13,9 +13,9 @@ row has told which of them it was.
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import accumulate, count, takewhile
+from itertools import accumulate, takewhile
 
-from ..database.connection import Session, in_transaction, is_interrupt, is_own_sqlite3
+from ..database.connection import Session, count_calls, in_transaction, is_interrupt, is_own_sqlite3
 from ..errors import is_of_the_caller
 from ..files.script import Script, statements
 from ..tokens import are_literal, beginning, folded, head, row_count
@@ -66,7 +66,7 @@ def apart(
     """
     if not _is_certain(session, script):
         return enumerate(statements(script))
-    return _apart(_Load(session, script, run, ended, most, {}, count(1)))
+    return _apart(_Load(session, script, run, ended, most, {}, count_calls(session, _COUNTED)))
 
 
 def _is_certain(session: Session, script: Script) -> bool:
@@ -85,7 +85,6 @@ def _is_certain(session: Session, script: Script) -> bool:
 
 def _apart(load: _Load) -> Iterator[tuple[int, str]]:
     text, starts, ends = load.script.text, load.script.starts, load.script.ends
-    load.session.connection.create_function(_COUNTED, 0, load.rows.__next__)
     at = 0
     while at < len(starts):
         left = _left(load, at)

@@ -8,8 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..database.connection import Session, data_version, hold, in_transaction, rollback
-from ..database.opening import SQLITE3, Connect, looking, opened
+from ..database.connection import (
+    Session,
+    data_version,
+    hold,
+    in_transaction,
+    interruptible,
+    rollback,
+    translated,
+)
+from ..database.opening import SQLITE3, Connect, opened
 from ..database.settled import is_settled
 from ..files.plan import BASE, Report
 from ..typed import TYPE_CHECKING, Any
@@ -57,24 +65,31 @@ def run(
 
             return fulfilled(planned_anew(request, database))
         with found as session:
-            if now := _settled(request, session):
-                return Result(now.version or BASE, now, ())
-            plan, seen = _planned(request, session)
-            if session.changes:
+            looked = _looked_at(request, session)
+            if isinstance(looked, Current):
+                return Result(looked.version or BASE, looked, ())
+            plan, seen = looked
+            if session.writable:
                 return fulfilled(plan, session, seen)
         return fulfilled(plan)
 
 
+def _looked_at(request: Request, session: Session) -> Current | tuple[Plan, int | None]:
+    """Return where a database is if it is to stay there, otherwise what `_planned` returns."""
+    with interruptible(session):
+        return _settled(request, session) or _planned(request, session)
+
+
 def _planned(request: Request, session: Session) -> tuple[Plan, int | None]:
     """Return the plan, and the number that tells on this connection whether others have written since."""
-    with looking(session):
+    with translated(session):
         from .planning import planned_inside
 
         try:
             if not in_transaction(session):
                 hold(session)
             plan = planned_inside(request, session)
-            return plan, data_version(session) if session.changes else None
+            return plan, data_version(session) if session.writable else None
         finally:
             rollback(session)
 
