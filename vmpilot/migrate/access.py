@@ -15,6 +15,7 @@ from .errors import is_of_the_caller
 from .typed import NamedTuple
 
 READ, WRITE, SEARCH = "read", "write to", "search"
+_BY_EFFECTIVE = os.access in os.supports_effective_ids
 _ASKED = {READ: os.R_OK, WRITE: os.W_OK, SEARCH: os.X_OK}
 _OF_OWNER = {READ: stat.S_IRUSR, WRITE: stat.S_IWUSR, SEARCH: stat.S_IXUSR}
 _LETTERS = {READ: "r", WRITE: "w", SEARCH: "x"}
@@ -50,6 +51,8 @@ def impossible(path: str) -> str:
     """Return why nothing can have this path, "" if something can; of such a one the system is never asked."""
     if "\0" in path:
         return "holds a NUL"
+    if path.isascii():  # nearly always
+        return ""
     try:
         os.fsencode(path)
     except UnicodeEncodeError as error:
@@ -95,8 +98,10 @@ def lacking(path: str, *rights: str) -> Lack | None:
 
 def may(path: str, *rights: str) -> bool:
     """Tell whether this process, with its effective user, has all these rights to what is there."""
-    asked = sum(_ASKED[right] for right in rights)
-    return os.access(path, asked, effective_ids=os.access in os.supports_effective_ids)
+    asked = os.F_OK
+    for right in rights:
+        asked |= _ASKED[right]
+    return os.access(path, asked, effective_ids=_BY_EFFECTIVE)
 
 
 def is_read_only(path: str) -> bool:

@@ -200,9 +200,11 @@ def _without_options(path: str) -> str:
     A file can be named like that as well: then it is that file. One that is still to be made can be called
     so with `./` before it, or "%3F" in an address.
     """
-    before, mark, options = path.rpartition("?")
+    if "?" not in path:
+        return path
+    before, _, options = path.rpartition("?")
     pairs = [option.partition("=") for option in options.split("&") if option]
-    has_some = mark and pairs and all(name.isidentifier() and sign for name, sign, _ in pairs)
+    has_some = pairs and all(name.isidentifier() and sign for name, sign, _ in pairs)
     if not has_some or path.startswith(_LITERAL) or not is_missing(path):
         return path
     _settings(options)

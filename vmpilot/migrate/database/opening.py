@@ -247,7 +247,8 @@ def _own(path: str, mode: str, timeout: float, name: str = "") -> Iterator[Sessi
 
     `name` is what is opened in its place, if not itself.
     """
-    with closing(_connect(name or path, mode)) as connection:
+    connection = _connect(name or path, mode)
+    try:
         cursor = connection.cursor()
         try:
             yield Session(
@@ -255,6 +256,8 @@ def _own(path: str, mode: str, timeout: float, name: str = "") -> Iterator[Sessi
             )
         finally:
             cursor.close()
+    finally:
+        connection.close()
 
 
 @contextmanager
@@ -337,7 +340,7 @@ def _reading_mode(path: str) -> str:
     """
     if _has_log(path):
         return "ro"
-    directory = os.path.dirname(path) or "."
+    directory = path[: path.rfind("/") + 1] or os.curdir
     if not (access.may(directory, WRITE) and access.may(path, WRITE)) and os.path.isfile(path):
         if os.path.lexists(path + "-shm"):  # others have it open: it can change
             return "ro"

@@ -53,7 +53,8 @@ def is_settled(session: Session, versions: Iterable[str], names: Iterable[str]) 
     """
     try:
         for sql in SNAPSHOT:
-            session.rows(sql)
+            session.cursor.execute(sql)
+            session.cursor.fetchall()  # for libsql, see Session.rows
         if session.rows(_AS_MADE) not in _MADE:
             return False
         ((value, *logged, others, last, _),) = session.rows(_SETTLED)

@@ -59,14 +59,19 @@ class Result(NamedTuple):
 
 @contextmanager
 def mending(place: Place) -> Iterator[None]:
-    """Say of a database that is found to be damaged how its newest backup is put back, if there is one."""
+    """Let no error about a damaged database out without what `mend` adds."""
     try:
         yield
     except AccessError as error:
-        if error.backup:
-            from .paste import put_back, put_back_or_key
-
-            advise = put_back_or_key if is_foreign(error.__cause__) else put_back
-            advice = advise(str(error.database), place, error.backup)
-            error.args, error.backup = (printable(f"{error}; {advice}"),), ""
+        mend(error, place)
         raise
+
+
+def mend(error: AccessError, place: Place) -> None:
+    """Add to what is said of a damaged database how its newest backup is put back, if there is one."""
+    if error.backup:
+        from .paste import put_back, put_back_or_key
+
+        advise = put_back_or_key if is_foreign(error.__cause__) else put_back
+        advice = advise(str(error.database), place, error.backup)
+        error.args, error.backup = (printable(f"{error}; {advice}"),), ""

@@ -19,9 +19,10 @@ from ..database.connection import (
 )
 from ..database.opening import SQLITE3, Connect, opened
 from ..database.settled import is_settled
+from ..errors import AccessError
 from ..files.plan import BASE, Report
 from ..typed import TYPE_CHECKING, Any
-from .request import Current, Request, Result, mending
+from .request import Current, Request, Result, mend
 
 if TYPE_CHECKING:
     from .planning import Plan
@@ -58,7 +59,7 @@ def run(
             seen=seen,
         )
 
-    with mending(request.directory.place):
+    try:
         found = opened(database, timeout, connect)
         if not found:
             from .planning import planned_anew
@@ -72,6 +73,9 @@ def run(
             if session.writable:
                 return fulfilled(plan, session, seen)
         return fulfilled(plan)
+    except AccessError as error:  # as in `mending`, which would cost also where there is none
+        mend(error, request.directory.place)
+        raise
 
 
 def _looked_at(request: Request, session: Session) -> Current | tuple[Plan, int | None]:
