@@ -10,8 +10,7 @@ line of a log.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from .typed import Any, NamedTuple, TypeVar
 
@@ -159,11 +158,14 @@ def _code(handler: Any) -> Any:
     return found or getattr(vars(type(function)).get("__call__"), "__code__", None)
 
 
-@contextmanager
-def passed_over(*kinds: type[BaseException]) -> Iterator[None]:
+class passed_over:
     """Suppress errors of these kinds, but for what the caller raised."""
-    try:
-        yield
-    except kinds as error:
-        if is_of_the_caller(error):
-            raise
+
+    def __init__(self, *kinds: type[BaseException]) -> None:
+        self.kinds = kinds
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        return error is not None and isinstance(error, self.kinds) and not is_of_the_caller(error)

@@ -577,22 +577,27 @@ def in_transaction(session: Session) -> bool:
 # --- errors and interrupts
 
 
-@contextmanager
-def translated(session: Session, fate: str = UNCHANGED) -> Iterator[None]:
+class translated:
     """Turn an error of the database module or the system into an AccessError that tells the fate.
 
     An error of ours passes, and knows from then on which database it is about. One of the caller's passes
     as it is.
     """
-    try:
-        yield
-    except MigrationError as error:
-        error.database = error.database or session.database
-        raise
-    except failures(session.connection) as error:
-        if is_of_the_caller(error):
-            raise
-        raise refused(session.database, error, fate) from error
+
+    def __init__(self, session: Session, fate: str = UNCHANGED) -> None:
+        self.session, self.fate = session, fate
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
+        database = self.session.database
+        if isinstance(error, MigrationError):
+            error.database = error.database or database
+        elif isinstance(error, failures(self.session.connection)) and not is_of_the_caller(error):
+            raise refused(database, error, self.fate) from error
 
 
 def refused(database: str, error: Exception, fate: str) -> AccessError:

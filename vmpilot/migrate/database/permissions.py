@@ -11,6 +11,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from functools import reduce
+from itertools import chain
 
 from ..access import READ, SEARCH, WRITE, Lack, both, is_denial, is_read_only, lacking, may, nearest, user
 from ..errors import is_of_the_caller, passed_over
@@ -65,8 +66,8 @@ def has_temporary_place() -> bool:
 
     Where it looks: https://www.sqlite.org/tempfiles.html#temporary_file_storage_locations
     """
-    named = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"))
-    return any(map(is_place, filter(None, (*named, "/var/tmp", "/usr/tmp", "/tmp", os.curdir))))
+    named = filter(None, map(os.environ.get, ("SQLITE_TMPDIR", "TMPDIR")))  # asked last: that takes longest
+    return any(map(is_place, chain(("/var/tmp", "/usr/tmp", "/tmp", os.curdir), named)))
 
 
 def is_place(directory: str) -> bool:

@@ -328,13 +328,11 @@ def _legible(session: Session, sql: str) -> Iterator[Row]:
 
 
 def _is_ours(action: object, version: object, *values: object) -> bool:
-    *texts, took, _ = values
-    if (
-        not isinstance(version, str)
-        or not isinstance(took, int | float)
-        or (action, texts[2]) == ("upgrade", "")
-    ):
+    """Tell whether a row can have been written here: only such are read, and shown."""
+    *said, took, _ = values
+    texts = [text for text in said if isinstance(text, str)]
+    if not isinstance(version, str) or not isinstance(took, int | float) or len(texts) < len(said):
         return False
-    return (is_version(version) or (not version and action in ("stamp", "adopt"))) and all(
-        isinstance(text, str) and len(text) <= LONGEST and is_fit(text) for text in texts
-    )
+    if (action, texts[2]) == ("upgrade", "") or max(map(len, texts)) > LONGEST:
+        return False
+    return (is_version(version) or (not version and action in ("stamp", "adopt"))) and is_fit("".join(texts))

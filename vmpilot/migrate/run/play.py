@@ -27,7 +27,7 @@ from ..database.tables import note
 from ..errors import MigrationError, StepError, is_of_the_caller
 from ..files.directory import Migration
 from ..files.plan import Step
-from ..files.script import Script, line, shortened, statement, statements
+from ..files.script import Script, line, shortened, statement, statements, texts
 from ..tokens import Token, alone, head, mentioned, named, plain
 
 _TICK_EACH = 64  # statements between two looks at the time: no more are run together
@@ -73,10 +73,10 @@ def play(
         nonlocal done
         done = index
 
-    texts = _texts(session, script, run, ended)
+    said = _texts(session, script, run, ended)
     is_wary = elsewhere or "alter" in script.words
     if not transactional:
-        texts = takewhile(lambda _: go_on(done), texts)
+        said = takewhile(lambda _: go_on(done), said)
         run = _waiting(session, run, lambda: fate(done))
     with (
         interruptible(session, lambda: tick(done)),
@@ -85,7 +85,7 @@ def play(
         _located(session, script, lambda: done, fate, denied),
     ):
         # A file can have millions of statements: what only some files need is not asked for each.
-        for done, text in texts:
+        for done, text in said:
             if is_wary and (reason := _refusal(session, elsewhere, text)):
                 raise failure(script, done, reason, fate)
             returned = run(text)
@@ -105,7 +105,7 @@ def _texts(
 ) -> Iterator[tuple[int, str]]:
     """Return index and text of each statement that is run by itself; see `rows.apart`."""
     if len(script.starts) <= _FEW:
-        return enumerate(statements(script))
+        return enumerate(texts(script))
     from .rows import apart
 
     return apart(session, script, run, ended, _TICK_EACH)
