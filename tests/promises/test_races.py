@@ -305,6 +305,29 @@ def test_a_file_outside_a_transaction_stops_when_another_process_was_faster(
     ]
 
 
+def test_a_file_that_names_our_tables_is_begun_by_another_process_meanwhile(
+    migrations: Path, database: Path
+) -> None:
+    write(migrations, "0001_t", "CREATE TABLE t (a);")
+    write(
+        migrations,
+        "0002_u",
+        f"{OUTSIDE}-- Its row in migration_log comes last.\nCREATE TABLE IF NOT EXISTS u (a);",
+    )
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    def begun() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            migrate(database, migrations, progress=between("0002", stop, done=False))
+
+    ran = versions(lambda: migrate(database, migrations, progress=between("0002", begun, done=False)))
+    assert ran == ["0001", "0002"]
+    begins = query(database, "SELECT version FROM migration_log WHERE action = 'start'")
+    assert begins == [("0002",), ("0002",)]
+
+
 # --- others that move the version
 
 

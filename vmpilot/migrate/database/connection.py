@@ -638,8 +638,7 @@ def nothing() -> None:
     """Do nothing during a long statement; that it is called lets Ctrl-C arrive."""
 
 
-@contextmanager
-def interruptible(session: Session, tick: Callable[[], None] = nothing) -> Iterator[None]:
+class interruptible:
     """Let signals and `tick` run during long statements; what they raise ends the statement and comes out.
 
     Without a progress handler Python serves no signal before a statement ends; with one, what a
@@ -647,32 +646,41 @@ def interruptible(session: Session, tick: Callable[[], None] = nothing) -> Itera
     A caller's connection is left alone: its own handler could not be put back. Inside of another such
     context its handler is in force, and the outer one again behind it.
     """
-    if not session.ours:
-        yield
-        return
-    caught: list[BaseException] = []
-    watch = _watch(tick, caught)
-    handlers = [] if session.handlers is None else session.handlers
-    outside = len(handlers)
-    try:
-        next(watch, None)
-        if not caught:
-            handlers.append(watch.__next__)
-            session.connection.set_progress_handler(watch.__next__, _INSTRUCTIONS_PER_TICK)
-            yield
-    except Exception:
-        if not caught:
+
+    def __init__(self, session: Session, tick: Callable[[], None] = nothing) -> None:
+        self.session = session
+        self.handlers = [] if session.handlers is None else session.handlers
+        self.outside = len(self.handlers)
+        self.caught: list[BaseException] = []
+        self.watch = _watch(tick, self.caught)
+
+    def __enter__(self) -> None:
+        if not self.session.ours:
+            return
+        try:
+            next(self.watch, None)
+            self.handlers.append(self.watch.__next__)
+            self.session.connection.set_progress_handler(self.watch.__next__, _INSTRUCTIONS_PER_TICK)
+            if self.caught:  # by a signal that came before it was in force
+                raise self.caught[0]
+        except BaseException:
+            self._leave()
             raise
-    finally:
-        del handlers[outside:]
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self.session.ours:
+            self._leave()
+        if self.caught and (error is None or isinstance(error, Exception)):
+            raise self.caught[0]
+
+    def _leave(self) -> None:
+        del self.handlers[self.outside :]
+        before = self.handlers[-1] if self.handlers else None
         # Closed already, where a signal kept this from being left at its end.
         with suppress(sqlite3.ProgrammingError):
-            before = handlers[-1] if handlers else None
-            session.connection.set_progress_handler(before, _INSTRUCTIONS_PER_TICK)
+            self.session.connection.set_progress_handler(before, _INSTRUCTIONS_PER_TICK)
         # Here and not by the collector, in which what a signal raises would be lost.
-        watch.close()
-    if caught:
-        raise caught[0]
+        self.watch.close()
 
 
 def _watch(tick: Callable[[], None], caught: list[BaseException]) -> Generator[int, None, None]:

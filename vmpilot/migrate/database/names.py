@@ -134,7 +134,8 @@ def _path(name: str) -> str:
     scheme = scheme.lower()
     kind = scheme.partition("+")[0]
     if not colon or not (kind in _SCHEMES or rest.startswith(("//", "\\"))):
-        path = _home(_without_options(name))
+        path = _without_options(name) if "?" in name else name
+        path = _home(path) if path.startswith("~") else path
     elif scheme == "file":
         path = _file(rest)
     elif kind == "sqlite" and rest.startswith("///") and not scheme.endswith("+"):
@@ -186,7 +187,7 @@ def _home(path: str) -> str:
 
     An environment file and `--database=~/app.db` do not reach one.
     """
-    if path != "~" and not (path.startswith("~") and "/" in path):
+    if path != "~" and "/" not in path:
         return path
     if (found := _expanded(path)) == path:
         user = path.partition("/")[0]
@@ -200,8 +201,6 @@ def _without_options(path: str) -> str:
     A file can be named like that as well: then it is that file. One that is still to be made can be called
     so with `./` before it, or "%3F" in an address.
     """
-    if "?" not in path:
-        return path
     before, _, options = path.rpartition("?")
     pairs = [option.partition("=") for option in options.split("&") if option]
     has_some = pairs and all(name.isidentifier() and sign for name, sign, _ in pairs)

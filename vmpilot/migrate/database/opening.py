@@ -241,23 +241,28 @@ def _misplaced(path: str) -> str:
     return "" if os.path.isdir(parent) else f"no such directory: {parent}"
 
 
-@contextmanager
-def _own(path: str, mode: str, timeout: float, name: str = "") -> Iterator[Session]:
+class _own:
     """Open a file and close it again, its cursor too: one that an error keeps alive keeps the file's locks.
 
     `name` is what is opened in its place, if not itself.
     """
-    connection = _connect(name or path, mode)
-    try:
-        cursor = connection.cursor()
+
+    def __init__(self, path: str, mode: str, timeout: float, name: str = "") -> None:
+        self.path, self.mode, self.timeout, self.name = path, mode, timeout, name
+
+    def __enter__(self) -> Session:
+        self.connection = connection = _connect(self.name or self.path, self.mode)
+        self.cursor = cursor = connection.cursor()
+        can_write = self.mode[:2] == "rw"
+        return Session(
+            connection, cursor, self.path, self.timeout, handlers=[], parents={}, writable=can_write
+        )
+
+    def __exit__(self, *error: object) -> None:
         try:
-            yield Session(
-                connection, cursor, path, timeout, handlers=[], parents={}, writable=mode[:2] == "rw"
-            )
+            self.cursor.close()
         finally:
-            cursor.close()
-    finally:
-        connection.close()
+            self.connection.close()
 
 
 @contextmanager
@@ -266,7 +271,7 @@ def _writer(path: str, timeout: float, connect: Connect) -> Iterator[Session]:
         _make_private(path)
     if connect is SQLITE3:
         _refuse_special(path)
-        made = _own(path, "rwc", timeout)
+        made: AbstractContextManager[Session] = _own(path, "rwc", timeout)
     else:
         made = _connected(path, path, timeout, connect)
     with made as session:
