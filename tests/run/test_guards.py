@@ -5,7 +5,7 @@ Each refusal is compared with its whole message, and the database with what it w
 
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -49,6 +49,7 @@ def advice(case: Case) -> str:
     parents = "|".join(map(re.escape, set(re.findall("has no parent in ([a-z]+)", case.finding))))
     lost = (
         rf"(DELETE FROM|UPDATE|REPLACE INTO|DROP TABLE|RENAME TO) ({parents})\b|TABLE ({parents}) RENAME TO"
+        r"|REPLACE INTO log\b"  # whose trigger replaces rows of the parent
     )
     if not re.search(lost, case.step):
         return UNGUARDED
@@ -260,6 +261,35 @@ DANGLING = {
             ("old for new behind", "UPDATE child SET x = 3 WHERE id = 5;", orphans("a row", parent="pair")),
         )
     },
+    # What is replaced, where and how that is said
+    **{
+        f"{step.split(' INTO')[0]} in front, {body.split(' ')[0]} behind": Case(
+            FAMILY + f"CREATE TABLE log (a);\nCREATE TRIGGER t AFTER INSERT ON log BEGIN {body}; END;\n"
+            "CREATE UNIQUE INDEX named ON parent (name);",
+            *("", step, orphans("row 2")),
+        )
+        for step in ("INSERT OR REPLACE INTO log VALUES (9);", "REPLACE INTO log VALUES (9);")
+        for body in (
+            "INSERT INTO parent SELECT new.a, name FROM parent WHERE id = 2",
+            "UPDATE parent SET name = (SELECT name FROM parent WHERE id = 2) WHERE id = 1",
+        )
+    },
+    "a table expression called replace": Case(
+        FAMILY,
+        *("", "WITH replace AS (SELECT 2 AS a) DELETE FROM parent WHERE id IN (SELECT a FROM replace);"),
+        orphans("row 2"),
+    ),
+    "a bracket in a comment": Case(
+        FAMILY + OTHER,
+        "",
+        "INSERT /* (a) */ INTO other VALUES (1);\nINSERT /* (a) */ INTO child (parent) VALUES (9);",
+        orphans("row 3"),
+    ),
+    "the table in which a virtual one keeps its rows": Case(
+        "CREATE VIRTUAL TABLE docs USING fts5(x);\nINSERT INTO docs VALUES ('a');\n"
+        "CREATE TABLE child (a REFERENCES docs_content (id));\nINSERT INTO child VALUES (1);",
+        *("", "DELETE FROM docs;", orphans("row 1", parent="docs_content")),
+    ),
     # Parents that cannot be looked up
     "not unique": Case(
         OTHER, "", NOT_UNIQUE, "1 new foreign key violation: " + MISMATCH.format("child", "parent")
@@ -516,7 +546,29 @@ COMPILED = {
         "DROP VIEW offer;\nDROP TABLE goods;\nCREATE VIEW offer AS SELECT name FROM goods;",
         stops("offer", words="...goods"),
     ),
+    "a string that is a table": Case(
+        SHOP + "CREATE VIEW both AS SELECT 1 FROM audit, 'sold', ('goods');",
+        *("", LEGACY + "DROP TABLE sold;", stops("both", words="...sold")),
+    ),
+    "the table in which a virtual one keeps its rows": Case(
+        SHOP + "CREATE VIRTUAL TABLE docs USING fts5(x);\nCREATE VIEW seen AS SELECT * FROM docs_content;",
+        *("", "DROP TABLE docs;", stops("seen", words="...docs_content")),
+    ),
+    "the trigger that lets a trigger write to a view": Case(
+        SHOP + "CREATE TRIGGER into_view INSTEAD OF DELETE ON offer BEGIN SELECT 1; END;\n"
+        "CREATE TRIGGER via AFTER INSERT ON sold BEGIN DELETE FROM offer; END;",
+        *("", "DROP TRIGGER into_view;", stops("via", words="...offer...")),
+    ),
+    "a view in place of the table to which a trigger writes": Case(
+        SHOP + noted("AFTER INSERT ON goods"),
+        *("", "DROP TABLE audit;\nCREATE VIEW audit AS SELECT 1 AS x;", stops("note", words="...audit...")),
+    ),
     # What was broken before
+    "a trigger on a view": Case(
+        SHOP,
+        "CREATE VIEW lost AS SELECT x FROM goods; CREATE TRIGGER t INSTEAD OF DELETE ON lost BEGIN SELECT 1; END;",
+        "ALTER TABLE goods ADD COLUMN more;",
+    ),
     "unrelated": Case(SHOP, LOST, "CREATE TABLE another (a);"),
     "drops its table": Case(SHOP, LOST, "DROP TABLE audit;"),
     "mends one": Case(SHOP, LOST, "CREATE TABLE nowhere (x);"),
@@ -1008,7 +1060,31 @@ ONE_BY_ONE = {
         "UPDATE child SET a = NULL, b = 9;\nALTER TABLE child RENAME COLUMN c TO d;",
         orphans("row 1"),
     ),
+    "a row behind a parent whose key sorts otherwise": Case(
+        OTHER + PARENT.replace("parent", "good"),
+        "CREATE TABLE half (id TEXT, PRIMARY KEY (id COLLATE NOCASE));"
+        "CREATE TABLE child (half REFERENCES half (id), good REFERENCES good);",
+        *("INSERT INTO child VALUES (NULL, 7);", orphans("row 1", parent="good")),
+    ),
+    "a row behind a parent with a quote in its name": Case(
+        OTHER + PARENT.replace("parent", "good"),
+        'CREATE TABLE "ha""lf" (id TEXT); CREATE TABLE child (half REFERENCES "ha""lf" (id), good REFERENCES good);',
+        *("INSERT INTO child VALUES (1, 7);", orphans("row 1", parent="good")),
+    ),
+    "only an index that sorts otherwise is left": Case(
+        "CREATE TABLE parent (id TEXT COLLATE NOCASE);\nCREATE UNIQUE INDEX i ON parent (id);\n"
+        "CREATE UNIQUE INDEX j ON parent (id COLLATE BINARY);\nCREATE TABLE child (a REFERENCES parent (id));",
+        *("", "DROP INDEX i;", "1 new foreign key violation: " + MISMATCH.format("child", "parent")),
+    ),
     "the old mismatch under another name": Case(OTHER, MISMATCHED, "ALTER TABLE child RENAME TO kid;"),
+    "the old mismatch, its column under another name": Case(
+        OTHER, MISMATCHED, "ALTER TABLE child RENAME COLUMN parent TO other;"
+    ),
+    "an old row comes to be looked at by what the file makes of its table": Case(
+        PARENT + "CREATE TABLE child (a REFERENCES parent (id), b);",
+        "INSERT INTO child VALUES (9, 'x');",
+        "UPDATE child SET b = 'y';\nALTER TABLE child ADD COLUMN c AS (lower(b));",
+    ),
     "the old mismatch, rebuilt": Case(
         OTHER, MISMATCHED, rebuilt("child", "(x, parent REFERENCES parent (id))", "1, parent")
     ),
@@ -1044,6 +1120,53 @@ ONE_BY_ONE = {
         TWICE, "INSERT INTO a VALUES (9);", "ALTER TABLE a RENAME TO z;\nALTER TABLE Z RENAME TO A;"
     ),
 }
+
+
+# What is done in two files to a family whose row 3 dangles, which is known, and is found of the second.
+AGED = "INSERT INTO child VALUES (3, 99);"
+LATER = {
+    "the row goes": ("DELETE FROM child WHERE id = 3;", "INSERT INTO child VALUES (5, 99);", "row 5"),
+    "its parent comes": (
+        "INSERT INTO parent VALUES (99, 'x');",
+        "DELETE FROM parent WHERE id = 99;",
+        "row 3",
+    ),
+    "its table goes": ("DROP TABLE child;", CHILD + AGED, "row 3"),
+    "it stays": ("DELETE FROM child WHERE id = 1;", "UPDATE child SET id = 7 WHERE id = 3;", ""),
+    "its column has another name": (
+        *("ALTER TABLE child RENAME COLUMN parent TO elder;", "INSERT INTO child VALUES (5, 1);", ""),
+    ),
+    "another row is there": (
+        "INSERT INTO child VALUES (5, 1);",
+        "INSERT INTO child VALUES (6, 99);",
+        "row 6",
+    ),
+}
+
+
+def later(family: str, steps: Sequence[str], migrations: Path, database: Path) -> None:
+    """Make a family with old rows, and three files, of which the first makes them known."""
+    prepared(Case(FAMILY, family + AGED, "INSERT INTO child VALUES (4, 1);"), migrations, database)
+    for number, step in enumerate(steps, 3):
+        write(migrations, f"{number:04}_step", step)
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_a_row_that_dangles_no_more_pays_for_nothing(name: str, migrations: Path, database: Path) -> None:
+    *steps, found = LATER[name]
+    later("", steps, migrations, database)
+    if not found:
+        assert migrate(database, migrations)[-1].version == "0004"
+        return
+    with pytest.raises(StepError) as caught:
+        migrate(database, migrations)
+    assert f"0004_step.up.sql: {orphans(found)}; rolled back" in str(caught.value)
+
+
+def test_a_table_that_takes_the_place_of_another_keeps_its_old_rows(migrations: Path, database: Path) -> None:
+    other = CHILD.replace("child", "other") + "INSERT INTO other VALUES (1, 98);"
+    later(other, ["DROP TABLE child;", "ALTER TABLE other RENAME TO child;"], migrations, database)
+    assert migrate(database, migrations)[-1].version == "0004"
 
 
 @pytest.mark.parametrize("name", ONE_BY_ONE)
@@ -1105,6 +1228,11 @@ NEW = {
         noted("AFTER INSERT ON sold")
         + "\nCREATE TRIGGER bad AFTER INSERT ON sold BEGIN DELETE FROM nowhere; END;",
         "bad does not compile: ...nowhere",
+    ),
+    "a trigger that writes to a view": Case(
+        SHOP,
+        *("", "CREATE TRIGGER tr AFTER INSERT ON sold BEGIN DELETE FROM offer; END;"),
+        "tr does not compile: ...offer...",
     ),
     "made before its table": Case(SHOP, "", "CREATE VIEW v AS SELECT * FROM n;\nCREATE TABLE n (a);"),
     "made and dropped": Case(SHOP, "", "CREATE VIEW v AS SELECT * FROM n;\nDROP VIEW v;"),

@@ -64,13 +64,13 @@ TABLES = {
     ),
     "views on views, and their triggers": (
         "CREATE VIEW top AS SELECT a FROM middle -- last\n; CREATE TABLE t (a); CREATE VIEW middle AS SELECT * FROM T; "
-        "CREATE VIEW other AS SELECT 1 AS a; CREATE TRIGGER up INSTEAD OF INSERT ON top BEGIN SELECT 1; END; "
+        "CREATE VIEW other AS SELECT 1 AS a; CREATE TRIGGER up INSTEAD OF DELETE ON top BEGIN SELECT 1; END; "
         "CREATE TRIGGER on_other INSTEAD OF DELETE ON other BEGIN DELETE FROM top; END",
         "DROP TRIGGER on_other;\nDROP VIEW middle;\nDROP VIEW top;\n\nCREATE TABLE new_t (a);\n"
         + COPIED.format("a") + RENAMED + "\n"
         "CREATE VIEW middle AS SELECT * FROM T;\nCREATE VIEW top AS SELECT a FROM middle;\n"
         "CREATE TRIGGER on_other INSTEAD OF DELETE ON other BEGIN DELETE FROM top; END;\n"
-        "CREATE TRIGGER up INSTEAD OF INSERT ON top BEGIN SELECT 1; END;\n",
+        "CREATE TRIGGER up INSTEAD OF DELETE ON top BEGIN SELECT 1; END;\n",
     ),
     "what does not compile anyway": (
         "-- vmpilot: unguarded for a test\nCREATE TABLE t (a); CREATE VIEW broken AS SELECT * FROM missing",

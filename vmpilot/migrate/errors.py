@@ -151,6 +151,13 @@ def is_of_the_caller(error: BaseException) -> bool:
     return trace is not None
 
 
+def not_of_the_caller(error: Exception) -> Exception:
+    """Return an error that is caught, unless the caller raised it: then it comes out."""
+    if is_of_the_caller(error):
+        raise error
+    return error
+
+
 def _code(handler: Any) -> Any:
     """Return the code of a function, a partial one or an object that can be called; None if it has none."""
     function = getattr(handler, "func", handler)

@@ -190,8 +190,33 @@ def mentioned(sql: str) -> set[str]:
 
 @lru_cache(4096)
 def mentions(sql: str) -> frozenset[str]:
-    """Return the same of a view or a trigger, and remember it: a schema is looked at after each step."""
-    return frozenset(mentioned(sql))
+    """Return the same of a view or a trigger, and remember it: a schema is looked at after each step.
+
+    Here also a string can be a table behind a comma or a parenthesis, where nearly all strings are values.
+    """
+    strings = (token for last, token in pairs(sql) if token.kind == "string" and last.text in (",", "("))
+    return frozenset(mentioned(sql).union(folded(unquoted(token.text)) for token in strings))
+
+
+def replaces(sql: str) -> bool:
+    """Tell whether a statement says that rows in its way are to go: https://www.sqlite.org/lang_conflict.html"""
+    found = list(tokens(sql))
+    resolutions = zip(found, found[1:], found[2:], strict=False)
+    return head(sql).verb == "replace" or any(
+        _is(verb, "insert", "update") and _is(sign, "or") and _is(word, "replace")
+        for verb, sign, word in resolutions
+    )
+
+
+def upserts(sql: str) -> int:
+    """Return in how many cases an INSERT updates the row in its way: https://www.sqlite.org/lang_upsert.html"""
+    return sum(_is(last, "do") and _is(token, "update") for last, token in pairs(sql))
+
+
+def fires_on(trigger: str) -> str:
+    """Return what fires a trigger: insert, update or delete; none of them can be a name before that."""
+    events = (token.text.lower() for token in tokens(trigger) if _is(token, "insert", "update", "delete"))
+    return next(events, "")
 
 
 def assigned(sql: str) -> set[str]:
@@ -392,12 +417,16 @@ def row_count(rows: str) -> int:
 
 
 def _behind_with(rest: Iterator[Token]) -> int:
-    """Return where the statement behind common table expressions begins, -1 if that is not certain."""
-    depth = 0
+    """Return where the statement behind common table expressions begins, -1 if that is not certain.
+
+    Behind a parenthesis, because such an expression can have the name of one: replace.
+    """
+    depth, last = 0, ""
     for token in rest:
         depth += (token.text == "(") - (token.text == ")")
-        if not depth and _is(token, *WRITING, *READING):
+        if not depth and last == ")" and _is(token, *WRITING, *READING):
             return token.start
+        last = token.text
     return -1
 
 

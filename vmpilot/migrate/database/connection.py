@@ -199,7 +199,7 @@ def _first_row_unread(session: Session, sql: str) -> bool:
 def _columns_of_query(session: Session, sql: str) -> int:
     """Return how many columns a query has, 0 if it is none; it is not run."""
     wrapped = f"EXPLAIN SELECT * FROM ({sql}\n) -- {time.perf_counter_ns()}"
-    with suppress(*session.failures):
+    with passed_over(*session.failures):
         return max((int(row[3]) for row in session.rows(wrapped) if row[1] == "ResultRow"), default=0)
     return 0
 
@@ -281,7 +281,7 @@ def refusal(session: Session, sql: str) -> str:
     try:
         with limited(session, instructions=_MOST_INSTRUCTIONS):
             session.cursor.execute(f"EXPLAIN {sql} -- {time.perf_counter_ns()}")
-            with suppress(*session.failures):
+            with passed_over(*session.failures):
                 session.cursor.fetchall()
         session.run("SELECT 1")  # until the next query libsql keeps what it explained open, and tables locked
     except session.failures as error:

@@ -6,12 +6,12 @@ Only reading lives here: nothing opens a database, writes to one, changes its se
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
 from functools import lru_cache
 from itertools import groupby, islice, pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from ..errors import passed_over
 from ..tokens import SCHEMA, folded, head, mentioned, plain, statements, tokens, unquoted
 from . import meaning
 from .connection import Row, Session, references
@@ -132,7 +132,7 @@ def _facts(session: Session, objects: Collection[Object]) -> Iterator[Fact]:
         else:
             names = frozenset(known.get(folded(table), ()))
         draft = Draft(kind, name, definition(kind, sql))
-        yield _fact(table, draft, names, _collations(tables.get(table, "")))
+        yield _fact(table, draft, names, collations(tables.get(table, "")))
 
 
 @lru_cache(_KEPT)
@@ -140,14 +140,14 @@ def _facts_of(name: str, sql: str, columns: _Rows, terms: _Rows, keys: _Rows) ->
     """Return all facts of a table from its SQL and from what the three queries tell of it."""
     names = frozenset((folded(name), *(folded(row[0]) for row in columns)))
     drafts = _table(name, _told(sql), columns, terms, keys)
-    return tuple(_fact(name, draft, names, _collations(sql)) for draft in drafts)
+    return tuple(_fact(name, draft, names, collations(sql)) for draft in drafts)
 
 
-def _fact(table: str, draft: "Draft", names: frozenset[str], collations: "_Pairs") -> Fact:
+def _fact(table: str, draft: "Draft", names: frozenset[str], sorted_as: "_Pairs") -> Fact:
     """Return the fact that a draft is where these names are known, and columns are sorted like that."""
     # How it is shown depends on no names, and so most columns are alike.
     where = names if draft.meaning is None else frozenset[str]()
-    own = collations if draft.kind in _SORTED else ()
+    own = sorted_as if draft.kind in _SORTED else ()
     text, said = _read(draft.kind, draft.text, where, own)
     place = (folded(table), _RANKS[draft.kind], folded(draft.name))
     meant = said if draft.meaning is None else draft.meaning
@@ -325,7 +325,7 @@ def _shadows(session: Session, virtual: dict[str, str], listed: dict[str, str]) 
     """
     shadows = set[str]()
     if not overgrown(session.rows(_VIEWS)):
-        with suppress(*session.failures):  # SQLite before 3.37 cannot tell those of other modules
+        with passed_over(*session.failures):  # SQLite before 3.37 cannot tell those of other modules
             shadows.update(folded(name) for (name,) in session.rows(_SHADOWS))
     stats = {folded(name) for name, sql in listed.items() if sql.endswith(_STAT)}
     for name, sql in virtual.items():
@@ -365,11 +365,11 @@ _SORTED = ("index", "conflict clause")  # whose terms can be sorted like their c
 
 
 @lru_cache(_KEPT)
-def _read(kind: str, text: str, names: frozenset[str], collations: _Pairs) -> tuple[str, str]:
+def _read(kind: str, text: str, names: frozenset[str], sorted_as: _Pairs) -> tuple[str, str]:
     """Return how to show SQL, and what it means where these names are known."""
     found = list(tokens(text))
     if kind in _SORTED:
-        return shown(found), meaning.terms(found, names, dict(collations))
+        return shown(found), meaning.terms(found, names, dict(sorted_as))
     if kind == "view":
         return shown(found), meaning.view(found, names)
     if kind == "trigger":
@@ -382,7 +382,7 @@ def _read(kind: str, text: str, names: frozenset[str], collations: _Pairs) -> tu
 
 
 @lru_cache(_KEPT)
-def _collations(sql: str) -> _Pairs:
+def collations(sql: str) -> _Pairs:
     """Return how the columns of a table are sorted, where its SQL says that."""
     return tuple(
         (column, folded(texts[-1]))

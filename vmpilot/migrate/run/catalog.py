@@ -8,7 +8,8 @@ head tells, and where SQLite counts another number of changes than the script ha
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
-from ..database.connection import Session, is_sqlite3, references
+from ..database.connection import Row, Session, is_sqlite3, references
+from ..errors import not_of_the_caller
 from ..files.script import Script, statements
 from ..limits import RUNNERS
 from ..tokens import SCHEMA, Head, folded, head, identifier, mentions, quoted
@@ -136,6 +137,15 @@ def heads_of(script: Script) -> Iterator[Head]:
     return (head(text) for text in statements(script) if text[0] in "aAcCdD")
 
 
+def with_shadows(catalog: Catalog, names: set[str]) -> set[str]:
+    """Return the same with the tables in which the virtual ones of them keep what they hold, all folded.
+
+    https://www.sqlite.org/vtab.html#xshadowname
+    """
+    virtual = tuple(f"{name}_" for name in names & catalog.virtual)
+    return names.union(name for name in catalog.tables if name.startswith(virtual)) if virtual else names
+
+
 def missing(catalog: Catalog, child: str) -> frozenset[str]:
     """Return the tables that are missing and that one refers to, all folded."""
     return _missing(catalog.tables, catalog.parents.get(child))
@@ -150,6 +160,13 @@ def unindexed(script: Script, before: Catalog) -> frozenset[str] | None:
     if tables and (None in tables or "rename" in script.words):
         return None
     return frozenset(filter(None, tables))
+
+
+def untriggered(script: Script, before: Catalog) -> frozenset[str]:
+    """Return the tables and views that had triggers which a script has dropped, folded."""
+    heads = (one for one in heads_of(script) if (one.verb, one.kind) == ("drop", "trigger"))
+    known = (before.objects.get(("trigger", folded(one.name))) for one in heads)
+    return frozenset(folded(one.table) for one in known if one)
 
 
 def seeing(catalog: Catalog, names: Iterable[str]) -> frozenset[Object]:
@@ -388,6 +405,18 @@ def _version(session: Session) -> int | None:
     """
     found = session.value("PRAGMA main.schema_version")
     return None if found is None else int(found)
+
+
+def columns_of(session: Session, table: str) -> list[Row]:
+    """Return what SQLite tells of the columns of a table; nothing of those of a view that does not compile.
+
+    https://www.sqlite.org/pragma.html#pragma_table_xinfo
+    """
+    try:
+        return session.rows(f"PRAGMA main.table_xinfo({quoted(table)})")
+    except session.failures as error:
+        not_of_the_caller(error)
+        return []
 
 
 def _parents(session: Session, table: str) -> frozenset[str]:

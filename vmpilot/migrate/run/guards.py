@@ -12,12 +12,24 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ..database.connection import Session, refusal
 from ..database.settings import has_temporary
-from ..errors import counted, some
+from ..errors import counted, not_of_the_caller, some
 from ..files.script import Script
 from ..limits import RUNNERS
-from ..tokens import folded, quoted, tokens, unquoted
+from ..tokens import fires_on, folded, quoted, tokens, unquoted
 from ..typed import NamedTuple
-from .catalog import Catalog, Object, below, heads_of, mentioning, read, read_after, seeing, unindexed
+from .catalog import (
+    Catalog,
+    Object,
+    below,
+    heads_of,
+    mentioning,
+    read,
+    read_after,
+    seeing,
+    unindexed,
+    untriggered,
+    with_shadows,
+)
 from .keys import Keys, about_tables, keys_after, keys_known, keys_now, kind_of, lack_words, main
 from .reach import reach
 
@@ -201,8 +213,9 @@ def _broken(session: Session, catalog: Catalog, looked: frozenset[Object]) -> Br
     if any(kind == "trigger" for kind, _ in untried):  # other triggers can fire that one
         fired = []
     for table in fired:
-        if ("view", table) not in untried and _silent(session, table):
-            told = list(_each_alone(session, table, sorted(catalog.triggers[table])))
+        triggers = sorted(catalog.triggers[table])
+        if ("view", table) not in untried and _silent(session, table, triggers):
+            told = list(_each_alone(session, table, triggers))
             broken |= {("trigger", name): words for name, words in told}
     return {what: words for what, words in broken.items() if words}
 
@@ -213,21 +226,27 @@ def _seeing(script: Script, before: Catalog, catalog: Catalog) -> frozenset[Obje
     if tables is None or "writable_schema" in script.words:
         return frozenset(catalog.objects.values())
     names = {folded(name) for one in heads_of(script) for name in (one.name, one.table, one.renamed)}
-    return seeing(catalog, (names | tables) - {""})
+    names = with_shadows(before, names | tables | untriggered(script, before))
+    return seeing(catalog, names - {""})
 
 
-def _silent(session: Session, table: str) -> str:
-    """Return why a table cannot fire its triggers, or nothing."""
-    columns = [row[1] for row in session.rows(f"PRAGMA main.table_xinfo({quoted(table)})") if not row[6]]
+def _silent(session: Session, table: str, triggers: Iterable[Object]) -> str:
+    """Return why a table, folded, cannot fire its triggers, or nothing."""
+    try:
+        columns = [row[1] for row in session.rows(f"PRAGMA main.table_xinfo({quoted(table)})") if not row[6]]
+    except session.failures as error:  # a view that does not compile
+        return str(not_of_the_caller(error))
     assignments = ", ".join(f"{quoted(name)} = {quoted(name)}" for name in columns)
-    name = main(table)
-    for sql in (
-        f"INSERT INTO {name} DEFAULT VALUES",
-        f"UPDATE {name} SET {assignments}",
-        f"DELETE FROM {name}",
+    name, events = main(table), {fires_on(one.sql) for one in triggers}
+    for event, sql in (
+        ("insert", f"INSERT INTO {name} DEFAULT VALUES"),
+        ("update", f"UPDATE {name} SET {assignments}"),
+        ("delete", f"DELETE FROM {name}"),
     ):
+        words = refusal(session, sql)
         # A view takes only what one of its INSTEAD OF triggers handles.
-        if (words := refusal(session, sql)) and not words.startswith("cannot modify"):
+        is_its_own = event not in events and folded(words).startswith(f"cannot modify {table} ")
+        if words and not is_its_own:
             return words
     return ""
 
@@ -252,8 +271,8 @@ def _refusal_of(session: Session, table: str, trigger: Object) -> str:
     try:
         session.run(f"{trigger.sql[:at]}main.{trigger.sql[at:]}")
     except session.failures as error:
-        return str(error)
-    words = _silent(session, table)
+        return str(not_of_the_caller(error))
+    words = _silent(session, table, [trigger])
     session.run(f"DROP TRIGGER {main(trigger.name)}")
     return words
 

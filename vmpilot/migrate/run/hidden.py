@@ -7,6 +7,7 @@ import time
 
 from ..database.connection import Row, Session, wait
 from ..database.settings import has_temporary
+from ..errors import not_of_the_caller
 from ..tokens import READING, WRITING, Head, folded, head, mentioned, plain, quoted, tokens, unquoted
 from ..typed import NamedTuple
 
@@ -132,7 +133,8 @@ def _read(session: Session, known: Others, names: set[str], text: str) -> str:
     try:
         # Never the same text twice, as in `refusal`.
         program = session.rows(f"EXPLAIN {text}\n-- {time.perf_counter_ns()}")
-    except session.failures:  # running it will tell
+    except session.failures as error:  # running it will tell
+        not_of_the_caller(error)
         return ""
     opened = {(row[4], row[3]) for row in program if row[1] in _OPENS}
     virtual = any(row[1] == "VOpen" for row in program)

@@ -5,14 +5,14 @@ Only reads; what follows from it is decided in `guards`. https://www.sqlite.org/
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 
 from ..database.connection import Row, Session, rows_if_known
+from ..errors import not_of_the_caller, passed_over
 from ..files.script import Script
 from ..tokens import Head, folded, plain, quoted
 from ..typed import NamedTuple
-from .catalog import Catalog, heads_of, missing, read, unindexed
-from .reach import Reach, reach
+from .catalog import Catalog, columns_of, heads_of, missing, read, unindexed
+from .reach import Reach, reach, touched
 
 Orphan = tuple[Row, str]  # what identifies a row without a parent, and how to show it
 
@@ -71,6 +71,8 @@ def keys_now(session: Session, catalog: Catalog) -> Keys:
 def keys_known(session: Session, script: Script, catalog: Catalog, before: Keys) -> Keys:
     """Return the same with all that is true of what a script will be able to break."""
     reached = _reached(session, script, catalog, catalog, before).looked
+    if "table" in script.words:  # what it does to tables can make its other statements reach more
+        reached |= touched(script, catalog)
     unknown = reached - before.known
     seen = _look(session, catalog, before.lacking, unknown) if unknown else _Seen([], {})
     counts = before.dangling + Counter(identity for identity, _ in seen.orphans)
@@ -101,27 +103,61 @@ def keys_after(session: Session, script: Script, last: Catalog, catalog: Catalog
         return Change(before if not before.certain else before._replace(certain=False), [], [])
     lacking = _lacking(session, script, catalog, before)
     reached = _reached(session, script, last, catalog, before)
-    seen = _look(session, catalog, lacking, reached.looked) if reached.looked else _Seen([], {})
+    # What dangled may be no more: otherwise it would pay for what dangles some day.
+    looked = reached.looked | (reached.mended & {row[0] for row in before.dangling})
+    seen = _look(session, catalog, lacking, looked) if looked else _Seen([], {})
+    for table in reached.declared - looked:
+        seen.blind.update(_mismatched(session, catalog.tables[table], lacking))
     now = Counter(identity for identity, _ in seen.orphans)
     names = _renames(script)
     odd = {row[0] for row in now} | {at[0] for at in [*seen.blind, *lacking] if at not in before.lacking}
-    odd -= before.known
-    certain = before.certain or odd <= {name for table, name in names.items() if table in before.known}
+    certain = before.certain or all(_is_known(table, before, last, names) for table in odd)
     new = _new(session, script, before, now)
-    passed = reached.looked | reached.children
+    passed = looked | reached.children
     for row, count in before.dangling.items():
         if row[0] not in passed:
-            now[row] += count
+            if row[0] in catalog.parents:
+                now[row] += count
             continue
         for at in dict.fromkeys([row[:3], _followed(row[:3], names)]):
             if at in lacking:  # what was known of a key waits until its parent is back
                 now[(*at, *row[3:])] += count
+    spoiled = _spoiled(script, before, seen.blind, names)
     blind = seen.blind | {at: "" for at in before.blind if at in lacking}
-    blind |= {at: words for at, words in before.blind.items() if at[0] not in passed}
-    known = before.blind.keys() | {_followed(at, names)[:2] for at in before.blind if names}
-    spoiled = {words: None for at, words in seen.blind.items() if at not in known and at[:2] not in known}
-    after = Keys(now, lacking, blind, before.known | reached.looked, False)
-    return Change(after, _shown(seen.orphans, new), list(spoiled), reached.parents, certain)
+    blind |= {
+        at: words
+        for at, words in before.blind.items()
+        if at[0] in catalog.parents and at[0] not in passed | reached.declared
+    }
+    known = frozenset(names.get(table, table) for table in before.known) & catalog.parents.keys()
+    after = Keys(now, lacking, blind, known | looked, False)
+    return Change(after, _shown(seen.orphans, new), spoiled, reached.parents, certain)
+
+
+def _is_known(table: str, before: Keys, last: Catalog, names: Mapping[str, str]) -> bool:
+    """Tell whether it is known of a table what was wrong with it before; nothing was with one that is new.
+
+    One that a script has made can have taken the place of another.
+    """
+    origin = next((first for first, name in names.items() if name == table), table)
+    origin = origin if origin in last.parents else table
+    return origin in before.known or origin not in last.parents
+
+
+def _spoiled(script: Script, before: Keys, blind: Mapping[Place, str], names: Mapping[str, str]) -> list[str]:
+    """Return what is said of the keys that cannot be checked, but of those that could not before."""
+    known: set[Row] = {*before.blind}
+    if "rename" in script.words:  # its table can have another name, or its columns
+        known.update(_followed(at, names)[:2] for at in before.blind)
+    spoiled = {words: None for at, words in blind.items() if at not in known and at[:2] not in known}
+    return list(spoiled)
+
+
+def _mismatched(session: Session, table: str, lacking: Mapping[Place, Lack]) -> Iterator[tuple[Place, str]]:
+    """Yield the keys of a table that SQLite cannot check, with what it would say; no row is looked at."""
+    for key in _keys(session, table).values():
+        if place(key) not in lacking and not _is_unique(session, key):
+            yield place(key), mismatch(key)
 
 
 def dangling(session: Session) -> Iterator[Orphan]:
@@ -154,6 +190,12 @@ def _lacking_in(session: Session, catalog: Catalog) -> list[Key]:
 def lack_words(key: Key) -> str:
     """Say that the parent table of a key is missing."""
     return f"foreign key ({key.columns}) of {plain(key.table)} has no table {plain(key.parent)}"
+
+
+def mismatch(key: Key) -> str:
+    """Return SQLite's words for a key whose parent's columns are none."""
+    table, parent = (name.replace('"', '""') for name in (key.table, key.parent))
+    return f'foreign key mismatch - "{table}" referencing "{parent}"'
 
 
 def place(key: Key) -> Place:
@@ -208,7 +250,7 @@ def _look(
     """
     seen = _Seen([], {})
     if not lacking and only is None:
-        with suppress(*session.failures):
+        with passed_over(*session.failures):
             if (known := rows_if_known(session, "PRAGMA foreign_key_check")) is not None:
                 seen.orphans.extend(_identified(session, known))
                 return seen
@@ -220,7 +262,7 @@ def _look(
             try:
                 known = rows_if_known(session, f"PRAGMA foreign_key_check({quoted(table)})")
             except session.failures as error:
-                words = str(error)
+                words = str(not_of_the_caller(error))
         if known is not None:
             seen.orphans.extend(_identified(session, known))
         else:
@@ -233,8 +275,7 @@ def _look_by_key(
 ) -> None:
     """Check the keys of a table one by one; of all that SQLite cannot check it names only one, in `words`."""
     keys = [key for key in _keys(session, table).values() if place(key) not in lacking]
-    told = {key: f'foreign key mismatch - "{table}" referencing "{key.parent}"' for key in keys}
-    told = {key: mismatch for key, mismatch in told.items() if not _is_unique(session, key)}
+    told = {key: mismatch(key) for key in keys if not _is_unique(session, key)}
     if words and words not in told.values():  # for another reason than we know
         told = dict.fromkeys(keys, words)
     for key in keys:
@@ -242,7 +283,7 @@ def _look_by_key(
             try:
                 seen.orphans.extend(_searched(session, key))
             except session.failures as error:
-                told[key] = str(error)
+                told[key] = str(not_of_the_caller(error))
     seen.blind.update((place(key), words) for key, words in told.items())
 
 
@@ -270,7 +311,8 @@ def _searched(session: Session, key: Key) -> list[Orphan]:
     rest = f"{key.values} FROM {main(key.table)} WHERE {key.orphaned}"
     try:
         return [_orphan(key, rowid, values) for rowid, *values in session.rows(f"SELECT +_rowid_, {rest}")]
-    except session.failures:  # WITHOUT ROWID
+    except session.failures as error:  # WITHOUT ROWID
+        not_of_the_caller(error)
         return [_orphan(key, None, values) for values in session.rows(f"SELECT {rest}")]
 
 
@@ -291,7 +333,7 @@ def _keys(session: Session, table: str) -> dict[int, Key]:
     found = {}
     for number, rows in listed.items():
         parent, children = rows[0][1], [quoted(row[2]) for row in rows]
-        primary = {row[5]: row[1] for row in session.rows(f"PRAGMA main.table_xinfo({quoted(parent)})")}
+        primary = {row[5]: row[1] for row in columns_of(session, parent)}
         targets = [row[3] or primary.get(at, "rowid") for at, row in enumerate(rows, 1)]
         equal = " AND ".join(
             f"parent.{quoted(target)} = +{main(table)}.{child}"
@@ -309,19 +351,37 @@ def _keys(session: Session, table: str) -> dict[int, Key]:
 
 
 def _is_unique(session: Session, key: Key) -> bool:
-    """Tell whether the parent's columns are a key: https://www.sqlite.org/foreignkeys.html#fk_indexes"""
-    info = session.rows(f"PRAGMA main.table_xinfo({quoted(key.parent)})")
+    """Tell whether the parent's columns are a key: https://www.sqlite.org/foreignkeys.html#fk_indexes
+
+    Those that a key names need an index that compares them as they are declared; those that it does not name
+    are the primary key.
+    """
+    info = columns_of(session, key.parent)
     primary = {folded(row[1]) for row in info if row[5]}
     wanted = {folded(target) for target in key.targets} or primary
-    if wanted == primary:
+    listed = session.rows(f"PRAGMA main.index_list({quoted(key.parent)})")
+    is_indexed = any(origin == "pk" for _, _, _, origin, *_ in listed)
+    if wanted == primary and not (is_indexed and key.targets):  # otherwise it is the number of the row
         return len(primary) == key.values.count(" AS v")
-    for _, index, unique, _, *partial in session.rows(f"PRAGMA main.index_list({quoted(key.parent)})"):
+    for _, index, unique, _, *partial in listed:
         terms = (
             session.rows(f"PRAGMA main.index_xinfo({quoted(index)})") if unique and not any(partial) else []
         )
-        if {folded(row[2] or "") for row in terms if row[5]} == wanted:
+        terms = [row for row in terms if row[5]]
+        if {folded(row[2] or "") for row in terms} == wanted and _are_as_declared(session, key.parent, terms):
             return True
     return False
+
+
+def _are_as_declared(session: Session, table: str, terms: Iterable[Row]) -> bool:
+    """Tell whether an index compares its columns as they are declared."""
+    sql = session.value("SELECT +sql FROM main.sqlite_master WHERE name = ? COLLATE NOCASE", (table,)) or ""
+    declared: dict[str, str] = {}
+    if "collate" in sql.lower():  # hardly one is
+        from ..database.structure import collations
+
+        declared = dict(collations(sql))
+    return all(folded(row[4]) == declared.get(folded(row[2]), "binary") for row in terms)
 
 
 def about_tables(script: Script) -> Iterator[Head]:

@@ -4,11 +4,11 @@ They are looked at only where a step can reach them: its file names one of them,
 """
 
 from collections.abc import Callable
-from contextlib import suppress
 
 from ..database import tables
 from ..database.connection import Session, snapshot
 from ..database.tables import Content
+from ..errors import passed_over
 from ..files.script import Script
 from ..limits import RUNNERS, VERSION_TABLE
 from ..tokens import folded
@@ -58,7 +58,7 @@ def refuse_changed_outside(
     if kept == before:
         return
     names = tuple(name for name in RUNNERS if _told(kept, name) != _told(before, name))
-    with suppress(*session.failures):
+    with passed_over(*session.failures):
         tables.put(session, value)
     raise failure(script, done - 1, _words(names), lambda _: fate(done))
 

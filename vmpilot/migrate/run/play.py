@@ -24,7 +24,7 @@ from ..database.connection import (
 from ..database.permissions import denial
 from ..database.settings import read_anew, setting, settings_kept
 from ..database.tables import note
-from ..errors import MigrationError, StepError, is_of_the_caller
+from ..errors import MigrationError, StepError, is_of_the_caller, not_of_the_caller
 from ..files.directory import Migration
 from ..files.plan import Step
 from ..files.script import Script, line, shortened, statement, statements, texts
@@ -262,7 +262,7 @@ def _read_anew(session: Session, script: Script, fate: Callable[[int], str]) -> 
         if "writable_schema" in script.words:
             read_anew(session)
     except session.failures as error:
-        raise failure(script, len(script.starts), str(error), fate) from error
+        raise failure(script, len(script.starts), str(not_of_the_caller(error)), fate) from error
 
 
 def _place(text: str, reason: str) -> Token | None:

@@ -11,9 +11,22 @@ from ..database.connection import Session
 from ..database.settings import has_temporary
 from ..files.script import Script
 from ..files.script import statements as statements_of
-from ..tokens import READING, WRITING, Head, assigned, body, folded, head, mentioned, quoted, tokens
+from ..tokens import (
+    READING,
+    WRITING,
+    Head,
+    assigned,
+    body,
+    folded,
+    head,
+    letters,
+    mentioned,
+    quoted,
+    replaces,
+    upserts,
+)
 from ..typed import NamedTuple
-from .catalog import Catalog, Object
+from .catalog import Catalog, Object, columns_of, with_shadows
 
 _ROWID = frozenset(("rowid", "_rowid_", "oid"))
 _SILENT = (*READING, "explain", "pragma", "analyze", "reindex", "vacuum", "begin", "commit")
@@ -26,68 +39,124 @@ class Reach(NamedTuple):
     """What a script has written, and what follows: names of tables, folded.
 
     `children` can have got a row or a key that has no parent, `parents` can have lost a row or a key.
-    `looked` are the tables whose keys are to be checked, for the one or the other.
+    `looked` are the tables whose keys are to be checked, for the one or the other. In `mended` are those of
+    which what is known can be true no more: rows have gone, got a parent, or have columns of other names. Of
+    those in `declared` only the keys have changed: they can have got one, of no row.
     """
 
     children: frozenset[str]
     parents: frozenset[str]
     looked: frozenset[str]
+    mended: frozenset[str]
+    declared: frozenset[str]
 
 
 def reach(session: Session, script: Script, triggers: Triggers, catalog: Catalog) -> Reach:
     """Return what a script can have broken in the database as it is; `triggers` are those from before it."""
-    tables = frozenset[str]()
+    nothing = frozenset[str]()
     if script.keys_on or "writable_schema" in script.words:
         tables = frozenset(catalog.parents)
-        return Reach(tables, frozenset(catalog.children), tables)
+        return Reach(tables, frozenset(catalog.children), tables, nothing, nothing)
     if not catalog.parents:
-        return Reach(tables, tables, tables)
-    children, parents = _written(session, script, triggers, catalog)
-    looked = {child for child in children if child in catalog.parents}
-    looked.update(*(catalog.children.get(parent, ()) for parent in parents))
-    return Reach(frozenset(children), frozenset(parents), frozenset(looked))
+        return Reach(nothing, nothing, nothing, nothing, nothing)
+    written = _written(session, script, triggers, catalog)
+    looked = _with_children(written.children, written.parents, catalog)
+    mended = _with_children(written.emptied, written.filled, catalog)
+    declared = _with_children(written.altered, written.altered, catalog)
+    return Reach(frozenset(written.children), frozenset(written.parents), looked, mended | declared, declared)
 
 
-def _written(
-    session: Session, script: Script, triggers: Triggers, catalog: Catalog
-) -> tuple[set[str], set[str]]:
-    """Return which tables can have got a child without a parent, and which can have lost a parent."""
-    children, parents = set[str](), set[str]()
+def touched(script: Script, catalog: Catalog) -> frozenset[str]:
+    """Return the tables whose keys a script can come near to, whatever the schema is behind it."""
+    names = set[str]().union(*map(mentioned, _telling(script)))
+    return _with_children(names, names, catalog)
+
+
+def _with_children(children: Iterable[str], parents: Iterable[str], catalog: Catalog) -> frozenset[str]:
+    """Return those of some tables that have keys, and the children of others."""
+    found = {child for child in children if child in catalog.parents}
+    return frozenset(found.union(*(catalog.children.get(parent, ()) for parent in parents)))
+
+
+class _Written(NamedTuple):
+    """Which tables can have got a child without a parent, or lost a parent; lost rows, or got some.
+
+    Of those that were `altered` only columns have another name, or are new and without a value.
+    """
+
+    children: set[str]
+    parents: set[str]
+    emptied: set[str]
+    filled: set[str]
+    altered: set[str]
+
+
+def _written(session: Session, script: Script, triggers: Triggers, catalog: Catalog) -> _Written:
+    """Return what a script can have done to which tables."""
+    found = _Written(set(), set(), set(), set(), set())
     firing: dict[str, list[str]] = {}
     for table, text in session.rows(_TEMPORARY) if has_temporary(session) else ():
         firing.setdefault(folded(table), []).append(text)
     columns = cache(partial(_key_columns, session, catalog))
-    fired = set[str]()
-    waiting: list[Iterable[str]] = [_telling(script)]
+    fired = set[tuple[str, bool]]()
+    waiting: list[tuple[Iterable[str], bool]] = [(_telling(script), False)]
     while waiting:
-        for text in waiting.pop():
+        texts, inherited = waiting.pop()
+        for text in texts:
             one = head(text)
             if one.renamed or one.kind == "trigger":
                 _follow(one, text, triggers, firing, fired)
-            names = _targets(one, text)
-            both = one.verb not in WRITING or _can_replace(text) or not names.isdisjoint(catalog.replacing)
-            if both or one.verb == "delete" or (one.verb == "update" and _sets_key(names, columns, text)):
-                parents |= names
-            if both or one.verb == "insert" or (one.verb == "update" and names & parents):
-                children |= names
-            for name in names - fired if not one.kind else ():  # only what handles rows fires a trigger
-                fired.add(name)
-                waiting += [_body(text) for text in _fired(name, triggers, firing)]
-    return children, parents
+            # What the outermost statement says of conflicts is in force in the triggers that it fires:
+            # https://www.sqlite.org/lang_createtrigger.html
+            replacing = inherited or (_may_conflict(text) and replaces(text))
+            names = _note(found, one, text, replacing, columns, catalog)
+            new = {(name, replacing) for name in names} - fired if not one.kind else ()
+            fired.update(new)  # only what handles rows fires a trigger
+            waiting += [
+                (_body(text), replacing) for name, _ in new for text in _fired(name, triggers, firing)
+            ]
+    return found
+
+
+def _note(
+    found: _Written,
+    one: Head,
+    text: str,
+    replacing: bool,
+    columns: Callable[[str], frozenset[str]],
+    catalog: Catalog,
+) -> set[str]:
+    """Note what a statement can have done, and return the tables that it writes."""
+    if one.verb == "alter" and _changes_no_row(one, text):
+        found.altered.add(folded(one.name))
+        return set()
+    names = with_shadows(catalog, _targets(one, text))
+    both = one.verb not in WRITING or replacing or not names.isdisjoint(catalog.replacing)
+    sets = one.verb in ("insert", "update") and _sets_key(names, columns, text, one.verb)
+    if both or sets or one.verb == "delete":
+        found.parents.update(names)
+    if both or one.verb == "insert" or (one.verb == "update" and names & found.parents):
+        found.children.update(names)
+    (found.emptied if one.verb == "delete" else found.filled).update(names)
+    return names
 
 
 def _fired(table: str, triggers: Triggers, firing: Mapping[str, list[str]]) -> list[str]:
     return [one.sql for one in triggers.get(table, ())] + firing.get(table, [])
 
 
-def _follow(one: Head, text: str, triggers: Triggers, firing: dict[str, list[str]], fired: set[str]) -> None:
+def _follow(
+    one: Head, text: str, triggers: Triggers, firing: dict[str, list[str]], fired: set[tuple[str, bool]]
+) -> None:
     """Let a new trigger fire from here on, or those of a table under its new name."""
     if one.renamed:
         firing.setdefault(folded(one.renamed), []).extend(_fired(folded(one.name), triggers, firing))
-        fired.discard(folded(one.renamed))
     elif one.verb == "create":
         firing.setdefault(folded(one.table), []).append(text)
-        fired.discard(folded(one.table))
+    else:
+        return
+    table = folded(one.renamed or one.table)
+    fired.difference_update([(table, True), (table, False)])
 
 
 def _telling(script: Script) -> Iterator[str]:
@@ -97,15 +166,15 @@ def _telling(script: Script) -> Iterator[str]:
         start = text.partition("(")[0]
         if start in known:
             continue
-        # A quoted name can hold a bracket, and what stands behind the rows can replace others.
-        if start[:6].lower() == "insert" and not set(start) & set("\"'`[") and not _can_replace(text):
+        # A quoted name or a comment can hold a bracket, and what stands behind the rows can replace others.
+        if start[:6].lower() == "insert" and not set(start) & set("\"'`[/-") and not _may_conflict(text):
             known.add(start)
         elif text[0] in "aAcC":  # a trigger may fire from here on, or a table have another name
             known.clear()
         yield text
 
 
-def _can_replace(text: str) -> bool:
+def _may_conflict(text: str) -> bool:
     """Tell whether an INSERT or UPDATE can make other rows go or change: a superset, by its letters."""
     lowered = text.lower()
     return "replace" in lowered or "conflict" in lowered
@@ -121,18 +190,25 @@ def _targets(one: Head, text: str) -> set[str]:
         return mentioned(text)
     if one.kind in ("index", "trigger"):
         return set()
-    if one.verb == "alter" and not one.renamed and _only_adds(text):
+    if one.verb == "alter" and not one.renamed and _is_of_no_key(text):
         return set()
     return {folded(one.name), folded(one.renamed)} - {""}
 
 
-def _only_adds(text: str) -> bool:
+def _is_of_no_key(text: str) -> bool:
     """Tell whether an ALTER TABLE adds a column without a key, or drops one: no key can have such a column.
 
     https://www.sqlite.org/lang_altertable.html
     """
-    words = [token.text.lower() for token in tokens(text) if token.kind == "word"]
-    return "rename" not in words and "references" not in words
+    return "references" not in letters(text)
+
+
+def _changes_no_row(one: Head, text: str) -> bool:
+    """Tell whether an ALTER TABLE gives a column another name, or adds one with a key and without a value."""
+    words = letters(text)
+    if one.renamed or words & {"default", "as"}:
+        return False
+    return "rename" in words or "references" in words
 
 
 def _body(trigger: str) -> Iterator[str]:
@@ -140,12 +216,17 @@ def _body(trigger: str) -> Iterator[str]:
     return (trigger[start:end] for start, end in body(trigger))
 
 
-def _sets_key(names: set[str], columns: Callable[[str], frozenset[str]], text: str) -> bool:
-    """Tell whether an UPDATE of these tables can change a column of a key, its child's or its parent's."""
+def _sets_key(names: set[str], columns: Callable[[str], frozenset[str]], text: str, verb: str) -> bool:
+    """Tell whether an UPDATE of these tables can change a column of a key, its child's or its parent's.
+
+    An INSERT can where it updates the row in its way.
+    """
+    if verb == "insert" and not (_may_conflict(text) and upserts(text)):
+        return False
     keys = frozenset[str]().union(*map(columns, names))
     if not keys:
         return False
-    found = assigned(text)
+    found = assigned(text) if verb == "update" or upserts(text) == 1 else set[str]()
     return not found or not found.isdisjoint(keys) or "*" in keys
 
 
@@ -153,7 +234,7 @@ def _key_columns(session: Session, catalog: Catalog, table: str) -> frozenset[st
     """Return the columns of a table that are part of a key, folded; with "*" if others can change them."""
     if table not in catalog.parents and table not in catalog.children:
         return frozenset()
-    listed = session.rows(f"PRAGMA main.table_xinfo({quoted(table)})")
+    listed = columns_of(session, table)
     primary = {folded(row[1]) for row in listed if row[5]}
     columns = {folded(row[3]) for row in session.rows(f"PRAGMA main.foreign_key_list({quoted(table)})")}
     for child in catalog.children.get(table, ()):
