@@ -202,6 +202,17 @@ def test_a_backup_is_named_by_what_it_holds(place: Path) -> None:
     assert current(backup.path, place).version == "0002"
 
 
+def test_a_database_that_was_exchanged_while_it_was_copied_is_planned_again(place: Path) -> None:
+    filled(place, rows=2500)
+    write(place, "0003_more", "CREATE TABLE more (a);")
+    shutil.copy("app.db", "new.db")
+    migrate("new.db", place, target="0002")
+    others = iter([lambda: os.replace("new.db", "app.db")])
+    answer = upgraded(place, lambda: next(others, lambda: None)())
+    assert (answer.code, "applied 0003" in answer.out, "applied 0002" in answer.out) == (0, True, False)
+    assert current("app.db", place).version == "0003"
+
+
 def test_what_became_wrong_while_it_was_copied_is_told_of_the_database(place: Path) -> None:
     filled(place, rows=2500)
     others = iter([lambda: change("app.db", "INSERT INTO alembic_version VALUES ('another')")])

@@ -15,11 +15,13 @@ from support import Said, application, dump, in_process, plain, query, ran, take
 import vmpilot.db
 from vmpilot.migrate import (
     AccessError,
+    Progress,
     check,
     current,
     downgrade,
     history,
     migrate,
+    redo,
     restore,
     stamp,
     verify,
@@ -65,6 +67,12 @@ def with_another_key(path):
     import sqlcipher3
     connection = sqlcipher3.connect(path)
     connection.execute("PRAGMA key = 'other'")
+    return connection
+
+def alone(path):
+    connection = own(path)
+    for setting in ("locking_mode = EXCLUSIVE", "journal_mode = WAL"):
+        connection.execute(f"PRAGMA {setting}")
     return connection
 
 def fixed(path):
@@ -216,6 +224,32 @@ def test_a_wrong_key_is_told_with_the_database(place: Path) -> None:
         == "unreadable: app.db: file is not a database; nothing was changed\n"
     )
     assert Path("app.db").read_bytes() == before
+
+
+def test_what_the_application_opened_to_be_looked_at_is_closed_before_a_change(place: Path) -> None:
+    own, opened = importlib.import_module("application").own, list[sqlite3.Connection]()
+
+    def connect(path: str) -> sqlite3.Connection:
+        opened.append(own(path))
+        return opened[-1]
+
+    def look_again(progress: Progress) -> None:
+        with pytest.raises(sqlite3.ProgrammingError):
+            opened[0].cursor()
+
+    stamp("base", "app.db", place)
+    assert len(migrate("app.db", place, connect=connect, progress=look_again)) == 2
+    assert len(opened) == 2
+
+
+def test_a_database_that_each_connection_keeps_to_itself_is_opened_once_at_a_time(place: Path) -> None:
+    for words in ("upgrade 1", "upgrade --backup", "redo", "downgrade"):
+        assert said(words, "alone").code == 0
+    alone = importlib.import_module("application").alone
+    assert [step.version for step in migrate("app.db", place, connect=alone, backup=True)] == ["0002"]
+    assert len(redo("app.db", place, connect=alone)) == 2
+    assert [step.version for step in downgrade("app.db", place, connect=alone)] == ["0002"]
+    assert [step.version for step in migrate("app.db", place, connect=alone)] == ["0002"]
 
 
 @pytest.mark.parametrize("words", ["upgrade", "history", "stamp head", "downgrade --dry-run"])

@@ -231,12 +231,12 @@ def _run(action: str, database: Database, migrations: Migrations, how: _How) -> 
     request = Request(action, directories.listed(directories.located(migrations)), how.target)
     where, timeout, connect = located(database, create=how.create), how.timeout, how.connect
 
-    def prelude(version: str) -> None:
-        if how.backup:
-            from .tools.backup import take
+    def back_up(version: str) -> None:
+        from .tools.backup import take
 
-            take(where, version, timeout=timeout, connect=connect)
+        take(where, version, timeout=timeout, connect=connect)
 
+    prelude = back_up if how.backup else None
     return startup.run(
         request, where, timeout=timeout, report=how.report, prelude=prelude, connect=connect
     ).steps

@@ -72,8 +72,8 @@ def _fate(options: Options, waited: str) -> str:
     moving = options.command in _MOVING and not rehearsed
     if options.command in _READING or rehearsed or (waited and not moving):
         return UNCHANGED
-    doing = getattr(options, "doing", "")  # see _move
-    unchanged = moving and (not doing or (doing == "begun" and waited))
+    doing = getattr(options, "doing", "")  # see _told
+    unchanged = moving and not doing
     from ..run import commands
 
     try:
@@ -127,10 +127,8 @@ def _told(options: Options, database: str, kept: list[str]) -> dict[str, Any]:
     """Return how a run waits and tells of itself; `kept` gets the backup that is taken before it."""
     is_safe = options.command != "upgrade" if options.backup is None else options.backup
 
-    def prelude(version: str) -> None:
-        if is_safe:
-            kept.extend(_back_up(database, version, options))
-        options.doing = "begun"
+    def back_up(version: str) -> None:
+        kept.extend(_back_up(database, version, options))
 
     show, is_new = text.step_reporter(options.form), not os.path.exists(database)
 
@@ -142,7 +140,7 @@ def _told(options: Options, database: str, kept: list[str]) -> dict[str, Any]:
         options.doing = "done" if progress.done else "step"
         show(progress)
 
-    return {"report": report, "prelude": prelude, **_how(options)}
+    return {"report": report, "prelude": back_up if is_safe else None, **_how(options)}
 
 
 def _redo(options: Options) -> Reply:

@@ -41,7 +41,7 @@ def fulfil(
     *,
     timeout: float,
     report: Report,
-    prelude: Callable[[str], None],
+    prelude: Callable[[str], None] | None,
     connect: Connect = SQLITE3,
     session: Session | None = None,
     seen: int | None = None,
@@ -54,7 +54,8 @@ def fulfil(
     if not plan.tasks:
         return Result(before, _current(plan.status), ())
     refuse_unwritable(database)  # before a backup is taken for nothing
-    prelude(before)
+    if prelude:
+        prelude(before)
     from .group import perform  # with all that it needs, what tells of a database need not load
 
     done: list[Step] = []

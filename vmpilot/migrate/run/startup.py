@@ -14,6 +14,7 @@ from ..database.connection import (
     hold,
     in_transaction,
     interruptible,
+    is_untouched,
     rollback,
     translated,
 )
@@ -34,14 +35,15 @@ def run(
     *,
     timeout: float,
     report: Report,
-    prelude: Callable[[str], None],
+    prelude: Callable[[str], None] | None = None,
     connect: Connect = SQLITE3,
 ) -> Result:
     """Take a database to where `request` asks.
 
     A request that is fulfilled already reads only, opens no migration file and waits for no writer.
-    `prelude` is called with the current version before the first step, `connect` is how the application
-    opens a path. Raises MigrationError; then the steps before stay, and the one that failed left nothing.
+    `prelude`, if there is one, is called with the current version before the first step, `connect` is how
+    the application opens a path. Raises MigrationError; then the steps before stay, and the one that failed
+    left nothing.
     """
 
     def fulfilled(plan: Plan, session: Session | None = None, seen: int | None = None) -> Result:
@@ -70,8 +72,9 @@ def run(
             if isinstance(looked, Current):
                 return Result(looked.version or BASE, looked, ())
             plan, seen = looked
-            if session.writable:
+            if prelude is None and session.writable and is_untouched(session):
                 return fulfilled(plan, session, seen)
+        # Closed by now: the application's can keep the file to itself, and a backup lets others exchange it.
         return fulfilled(plan)
     except AccessError as error:  # as in `mending`, which would cost also where there is none
         mend(error, request.directory.place)

@@ -248,12 +248,12 @@ def upgrade(work: Work, database: str | os.PathLike[str]) -> Finished:
         where = located(database, create=work.create)
         timeout = patience(work.timeout, work.say, stop.rest)
 
-        def prelude(version: str) -> None:
-            if work.backup:
-                from .backup import take
+        def back_up(version: str) -> None:
+            from .backup import take
 
-                take(where, version, timeout=timeout, report=stop.look, connect=work.connect)
+            take(where, version, timeout=timeout, report=stop.look, connect=work.connect)
 
+        prelude = back_up if work.backup else None
         request = Request("upgrade", work.files.directory, work.target)
         result = startup.run(
             request, where, timeout=timeout, report=stop.look, prelude=prelude, connect=work.connect

@@ -46,14 +46,13 @@ def redo(
     """
     directory, where = directories.listed(directories.located(migrations)), located(database, create=create)
 
-    def prelude(version: str) -> None:
-        if backup:
-            from .backup import take
+    def back_up(version: str) -> None:
+        from .backup import take
 
-            take(where, version, timeout=timeout, connect=connect)
+        take(where, version, timeout=timeout, connect=connect)
 
-    how: dict[str, Any] = {"timeout": timeout, "connect": connect}
-    return run_again(directory, where, report=progress or _silent, prelude=prelude, **how).steps
+    how: dict[str, Any] = {"timeout": timeout, "connect": connect, "prelude": back_up if backup else None}
+    return run_again(directory, where, report=progress or _silent, **how).steps
 
 
 def run_again(
@@ -62,11 +61,14 @@ def run_again(
     *,
     timeout: float,
     report: Report,
-    prelude: Callable[[str], None],
+    prelude: Callable[[str], None] | None = None,
     connect: Connect = SQLITE3,
     say: Callable[[str], None] = lambda text: None,
 ) -> Result:
-    """Do the same; `prelude` is called before anything is done, and `say` with what is good to know."""
+    """Do the same; `prelude`, if there is one, is called before anything is done.
+
+    And `say` with what is good to know.
+    """
     with mending(directory.place), reading(database, timeout, connect) as session, snapshot(session):
         at = status.read(session, directory)
         newest = _newest(at)
@@ -77,7 +79,7 @@ def run_again(
     how: dict[str, Any] = {"timeout": timeout, "report": report, "connect": connect}
     undone = startup.run(Request("downgrade", directory, below), database, prelude=prelude, **how)
     try:
-        done = startup.run(Request("upgrade", directory, newest.version), database, prelude=_nothing, **how)
+        done = startup.run(Request("upgrade", directory, newest.version), database, **how)
     except MigrationError as error:
         error.steps = (*undone.steps, *error.steps)
         raise
@@ -128,10 +130,6 @@ def _edited(at: Status, migration: Migration, session: Session) -> str:
         return ""
     file = shown(at.directory.place, migration.up)
     return f"{file}: edited after it was applied; what was applied is undone, by the down script kept then"
-
-
-def _nothing(version: str) -> None:
-    pass
 
 
 def _silent(progress: Progress) -> None:
