@@ -4,13 +4,17 @@ Wherever a step of a group fails, and however: those before it stay and are told
 failed one left nothing.
 """
 
+import os
+import signal
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support import APART, OUTSIDE, numbers, query, ran, write
+from support import APART, OUTSIDE, ROOT, numbers, query, ran, unshared, write
 
 from vmpilot.migrate import AccessError, MigrationError, Progress, StepError, current, downgrade, migrate
 
@@ -311,6 +315,98 @@ def test_a_reader_that_keeps_a_group_from_its_commit(migrations: Path, database:
     is_whole(database, "0000")
     small_step(migrations, 4)
     assert ran(migrate(database, migrations)) == ALL
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Enough()], ids=["KeyboardInterrupt", "Enough"])
+@pytest.mark.parametrize(
+    "more", ["", f"INSERT INTO t3 {numbers(100_000_000)};"], ids=["at once", "in the middle"]
+)
+def test_who_stops_a_run_is_kept_waiting_by_nobody(
+    migrations: Path, database: Path, more: str, error: BaseException
+) -> None:
+    """Also where SQLite has rolled back the steps before, and another process is faster to begin one."""
+    small_step(migrations, 3, more=more)
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+
+        def reported(progress: Progress) -> None:
+            if progress.step.version == "0003" and bool(progress.elapsed) == bool(more):
+                stopped.append(error)
+                if not more:
+                    other.execute("BEGIN")
+                    other.execute("SELECT * FROM ran").fetchall()
+                raise error
+
+        def traced(sql: str) -> None:
+            if sql == "BEGIN IMMEDIATE" and stopped:
+                other.execute(sql)
+
+        def connect(path: str) -> sqlite3.Connection:
+            connection = sqlite3.connect(path)
+            connection.set_trace_callback(traced)
+            return connection
+
+        stopped: list[BaseException] = []
+        with pytest.raises(type(error)) as caught:
+            migrate(database, migrations, progress=reported, connect=connect, timeout=30)
+        assert caught.value is error
+    is_whole(database, "0000")
+
+
+def test_what_comes_when_a_group_is_committed_comes_out_when_that_is_told(
+    migrations: Path, database: Path
+) -> None:
+    class Cursor(sqlite3.Cursor):
+        def execute(self, sql: str, *parameters: Any) -> "Cursor":
+            super().execute(sql, *parameters)
+            if sql == "COMMIT":
+                os.kill(os.getpid(), signal.SIGALRM)
+            return self
+
+    class Connection(sqlite3.Connection):
+        def cursor(self, *how: Any) -> Any:
+            return Cursor(self)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    told: list[str] = []
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        connection = sqlite3.connect(database, factory=Connection)
+        with closing(connection), pytest.raises(KeyboardInterrupt):
+            migrate(connection, migrations, progress=lambda it: told.extend([it.step.version] * it.done))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert told == ALL
+    is_whole(database, "0004")
+
+
+MOUNT = (
+    'mount -t tmpfs -o size=8m tmpfs "$0" || exit 77; "$@" 0001 > "$0.first" && mount -o remount,size=%s "$0"'
+    ' && "$@" head'
+)
+
+
+@pytest.mark.parametrize(("what", "count", "size"), [("disk", 300, "400k"), ("temp", 4000, "64k")])
+def test_a_step_that_finds_no_room_beside_others_is_done_alone(
+    tmp_path: Path, what: str, count: int, size: str
+) -> None:
+    """What others have changed in the same transaction is kept twice until it ends."""
+    migrations, place = tmp_path / "room", tmp_path / "place"
+    migrations.mkdir()
+    place.mkdir()
+    rows = numbers(count, "i, zeroblob(900)")
+    write(migrations, "0001_table", f"CREATE TABLE t (a INTEGER PRIMARY KEY, b);\nINSERT INTO t {rows};")
+    for at in range(6):
+        which = f"a BETWEEN {50 * at} AND {50 * at + 50}" if what == "disk" else "a > 0"
+        write(migrations, f"{at + 2:04}_step", f"UPDATE t SET b = zeroblob(89{at}) WHERE {which};")
+    database = place / "app.db" if what == "disk" else tmp_path / "roomy.db"
+    program = [sys.executable, "-m", "vmpilot.migrate", "-d", str(database), "--migrations", str(migrations)]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "SQLITE_TMPDIR": str(place)}
+    mounted = ["unshare", "--mount", "sh", "-c", MOUNT % size, str(place), *program, "upgrade"]
+    said = unshared(mounted, variables)
+    assert (said.code, said.err) == (0, ""), said
+    assert said.out.endswith(f"{database} is at 0007 (head)\n")
 
 
 def test_a_step_is_told_when_others_can_see_it(migrations: Path, database: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import reduce
 
 from ..database import tables
 from ..database.connection import (
@@ -17,17 +18,19 @@ from ..database.connection import (
     commit,
     data_version,
     in_transaction,
+    is_full,
+    is_input_output,
     is_sqlite3,
     size_of,
     translated,
     undone,
 )
-from ..errors import AccessError, is_of_the_caller, printable
+from ..errors import AccessError, MigrationError, is_of_the_caller, printable
 from ..files.plan import Progress, Report, Step
 from ..files.script import Script
 from ..typed import NamedTuple
 from . import adoption, guards
-from .planning import Plan, planned_again
+from .planning import Plan, after, planned_again
 from .play import keys_as_asked, stands_alone
 from .request import Request
 from .step import Again, State, take
@@ -61,8 +64,7 @@ def perform(
     with ExitStack() as stack:
         while len(run.state.plan.tasks) > run.rest:
             still = f"{session.database} is at {done[-1].after}" if done else "nothing was changed"
-            with keys_as_asked(session, run.state.plan.tasks[0].script), _begun(session, still):
-                run, told = _group(session, request, run, stack, report, lasting)
+            run, told = _transaction(session, request, run, stack, report, lasting, still)
             _tell(session.database, told, done, report)
     if run.stopped:
         try:
@@ -97,6 +99,24 @@ def _begun(session: Session, still: str) -> Iterator[None]:
         yield
 
 
+def _transaction(
+    session: Session,
+    request: Request,
+    begun: _Run,
+    stack: ExitStack,
+    report: Report,
+    lasting: float,
+    still: str,
+) -> tuple[_Run, Sequence[Progress]]:
+    """Do the next tasks in a transaction that is committed or rolled back; return what `_group` returns."""
+    asked = begun.state.plan.tasks[0].script
+    try:
+        with keys_as_asked(session, asked), _begun(_hurried(session, begun.stopped), still):
+            return _group(session, request, begun, stack, report, lasting)
+    except AccessError as error:
+        raise _first(begun.stopped, error)  # noqa: B904 - which it is in the context of
+
+
 def _group(
     session: Session, request: Request, begun: _Run, stack: ExitStack, report: Report, lasting: float
 ) -> tuple[_Run, Sequence[Progress]]:
@@ -115,17 +135,25 @@ def _group(
     again = begun._replace(seen=None)
     try:
         run = _steps(session, begun, told, end, report)
+        has_company = len(told) > 1
     except BaseException as error:
         if not told:
             raise
-        again = again._replace(rest=len(tasks) - len(told), stopped=error)
+        has_company = True
+        if _wants_room(error):
+            again = again._replace(apart=len(told) + 1)
+        else:
+            again = again._replace(rest=len(tasks) - len(told), stopped=error)
         if not _is_taken_back(session):
             return again, ()
-        left = begun.state.plan._replace(tasks=tasks[len(told) :])
-        run = again._replace(state=begun.state._replace(plan=left))
-    if told and not _is_committed(session, told):
-        return again._replace(apart=len(told)), ()
-    return run, told
+        left = reduce(lambda plan, _: after(plan), told, begun.state.plan)
+        run = again._replace(state=begun.state._replace(plan=left), apart=min(again.apart, 1))
+    try:
+        return (_committed(session, run, told) if told else run), told
+    except AccessError as error:
+        if has_company and not in_transaction(session) and not is_of_the_caller(error):
+            return again._replace(apart=max(again.apart, len(told))), ()
+        raise _first(run.stopped, error)  # noqa: B904 - which it is in the context of
 
 
 def _looked_at(session: Session, request: Request, run: _Run, stack: ExitStack) -> _Run:
@@ -217,15 +245,42 @@ def _is_taken_back(session: Session) -> bool:
     return True
 
 
-def _is_committed(session: Session, told: Sequence[Progress]) -> bool:
-    """Commit a group, and tell whether that was so; raise where no step of it could be committed alone."""
+def _committed(session: Session, run: _Run, told: Sequence[Progress]) -> _Run:
+    """Commit a group, and return where the run is then: at its end, if a signal came when that was done."""
     try:
-        commit(session, f"rolled back, {session.database} is still at {told[0].step.before}")
-    except AccessError as error:
-        if len(told) == 1 or in_transaction(session) or is_of_the_caller(error):
+        still = f"rolled back, {session.database} is still at {told[0].step.before}"
+        commit(_hurried(session, run.stopped), still)
+    except BaseException as stop:
+        is_refused = isinstance(stop, AccessError) and not is_of_the_caller(stop)
+        if is_refused or in_transaction(session):
             raise
+        return run._replace(stopped=run.stopped or stop, rest=len(run.state.plan.tasks))
+    return run
+
+
+def _hurried(session: Session, stopped: BaseException | None) -> Session:
+    """Return a session that waits for no lock where a signal, or the caller, wants a run to end."""
+    return session._replace(timeout=0.0) if _comes_from_outside(stopped) else session
+
+
+def _first(stopped: BaseException | None, error: AccessError) -> BaseException:
+    """Return what comes out where steps before what has stopped a run cannot be committed."""
+    return stopped if stopped and _comes_from_outside(stopped) else error
+
+
+def _comes_from_outside(stopped: BaseException | None) -> bool:
+    return stopped is not None and not isinstance(stopped, MigrationError)
+
+
+def _wants_room(error: BaseException) -> bool:
+    """Tell whether a step failed for want of room, which those before it in its transaction can have taken.
+
+    What they have changed is kept twice until that ends: https://www.sqlite.org/tempfiles.html
+    """
+    cause = error.__cause__
+    if not isinstance(error, MigrationError) or not isinstance(cause, Exception):
         return False
-    return True
+    return is_full(cause) or is_input_output(cause) or isinstance(cause, MemoryError)
 
 
 def _tell(database: str, told: Sequence[Progress], done: list[Step], report: Report) -> None:
