@@ -698,6 +698,26 @@ def test_a_closed_connection_is_an_access_error(migrations: Path) -> None:
     assert str(caught.value) == "the connection: Cannot operate on a closed database.; nothing was changed"
 
 
+def test_a_connection_that_the_application_has_closed_is_an_access_error(
+    migrations: Path, database: Path
+) -> None:
+    family(migrations)
+
+    def connect(path: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(path)
+        connection.close()
+        return connection
+
+    told = "Cannot operate on a closed database.; nothing was changed"
+    for _ in ("none yet", "empty"):
+        with pytest.raises(AccessError) as caught:
+            migrate(database, migrations, connect=connect)
+        assert str(caught.value) == f"{database}: {told}"
+    with pytest.raises(AccessError) as caught:
+        verify(migrations, connect=connect)
+    assert str(caught.value) == f":memory:: {told}"
+
+
 def test_a_connection_of_another_thread_is_an_access_error(migrations: Path) -> None:
     family(migrations)
     found: list[BaseException] = []

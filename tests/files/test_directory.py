@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support import denied, nobody, write
+from support import denied, nobody, running, write
 
 from vmpilot.migrate.errors import AccessError, HistoryError
 from vmpilot.migrate.files.directory import Migration, Place, build, discover, load, located, number_after
@@ -278,6 +278,19 @@ FREE = "the next free number is"
 def test_names_are_refused_all_at_once_whatever_their_order(names: list[str], expected: list[str]) -> None:
     for shuffled in itertools.permutations(names):
         assert refusals(list(shuffled)) == [f"m/{told}" for told in expected]
+
+
+def test_the_names_that_are_proposed_are_the_same_in_every_process() -> None:
+    names = ["0001.up.sql", "0001.down.sql", "1.up.sql", "1_.down.sql", "1_.up.sql"]
+    expected = [
+        "m/1.up.sql: has the number of 0001.up.sql; the next free number is 0002",
+        "m/1_.down.sql: expected a name like 0003.down.sql",
+        "m/1_.up.sql: expected a name like 0003.up.sql",
+    ]
+    assert refusals(names) == expected
+    program = f"from vmpilot.migrate.files.directory import build; build({names}, 'm')"
+    with running("-c", program, PYTHONHASHSEED="3") as process:
+        assert process.communicate()[1].endswith(f"HistoryError: {'; '.join(expected)}\n")
 
 
 numbers = st.sampled_from(["", "1", "0001", "3", "07"])

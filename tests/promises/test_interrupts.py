@@ -22,6 +22,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 from support import (
@@ -51,6 +52,7 @@ from vmpilot.migrate import (
     verify,
 )
 from vmpilot.migrate.files import directory as directories
+from vmpilot.migrate.run import startup
 from vmpilot.migrate.run.request import Request
 from vmpilot.migrate.tools.backup import take
 from vmpilot.migrate.tools.dry_run import rehearse
@@ -285,9 +287,10 @@ def test_a_signal_stops_long_work_of_every_kind(migrations: Path, database: Path
         _, errors = process.communicate(timeout=LONGEST)
     version = current(database, migrations).version
     if process.returncode:
-        told = (
-            errors.startswith(f"error: {database}: interrupted; ") and f"{database} is at {version}" in errors
-        )
+        interrupted = f"error: {database}: interrupted; "
+        told = errors.startswith(interrupted) and f"{database} is at {version}" in errors
+        if version == "0001" and not told:  # it came before the first statement
+            told = errors == f"{interrupted}nothing was changed\n"
         assert (process.returncode, told, version in ("0001", "0002")) == (143, True, True)
     else:  # it can have been faster
         assert (errors, version) == ("", "0002")
@@ -638,6 +641,48 @@ def test_what_is_raised_at_any_line_comes_out_alone(
         last += step
     gc.collect()  # now, and not while another test runs, in which a file left open is an error
     assert reached == {None, "0001", "0002"}
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # a file that is left open is left to the collector
+@pytest.mark.parametrize("error", [FileNotFoundError, ValueError, sqlite3.OperationalError])
+@pytest.mark.parametrize("named", ["path", "link", "nothing", "connection", "function"])
+def test_what_is_raised_at_any_line_of_a_start_up_comes_out_whatever_it_looks_like(
+    tmp_path: Path, migrations: Path, named: str, error: type[Exception]
+) -> None:
+    write(migrations, "0001_t", "CREATE TABLE t (a);")
+    database, link, nothing = (tmp_path / name for name in ("app.db", "link.db", "nothing.db"))
+    migrate(database, migrations)
+    link.symlink_to(database)
+    empty = Request("downgrade", directories.listed(str(migrations)), "base")
+    how: dict[str, Any] = {"timeout": 0.0, "report": lambda progress: None}
+    with closing(sqlite3.connect(database)) as connection:
+        act: Callable[[], object] = {
+            "path": lambda: migrate(database, migrations),
+            "link": lambda: migrate(link, migrations),
+            "nothing": lambda: startup.run(empty, str(nothing), **how),
+            "connection": lambda: migrate(connection, migrations),
+            "function": lambda: migrate(database, migrations, connect=lambda path: sqlite3.connect(path)),
+        }[named]
+        act()  # so that all is imported
+        last = 1
+        while is_raised_at(last, error, act):
+            last += 1
+    gc.collect()  # now, and not while another test runs, in which a file left open is an error
+    assert last > 50
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # a file that is left open is left to the collector
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_signal_at_any_line_leaves_no_file_of_a_migration_open(migrations: Path) -> None:
+    write(migrations, "0001_t", "CREATE TABLE t (a);")
+    act = partial(directories.load, str(migrations), "0001_t.up.sql")
+    act()  # so that all is imported
+    last = 1
+    while is_raised_at(last, Stopped, act):
+        last += 1
+    gc.collect()
+    opened = [os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
+    assert [name for name in opened if name.endswith(".sql")] == []
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # a file that is left open is left to the collector

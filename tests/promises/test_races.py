@@ -690,6 +690,29 @@ def test_with_nothing_to_do_the_log_that_a_dead_process_left_stays_as_it_is(
     assert query(database, "SELECT a FROM t0001 ORDER BY a") == [(1,), (7,)]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give another user its rights")
+def test_with_nothing_to_do_the_log_stays_also_for_a_user_who_was_given_rights(
+    migrations: Path, database: Path
+) -> None:
+    tables(migrations, 2)
+    laid(database, "WAL")
+    migrate(database, migrations)
+
+    def die() -> None:
+        sqlite3.connect(database).execute("INSERT INTO t0001 VALUES (7)").connection.commit()
+        os._exit(3)
+
+    def look_as_another() -> None:
+        os.setreuid(65534, 0)  # as a program does that is set-user-ID
+        look(database, migrations)
+
+    assert ended(forked(die)) == (3, None)
+    before = contents(database.parent)
+    assert before[f"{database.name}-wal"]
+    assert ended(forked(look_as_another)) == (0, None)
+    assert contents(database.parent) == before
+
+
 def test_with_nothing_to_do_a_vanishing_write_ahead_log_disturbs_nobody(
     migrations: Path, database: Path
 ) -> None:

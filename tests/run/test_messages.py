@@ -876,6 +876,9 @@ def test_a_connection_that_may_only_read() -> None:
 
 def test_below_a_file_there_is_no_database() -> None:
     assert current("app.db/x", "migrations").version is None
+    with pytest.raises(AccessError) as caught:
+        current("app.db/x", "migrations", create=False)
+    assert str(caught.value) == "app.db/x: no such file, expected a database; nothing was changed"
 
 
 class Half:

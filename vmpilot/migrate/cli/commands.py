@@ -341,9 +341,10 @@ def _application(reference: str) -> Connect:
     def connect(path: str) -> Any:
         try:
             connection = function(path)
+            usable = is_connection(connection)  # of a closed one, an error of its module
         except Exception as error:
             raise AccessError(f"{named}: {error}; {UNCHANGED}") from error
-        if not is_connection(connection):
+        if not usable:
             kind = type(connection).__name__
             raise AccessError(f"{named}: expected an open connection, not {kind}; {UNCHANGED}")
         return connection

@@ -107,11 +107,10 @@ def is_missing(path: str) -> bool:
     """Tell whether there is surely no such file; what one may not even look for is no missing file."""
     try:
         os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
     except (OSError, ValueError) as error:
         if is_of_the_caller(error):
             raise
+        return isinstance(error, FileNotFoundError | NotADirectoryError)
     return False
 
 

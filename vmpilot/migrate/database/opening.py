@@ -140,14 +140,15 @@ def _connected(path: str, database: str, timeout: float, connect: Connect) -> It
     """
     try:
         connection = connect(path)
+        usable = is_connection(connection)  # of a closed one, an error of its module
     except AccessError as error:  # in the name of what it was called with, which can be that of a copy
         told = str(error) if database == ":memory:" else f"{database}: {error}"
         raise AccessError(told, database=None if database == ":memory:" else database) from error
     except Exception as error:
-        if not is_of_a_database(error):
+        if not is_of_a_database(error) or is_of_the_caller(error):
             raise
         raise refused(database, error, UNCHANGED) from error
-    if not is_connection(connection):
+    if not usable:
         raise misnamed(connection, "connect: expected an open connection")
     with closing(connection), _borrowed(connection, timeout, database) as session:
         file = session.database
@@ -203,6 +204,8 @@ def _connect(path: str, mode: str) -> sqlite3.Connection:
         # No statement is kept for the next time: hardly one is run twice before the schema has changed.
         return sqlite3.connect(name, uri=True, timeout=0, isolation_level=None, cached_statements=0)
     except (sqlite3.Error, ValueError) as error:
+        if is_of_the_caller(error):
+            raise
         if not denial(path, error) and (odd := _misplaced(path)):
             raise AccessError(f"{path}: {odd}; {UNCHANGED}", database=path) from error
         raise refused(path, error, UNCHANGED) from error
@@ -212,12 +215,10 @@ def _kind(path: str) -> str:
     """Return whether a path is that of a file, of nothing, or other: that can be a link to either."""
     try:
         mode = os.lstat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return "nothing"
     except (OSError, ValueError) as error:
         if is_of_the_caller(error):
             raise
-        return "other"
+        return "nothing" if isinstance(error, FileNotFoundError | NotADirectoryError) else "other"
     return "file" if stat.S_ISREG(mode) else "other"
 
 
@@ -293,7 +294,7 @@ def _make_private(path: str) -> None:
             raise
         lack = access.reason(error, os.path.dirname(path), WRITE)
         raise AccessError(access.told(lack, UNCHANGED), database=path) from error
-    with suppress(OSError):  # it is there; or SQLite will tell what is wrong
+    with passed_over(OSError):  # it is there; or SQLite will tell what is wrong
         os.mknod(path, stat.S_IFREG | 0o600)
 
 
@@ -358,7 +359,7 @@ def _reading_mode(path: str) -> str:
 
 def _has_log(path: str) -> bool:
     try:
-        return os.access(path + "-wal", os.F_OK) and os.stat(path + "-wal").st_size > 0
+        return access.may(path + "-wal") and os.stat(path + "-wal").st_size > 0
     except (OSError, ValueError) as error:  # none, or just removed by another; a path that none can have
         if is_of_the_caller(error):
             raise

@@ -255,16 +255,14 @@ def _file(place: Place, name: str) -> _File:
 
 
 def _read(path: str) -> bytes:
-    """Read a whole file; a short one without a file object, which takes longer to make than that to read."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        data = os.read(descriptor, _SHORT)
-        if len(data) < _SHORT and not os.read(descriptor, 1):
-            return data
-    finally:
-        os.close(descriptor)
+    """Read a whole file; nearly always a short one, whose size is not asked for.
+
+    By an object, which the collector closes where a signal comes before it has a name.
+    """
     with open(path, "rb", buffering=0) as file:
-        return file.read()
+        data = file.read(_SHORT)
+        more = file.read(1)
+        return data + more + file.read() if more else data
 
 
 def _checked(path: str, data: bytes) -> _File:
@@ -401,7 +399,8 @@ def _misnamed(history: History, unfit: Sequence[str]) -> Iterator[tuple[str, str
             yield newer.up, f"has the number of {older.up}; the next free number is {next(free)}"
     lone = {name for name in unfit if _is_lone(name)}
     good = {name for migration in history for name in (migration.up, migration.down) if name}
-    proposals = _proposals([name for name in unfit if name not in lone], good | lone, free)
+    taken = sorted(good | lone, reverse=True)  # so that of two with one number the one that keeps it is last
+    proposals = _proposals([name for name in unfit if name not in lone], taken, free)
     for name in unfit:
         if name in lone:
             yield name, f"expected {name.removesuffix('.down.sql')}.up.sql beside it"
