@@ -16,6 +16,7 @@ BASE = "CREATE TABLE t (a, name);\nCREATE TABLE u (a, t);\nINSERT INTO u VALUES 
 TEMPORARY = (
     "CREATE TEMP TABLE t (a, name);\nCREATE TEMP TABLE name (z);\nCREATE TEMP VIEW seen AS SELECT 1 AS a;\n"
     "CREATE INDEX temp.i ON t (a);\nCREATE TEMP TRIGGER fires AFTER INSERT ON main.u BEGIN SELECT 1; END;\n"
+    "CREATE TEMP TRIGGER notes AFTER DELETE ON main.u BEGIN INSERT INTO t VALUES (old.a, 0); END;\n"
     "CREATE VIRTUAL TABLE temp.words USING fts5 (a);"
 )
 ATTACHED = (
@@ -77,6 +78,7 @@ def refused(connection: sqlite3.Connection, migrations: Path, reason: str, line:
         ("CREATE INDEX more ON t (a);", "t"),
         ("CREATE TRIGGER g AFTER INSERT ON t BEGIN SELECT 1; END;", "t"),
         ("WITH x AS (SELECT 1) INSERT INTO t SELECT 1, 2;", "t"),
+        ("WITH x AS (SELECT a FROM t) SELECT * FROM x;", "t"),
         ("INSERT INTO u SELECT a, a FROM t;", "t"),
         ("INSERT INTO u SELECT u.a, t FROM u, t;", "t"),
         ("UPDATE u SET a = (SELECT max(a) FROM t);", "t"),
@@ -104,6 +106,7 @@ def test_a_name_that_a_temp_object_hides_is_refused(
         "INSERT INTO main.t (a, name) SELECT t, a FROM u;",
         "SELECT name FROM main.t;",
         "UPDATE u SET t = 1;",
+        "DELETE FROM u WHERE t = 2;",
         "CREATE TABLE name (q);",
         "CREATE INDEX main.more ON t (a);",
         "CREATE VIEW v AS SELECT * FROM t;",

@@ -11,8 +11,9 @@ from ..errors import not_of_the_caller
 from ..tokens import READING, WRITING, Head, folded, head, mentioned, plain, quoted, tokens, unquoted
 from ..typed import NamedTuple
 
-_OPENS = ("OpenRead", "OpenWrite", "ReopenIdx")
-_ROWS = (*WRITING, *READING, "with")
+# Not what is only written: a statement names that itself, and what a TEMP trigger writes is the caller's.
+_OPENS = ("OpenRead", "ReopenIdx")
+_ROWS = (*WRITING, *READING)
 _ANY = ("analyze", "reindex")  # what these name is no column
 _WHOLE = ("analyze", "reindex", "vacuum")  # what these name can be a database
 # Pragmas, and whether they are set, that without a schema mean all databases.
