@@ -306,10 +306,11 @@ OPENING: dict[str, Callable[[str], object]] = {
 @pytest.mark.parametrize("call", OPENING.values(), ids=OPENING)
 def test_create_false_refuses_a_database_that_is_not_there(call: Callable[[str], object]) -> None:
     migrate("other.db")
-    with pytest.raises(AccessError) as caught:
-        call("sqlite:///typo.db?timeout=3")
-    assert str(caught.value) == "typo.db: no such file, expected a database; nothing was changed"
-    assert caught.value.database == "typo.db"
+    for missing in ("other.db/typo.db", "typo.db"):
+        with pytest.raises(AccessError) as caught:
+            call(f"sqlite:///{missing}?timeout=3")
+        assert str(caught.value) == f"{missing}: no such file, expected a database; nothing was changed"
+        assert caught.value.database == missing
     (found,) = api.check("typo.db", create=False).problems
     assert found == api.Problem("unreadable", str(caught.value))
     assert sorted(os.listdir()) == ["migrations", "other.db"]

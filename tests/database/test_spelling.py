@@ -110,6 +110,10 @@ OTHER_VIEWS = (
         "SELECT a FROM t WHERE a BETWEEN b NOT IN (1) AND c",
         "SELECT a FROM t WHERE NOT a BETWEEN b IN (1) AND c",
     ),
+    (
+        "SELECT a FROM t WHERE a BETWEEN b NOT LIKE 'x' AND c",
+        "SELECT a FROM t WHERE NOT a BETWEEN b LIKE 'x' AND c",
+    ),
     ("SELECT a FROM t WHERE a = NOT like(a, c)", "SELECT a FROM t WHERE NOT a = like(a, c)"),
     ("SELECT a FROM t INDEXED BY ti WHERE a = 1", "SELECT a FROM t NOT INDEXED WHERE a = 1"),
 )

@@ -625,6 +625,10 @@ SPELLED_OTHERWISE = (
     if sqlite3.sqlite_version_info >= (3, 39)
     else ("CREATE TABLE t (a)", "CREATE TABLE t ([a])"),
     (
+        'CREATE VIEW v AS SELECT a n FROM ev WHERE "n" = 1',
+        "CREATE VIEW v AS SELECT a AS n FROM ev WHERE n = 1",
+    ),
+    (
         "CREATE TRIGGER g AFTER INSERT ON main.ev BEGIN DELETE FROM ev WHERE a = (SELECT max(id) FROM main.p); END",
         "CREATE TRIGGER g AFTER INSERT ON ev BEGIN DELETE FROM ev WHERE a = (SELECT max(id) FROM p); END",
     ),

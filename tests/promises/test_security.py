@@ -699,7 +699,7 @@ def test_sqlite_denies_what_a_text_would_not_tell(
         with confined(session) as denied, pytest.raises(sqlite3.Error):
             session.run(sql)
         assert denied == [f"{told}: {KEPT}"]
-        session.run("ATTACH '' AS h")  # only inside
+        session.run("ATTACH ':memory:' AS h")  # only inside
     assert os.listdir() == []
 
 

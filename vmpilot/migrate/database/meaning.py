@@ -52,7 +52,7 @@ _NO_ALIASES = {
     ),
     *("left", "like", "limit", "match", "natural", "not", "notnull", "null", "offset", "on", "or", "order"),
     *("outer", "regexp", "returning", "right", "set", "then", "union", "using", "values", "when", "where"),
-    *("window"),
+    "window",
 }
 
 
