@@ -371,7 +371,7 @@ def test_statements_tell_their_first_word_unless_they_only_handle_rows() -> None
 
 
 @pytest.mark.parametrize(
-    "closed", ["", "a 'b' ", "-- '\n", "'it''s' ", '"a""b" ', "/* ' */", "[a'b]", "- / "]
+    "closed", ["", "a 'b' ", "-- '\n", "-- -\n", "'it''s' ", '"a""b" ', "/* ' */", "[a'b]", "- / "]
 )
 @pytest.mark.parametrize("never", ["'", "'a''", '"', '"""', "`a", "[a'b", "/*", "/*/", "/* -- '"])
 def test_what_is_never_closed_is_found(closed: str, never: str) -> None:

@@ -88,6 +88,10 @@ def test_existing_takes_a_database_that_is_there_and_a_new_one_is_said_to_be_cre
     Path("empty.db").touch()  # to SQLite an empty file is an empty database
     done = in_process("upgrade", "1", "-d", "empty.db", "--existing")
     assert timeless(done.out) == "applied 0001 notes (N ms)\nempty.db is at 0001\n"
+    done = in_process("upgrade", "2", "-d", "more.db")
+    assert timeless(done.out) == (
+        "created more.db\napplied 0001 notes (N ms)\napplied 0002 at (N ms)\nmore.db is at 0002\n"
+    )
     assert in_process("stamp", "2", "-d", "new.db").out == "created new.db\nnew.db is stamped 0002\n"
     restored = in_process("restore", "empty.db", "-d", "again.db").out
     assert restored == "created again.db\nagain.db is at 0001, restored from empty.db\n"

@@ -453,11 +453,15 @@ def test_a_wait_is_told_on_standard_error_unless_the_answer_alone_is_wanted(thre
     assert (json.loads(data[0])["error"]["message"], *data[1:]) == (f"{waiting} {failed}", "", 1)
 
 
-def test_ctrl_c_during_the_first_imports_says_nothing(tmp_path: Path) -> None:
+AS_INSTALLED = ("-c", "import sys; from vmpilot.migrate.__main__ import run; sys.exit(run())")
+
+
+@pytest.mark.parametrize("start", [COMMAND, AS_INSTALLED], ids=["module", "script"])
+def test_ctrl_c_during_the_first_imports_says_nothing(tmp_path: Path, start: tuple[str, ...]) -> None:
     copytree(ROOT / "vmpilot", tmp_path / "vmpilot", ignore=ignore_patterns("__pycache__"))
     stop = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
     (tmp_path / "vmpilot/migrate/cli/__init__.py").write_text(stop)
-    with running(*COMMAND, "upgrade", PYTHONPATH=str(tmp_path)) as process:
+    with running(*start, "upgrade", PYTHONPATH=str(tmp_path)) as process:
         assert process.communicate() == ("", "")
     assert process.returncode == -signal.SIGINT
     assert not Path("app.db").exists()

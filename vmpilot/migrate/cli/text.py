@@ -66,10 +66,9 @@ def _print(lines: Iterable[str]) -> None:
 
 
 def say(line: str) -> None:
-    """Print a message of one line, which is no result: where standard error is closed or full, nowhere."""
-    if sys.stderr:
-        with suppress(OSError):  # what could not be said is no reason to stop; the exit code tells
-            print(printable(line), file=sys.stderr, flush=True)
+    """Print a message of one line, which is no result: where standard error is full, nowhere."""
+    with suppress(OSError):  # what could not be said is no reason to stop; the exit code tells
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 def _said(lines: Iterable[str]) -> list[str]:
@@ -391,7 +390,7 @@ def _is_live(form: str) -> bool:
 
 
 def _is_terminal() -> bool:
-    return bool(sys.stdout and sys.stdout.isatty())
+    return sys.stdout.isatty()
 
 
 def _knows_escapes() -> bool:

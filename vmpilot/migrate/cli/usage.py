@@ -39,10 +39,9 @@ def help_of(name: str) -> str:
 
 def say_wrong(message: str, command: str) -> None:
     """Print how a command is used, and what was wrong; where nobody reads that, nothing."""
-    if sys.stderr:
-        with suppress(OSError):
-            said = f"{program()} {command}".rstrip()
-            print(f"{_usage(command)}\n{said}: error: {printable(message)}", file=sys.stderr, flush=True)
+    with suppress(OSError):
+        said = f"{program()} {command}".rstrip()
+        print(f"{_usage(command)}\n{said}: error: {printable(message)}", file=sys.stderr, flush=True)
 
 
 def unrecognized(words: list[str], options: Iterable[str]) -> str:
