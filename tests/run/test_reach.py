@@ -251,6 +251,7 @@ LOOKS = {
     "INSERT INTO p (code) VALUES ('7'); SELECT * FROM c;": set(),
     "WITH n AS (SELECT 1) UPDATE p SET title = 'x'; WITH n AS (SELECT 1) SELECT * FROM c;": set(),
     "ALTER TABLE alone ADD COLUMN p REFERENCES p; ALTER TABLE p ADD COLUMN up REFERENCES p;": set(),
+    "CREATE TABLE more (a REFERENCES p); CREATE TABLE copy AS SELECT * FROM c;": set(),
     "ALTER TABLE d RENAME COLUMN x TO z; ALTER TABLE p RENAME COLUMN title TO name;": set(),
     "UPDATE p SET title = replace(title, 'or replace', 'conflict');": set(),
     "INSERT INTO p VALUES (7, '7', 'replace') ON CONFLICT DO NOTHING;": set(),
@@ -272,7 +273,8 @@ LOOKS = {
     "WITH n AS (SELECT 1) UPDATE p SET code = code;": {"c"},
     "ALTER TABLE alone ADD COLUMN p REFERENCES p DEFAULT 7;": {"alone"},
     "ALTER TABLE alone ADD COLUMN p AS (n) REFERENCES p;": {"alone"},
-    "CREATE TABLE more (a REFERENCES p);": {"more"},
+    "CREATE TABLE more (a REFERENCES p); INSERT INTO more VALUES (1);": {"more"},
+    "DROP TABLE o; CREATE TABLE o (a REFERENCES p);": {"o"},
     "ALTER TABLE p RENAME TO q;": {"c"},
     # through triggers and views
     "INSERT INTO shown (p_id) VALUES (1);": {"c"},

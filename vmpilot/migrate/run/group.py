@@ -140,19 +140,19 @@ def _group(
         if not told:
             raise
         has_company = True
-        if _wants_room(error):
-            again = again._replace(apart=len(told) + 1)
+        if _wants_room(error):  # in the next transaction it comes first, and has all that there is
+            again = again._replace(apart=len(told))
         else:
             again = again._replace(rest=len(tasks) - len(told), stopped=error)
         if not _is_taken_back(session):
             return again, ()
         left = reduce(lambda plan, _: after(plan), told, begun.state.plan)
-        run = again._replace(state=begun.state._replace(plan=left), apart=min(again.apart, 1))
+        run = again._replace(state=begun.state._replace(plan=left), apart=0)
     try:
         return (_committed(session, run, told) if told else run), told
     except AccessError as error:
         if has_company and not in_transaction(session) and not is_of_the_caller(error):
-            return again._replace(apart=max(again.apart, len(told))), ()
+            return again._replace(apart=len(told)), ()
         raise _first(run.stopped, error)  # noqa: B904 - which it is in the context of
 
 

@@ -81,7 +81,7 @@ def _with_children(children: Iterable[str], parents: Iterable[str], catalog: Cat
 class _Written(NamedTuple):
     """Which tables can have got a child without a parent, or lost a parent; lost rows, or got some.
 
-    Of those that were `altered` only columns have another name, or are new and without a value.
+    Of those that were `altered` columns have another name or are new and without a value, or all is new.
     """
 
     children: set[str]
@@ -127,8 +127,10 @@ def _note(
     catalog: Catalog,
 ) -> set[str]:
     """Note what a statement can have done, and return the tables that it writes."""
-    if one.verb == "alter" and _changes_no_row(one, text):
+    if _changes_no_row(one, text):
         found.altered.add(folded(one.name))
+        if one.verb == "create":  # others may have referred to it before
+            found.parents.add(folded(one.name))
         return set()
     names = with_shadows(catalog, _targets(one, text))
     both = one.verb not in WRITING or replacing or not names.isdisjoint(catalog.replacing)
@@ -204,7 +206,12 @@ def _is_of_no_key(text: str) -> bool:
 
 
 def _changes_no_row(one: Head, text: str) -> bool:
-    """Tell whether an ALTER TABLE gives a column another name, or adds one with a key and without a value."""
+    """Tell whether an ALTER TABLE gives a column another name, or adds one with a key and without a value.
+
+    Or makes a table: that has no rows, or no keys.
+    """
+    if one.verb != "alter":
+        return (one.verb, one.kind) == ("create", "table")
     words = letters(text)
     if one.renamed or words & {"default", "as"}:
         return False
