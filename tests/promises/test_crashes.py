@@ -19,7 +19,16 @@ from typing import Any
 import pytest
 from support import APART, OUTSIDE, ended, forked, laid, pasteable, query, running, write
 
-from vmpilot.migrate import AccessError, HistoryError, Progress, StepError, current, downgrade, migrate
+from vmpilot.migrate import (
+    AccessError,
+    HistoryError,
+    Progress,
+    StepError,
+    current,
+    downgrade,
+    history,
+    migrate,
+)
 from vmpilot.migrate.database.tables import TABLES
 
 MODES = pytest.mark.parametrize("mode", ["DELETE", "WAL"])
@@ -654,7 +663,8 @@ def test_a_damaged_database_is_an_access_error(migrations: Path, database: Path)
     database.write_bytes(data)
     with closing(sqlite3.connect(database)) as connection, pytest.raises(sqlite3.DatabaseError) as words:
         connection.execute("SELECT * FROM sqlite_master")
-    with pytest.raises(AccessError) as caught:
-        migrate(database, migrations)
-    assert str(caught.value) == f"{database}: {words.value}; nothing was changed"
+    for command in (migrate, history):
+        with pytest.raises(AccessError) as caught:
+            command(database, migrations)
+        assert str(caught.value) == f"{database}: {words.value}; nothing was changed"
     assert database.read_bytes() == bytes(data)

@@ -203,7 +203,7 @@ def _connect(path: str, mode: str) -> sqlite3.Connection:
     try:
         # No statement is kept for the next time: hardly one is run twice before the schema has changed.
         return sqlite3.connect(name, uri=True, timeout=0, isolation_level=None, cached_statements=0)
-    except (sqlite3.Error, ValueError) as error:
+    except sqlite3.Error as error:
         if is_of_the_caller(error):
             raise
         if not denial(path, error) and (odd := _misplaced(path)):
@@ -215,7 +215,7 @@ def _kind(path: str) -> str:
     """Return whether a path is that of a file, of nothing, or other: that can be a link to either."""
     try:
         mode = os.lstat(path).st_mode
-    except (OSError, ValueError) as error:
+    except OSError as error:
         if is_of_the_caller(error):
             raise
         return "nothing" if isinstance(error, FileNotFoundError | NotADirectoryError) else "other"
@@ -226,7 +226,7 @@ def _refuse_special(path: str) -> None:
     """Raise AccessError for a pipe and the like: SQLite would wait for it, through every signal."""
     try:
         mode = os.stat(path).st_mode
-    except (OSError, ValueError) as error:  # there is none
+    except OSError as error:  # there is none
         if is_of_the_caller(error):
             raise
         return
@@ -360,7 +360,7 @@ def _reading_mode(path: str) -> str:
 def _has_log(path: str) -> bool:
     try:
         return access.may(path + "-wal") and os.stat(path + "-wal").st_size > 0
-    except (OSError, ValueError) as error:  # none, or just removed by another; a path that none can have
+    except OSError as error:  # none, or just removed by another
         if is_of_the_caller(error):
             raise
         return False
