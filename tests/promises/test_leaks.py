@@ -107,6 +107,19 @@ def test_a_setting_is_as_before_after_a_failure_and_for_the_next_step_and_for_th
     assert value_of(connection, name) == before
 
 
+def test_what_a_virtual_table_keeps_from_being_put_back_is_put_back_behind_it(
+    migrations: Path, connection: sqlite3.Connection
+) -> None:
+    """SQLite says nothing of it until COMMIT, because such a table keeps a statement open."""
+    seen = spied(connection, "case_sensitive_like")
+    made = "CREATE VIRTUAL TABLE docs USING fts5(x);\nINSERT INTO docs VALUES ('a');"
+    write(migrations, "0001_set", f"PRAGMA case_sensitive_like = 1;\n{made}\nSELECT look();")
+    write(migrations, "0002_look", "SELECT look();")
+    assert len(migrate(connection, migrations)) == 2
+    assert seen == [(0,), (1,)]
+    assert value_of(connection, "case_sensitive_like") == (1,)
+
+
 def test_what_cannot_be_put_back_does_not_hide_why_the_step_failed(
     migrations: Path, connection: sqlite3.Connection
 ) -> None:

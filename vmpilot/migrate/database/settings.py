@@ -50,6 +50,8 @@ SETTINGS = frozenset(
     )
 )
 
+# SQLite says nothing where it cannot change it, because a virtual table keeps a statement open until COMMIT.
+AT_LAST = frozenset(("case_sensitive_like",))
 _TEMPORARY = frozenset(("temp", "temporary"))
 _CHANGING = SETTINGS | _TEMPORARY
 

@@ -22,7 +22,7 @@ from ..database.connection import (
     words,
 )
 from ..database.permissions import denial
-from ..database.settings import read_anew, setting, settings_kept
+from ..database.settings import AT_LAST, read_anew, setting, settings_kept
 from ..database.tables import note
 from ..errors import MigrationError, StepError, is_of_the_caller, not_of_the_caller
 from ..files.directory import Migration
@@ -199,16 +199,18 @@ def keys_as_asked(session: Session, script: Script) -> Iterator[None]:
     """Have foreign keys on inside if a script asks for that; they are off otherwise.
 
     Outside of a transaction, because inside of one they stay as they are:
-    https://www.sqlite.org/pragma.html#pragma_foreign_keys
+    https://www.sqlite.org/pragma.html#pragma_foreign_keys And so may what else a script has changed, which
+    is put back here too.
     """
-    if not script.keys_on:
-        yield
-        return
-    wait(session, lambda: session.run("PRAGMA foreign_keys = ON"))
-    try:
-        yield
-    finally:
-        wait(session, lambda: session.run("PRAGMA foreign_keys = OFF"))
+    with settings_kept(session, script.words & AT_LAST):
+        if not script.keys_on:
+            yield
+            return
+        wait(session, lambda: session.run("PRAGMA foreign_keys = ON"))
+        try:
+            yield
+        finally:
+            wait(session, lambda: session.run("PRAGMA foreign_keys = OFF"))
 
 
 def stands_alone(script: Script) -> bool:
