@@ -588,6 +588,12 @@ def is_raised_at(last: int, error: type[BaseException], act: Callable[[], object
     return bool(outcome)
 
 
+def as_it_is(connection: sqlite3.Connection) -> tuple[object, ...]:
+    """Return all of a connection that a run switches, and whether a transaction is open."""
+    pragmas = [connection.execute(f"PRAGMA {name}").fetchone() for name in ("busy_timeout", "foreign_keys")]
+    return connection.in_transaction, connection.isolation_level, connection.text_factory, *pragmas
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # a file that is left open is left to the collector
 @pytest.mark.parametrize(
     ("error", "step", "own"),
@@ -628,9 +634,11 @@ def test_what_is_raised_at_any_line_comes_out_alone(
     outcome = True
     while outcome:
         connection = sqlite3.connect(database)
+        connection.execute("PRAGMA foreign_keys = ON")
         named = database if own else connection
+        before = as_it_is(connection)
         outcome = is_raised_at(last, error, lambda named=named: migrate(named, migrations))
-        assert not connection.in_transaction
+        assert (last, as_it_is(connection)) == (last, before)
         connection.close()
         assert (last, unheard) == (last, [])
         reached.add(current(database, migrations).version)
@@ -664,9 +672,10 @@ def test_what_is_raised_at_any_line_of_a_start_up_comes_out_whatever_it_looks_li
             "function": lambda: migrate(database, migrations, connect=lambda path: sqlite3.connect(path)),
         }[named]
         act()  # so that all is imported
-        last = 1
+        last, before = 1, as_it_is(connection)
         while is_raised_at(last, error, act):
             last += 1
+            assert (last, as_it_is(connection)) == (last, before)
     gc.collect()  # now, and not while another test runs, in which a file left open is an error
     assert last > 50
 

@@ -563,10 +563,36 @@ def undone(session: Session, still: str) -> Iterator[None]:
 
 def rollback(session: Session) -> None:
     """End the open transaction, if the error that led here has not ended it already."""
+    try:
+        _rollback(session)
+    except BaseException:  # a signal, which can come before it has begun
+        _rollback(session)
+        raise
+
+
+def _rollback(session: Session) -> None:
     # What led here is what the user must hear of; closing the connection rolls back as well.
     with passed_over(*failures(session.connection)):
         if in_transaction(session):
             session.run("ROLLBACK")
+
+
+def put_back(session: Session, steps: Iterator[Callable[[], object]]) -> None:
+    """Take all steps, whatever fails: what led here is what the caller must hear of.
+
+    A step in which a signal raises is taken again, and then its error comes out; so who calls this calls it
+    twice, the second time with what is left of the steps.
+    """
+    passed = passed_over(AccessError, *failures(session.connection))
+    step: Callable[[], object] = nothing
+    try:
+        for step in steps:
+            with passed:
+                step()
+    except BaseException:
+        with passed:
+            step()
+        raise
 
 
 def in_transaction(session: Session) -> bool:

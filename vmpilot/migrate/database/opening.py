@@ -11,6 +11,7 @@ import sqlite3
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from functools import partial
 
 from .. import access
 from ..access import WRITE
@@ -19,13 +20,13 @@ from ..typed import Any
 from .connection import (
     UNCHANGED,
     Session,
-    failures,
     in_transaction,
     interruptible,
     is_connection,
     is_held_up,
     is_of_a_database,
     is_sqlite3,
+    put_back,
     refused,
     rollback,
     translated,
@@ -37,6 +38,8 @@ from .settings import setting
 
 Connect = Callable[[str], Any]
 SQLITE3: Connect = sqlite3.connect
+# What is switched while a connection is borrowed, where its module has it.
+_SWITCHED = ("text_factory", "isolation_level", "autocommit")
 
 
 @contextmanager
@@ -100,14 +103,17 @@ def _without_keys(session: Session) -> Iterator[None]:
     """Switch foreign keys off inside, and on again behind it if they were; ours is closed then."""
     with translated(session):
         keys = "" if session.ours else wait(session, lambda: setting(session, "foreign_keys"))
+    on = partial(wait, session, lambda: session.run("PRAGMA foreign_keys = ON"))
+    left = iter([on] if keys == "1" else [])
     try:
-        with translated(session):
-            wait(session, lambda: session.run("PRAGMA foreign_keys = OFF"))
-        yield
+        try:
+            with translated(session):
+                wait(session, lambda: session.run("PRAGMA foreign_keys = OFF"))
+            yield
+        finally:
+            put_back(session, left)
     finally:
-        with passed_over(AccessError, *failures(session.connection)):
-            if keys == "1":
-                wait(session, lambda: session.run("PRAGMA foreign_keys = ON"))
+        put_back(session, left)
 
 
 @contextmanager
@@ -385,24 +391,25 @@ def _borrowed(connection: Any, timeout: float, called: str = "the connection") -
         files = wait(session, lambda: _files(session))
         session = session._replace(database=files["main"] or ":memory:", cursor=_tuples(connection))
         patience = wait(session, lambda: setting(session, "busy_timeout"))
-        kept: dict[str, Any] | None = None  # until a transaction that is open can only be one of ours
+        kept = {name: getattr(connection, name) for name in _SWITCHED if hasattr(connection, name)}
+    steps: list[Callable[[], object]] = [
+        lambda: wait(session, lambda: session.run(f"PRAGMA busy_timeout = {patience or 0}")),
+        session.cursor.close,  # until then libsql keeps the last statement open
+        *(partial(_switch, connection, name, value) for name, value in kept.items()),
+    ]
+    left = iter(steps)
     try:
-        with translated(session):
-            wait(session, lambda: session.run("PRAGMA busy_timeout = 0"))
-            _leave_transaction(session, files)
-            kept = _plain(connection)
-        yield session
+        try:
+            with translated(session):
+                wait(session, lambda: session.run("PRAGMA busy_timeout = 0"))
+                _leave_transaction(session, files)
+                steps.insert(0, partial(rollback, session))  # from now on it can only be one of ours
+                _make_plain(connection, kept)
+            yield session
+        finally:
+            put_back(session, left)
     finally:
-        if kept is not None:
-            rollback(session)
-        # Each on its own: what led here is what the caller must hear of.
-        with passed_over(AccessError, *failures(connection)):
-            wait(session, lambda: session.run(f"PRAGMA busy_timeout = {patience or 0}"))
-        with passed_over(*failures(connection)):
-            session.cursor.close()  # until then libsql keeps the last statement open
-        for name, value in (kept or {}).items():
-            with passed_over(*failures(connection)):
-                setattr(connection, name, value)
+        put_back(session, left)
 
 
 def _tuples(connection: Any) -> Any:
@@ -460,16 +467,18 @@ def _has_changes(session: Session, name: str) -> bool:
     return any(map(is_held_up, codes))
 
 
-def _plain(connection: Any) -> dict[str, Any]:
-    """Switch off what a module does on its own; return the attributes to put back."""
-    kept: dict[str, Any] = {}
+def _make_plain(connection: Any, kept: dict[str, Any]) -> None:
+    """Switch off what a module does on its own."""
     plain: dict[str, Any] = {"text_factory": str, "isolation_level": None}
-    if getattr(connection, "autocommit", None) in (True, False):
+    if kept.get("autocommit") in (True, False):
         plain = {"text_factory": str, "autocommit": True}  # Python 3.12 and newer
     for name, value in plain.items():
         # Some modules lack an attribute or do not let it be set; our own BEGIN serves there too.
-        with suppress(AttributeError):
-            before = getattr(connection, name)
-            setattr(connection, name, value)
-            kept[name] = before
-    return kept
+        with passed_over(AttributeError):
+            _switch(connection, name, value)
+
+
+def _switch(connection: Any, name: str, value: Any) -> None:
+    """Set an attribute if it is another: Python 3.11 commits when an isolation level is set to None."""
+    if getattr(connection, name) != value:
+        setattr(connection, name, value)
