@@ -10,10 +10,10 @@ reading has a bound that grows with the size of the database, far above what sto
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import NamedTuple
 
-from ..errors import counted
+from ..errors import counted, passed_over
 from ..tokens import folded, plain, quoted
 from .connection import Session, interruptible, limited, size_of
 from .meaning import using
@@ -37,7 +37,7 @@ def counts(session: Session, schema: Schema) -> dict[str, int]:
     """Count the rows of each table; one that cannot be read is left out."""
     found: dict[str, int] = {}
     for table in _tables(schema):
-        with suppress(*session.failures), _bounded(session):
+        with passed_over(*session.failures), _bounded(session):
             found[table] = session.value(f"SELECT count(*) FROM main.{quoted(table)}")
     return found
 
@@ -50,10 +50,10 @@ def contents(session: Session, schema: Schema) -> Contents:
     found: Contents = {}
     for table in _tables(schema):
         found[table] = {}
-        with suppress(*session.failures), _bounded(session):
+        with passed_over(*session.failures), _bounded(session):
             found[table] = _hashes(session, table)
     for table, module in _indexes(schema).items():
-        with suppress(*session.failures), _opened(session, table, module), _bounded(session):
+        with passed_over(*session.failures), _opened(session, table, module), _bounded(session):
             found[table + _OF] = _hashes(session, _INDEX)
     return found
 

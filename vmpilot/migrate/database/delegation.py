@@ -4,9 +4,9 @@ SQLite tells their names only, so each is called where it is: `SELECT name(...)`
 """
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
+from ..errors import passed_over
 from ..tokens import quoted
 from .connection import Row, Session
 
@@ -22,7 +22,7 @@ def delegate(source: Session, target: Session) -> None:
 
     Window functions become aggregate functions.
     """
-    with suppress(*source.failures):  # a module that does not list them
+    with passed_over(*source.failures):  # a module that does not list them
         for name, kind, count, flags in _beyond(source, target, _FUNCTIONS):
             if kind == "s":
                 plain = _function(source, name)

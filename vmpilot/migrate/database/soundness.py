@@ -4,9 +4,9 @@ Only reading lives here; what damage means for a command is decided there.
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import NamedTuple
 
+from ..errors import passed_over
 from ..tokens import quoted
 from .connection import Session, limited, size_of
 
@@ -76,6 +76,6 @@ def _is_refuted(session: Session, told: str, known: dict[str, _Column]) -> bool:
         if number is None:
             return False
         wrong = f"typeof({value}) IN ('integer', 'real') AND {value} IS NOT {number}"
-    with suppress(*session.failures):
+    with passed_over(*session.failures):
         return not session.value(f"{rows} {wrong}")
     return False

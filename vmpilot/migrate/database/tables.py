@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from ..errors import AccessError, VersionError
+from ..errors import AccessError, VersionError, not_of_the_caller
 from ..limits import LOG_TABLE, LONGEST, VERSION_TABLE, is_fit, is_version
 from ..typed import Any, NamedTuple
 from .connection import UNCHANGED, Row, Session, changes, is_undecodable, wait
@@ -240,7 +240,8 @@ def _spelled(session: Session, name: str, columns: Sequence[str]) -> tuple[tuple
     values = ", ".join(f"typeof({column}) || hex({column})" for column in columns)
     try:
         return tuple(session.rows(f"SELECT {values} FROM main.{name} ORDER BY {columns[0]}"))
-    except session.failures:  # it has another shape, which tells enough
+    except session.failures as error:  # it has another shape, which tells enough
+        not_of_the_caller(error)
         return ()
 
 

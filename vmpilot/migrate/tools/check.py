@@ -6,7 +6,7 @@ Only looks: nothing is created, repaired or printed here.
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from ..database.opening import SQLITE3, Connect, reading, scratch, scratch_like
 from ..database.settings import setting
 from ..database.structure import Schema
 from ..database.tables import Recorded
-from ..errors import AccessError, StepError, VersionError, counted, printable, some
+from ..errors import AccessError, StepError, VersionError, counted, passed_over, printable, some
 from ..files import directory as directories
 from ..files.directory import Directory, Entry, Migration
 from ..files.plan import BASE
@@ -166,13 +166,13 @@ def _read_anew(session: Session) -> Iterator[None]:
     """Have a caller's connection see the schema that was written into it by hand, and leave its setting."""
     before = "" if session.ours else setting(session, "writable_schema")
     if before:
-        with suppress(*session.failures):
+        with passed_over(*session.failures):
             session.run("PRAGMA writable_schema = RESET")
     try:
         yield
     finally:
         if before == "1":
-            with suppress(*session.failures):
+            with passed_over(*session.failures):
                 session.run("PRAGMA writable_schema = ON")
 
 
@@ -272,7 +272,7 @@ def _uncompiled(empty: Session, objects: Sequence[Row]) -> Iterator[str]:
         kind: [sql for each, _, sql in objects if each == kind] for kind in ("table", "view", "trigger")
     }
     for sql in (*virtual, *others["table"], *virtual, *others["view"], *others["trigger"]):
-        with suppress(*empty.failures):  # what is there already, or what only the application can make
+        with passed_over(*empty.failures):  # what is there already, or what only the application can make
             empty.run(sql)
     made = {folded(name) for _, name, _ in empty.rows(_OBJECTS)}
     lacking = [name for kind, name, _ in objects if kind != "index" and folded(name) not in made]

@@ -6,13 +6,12 @@ The original is only read; how a step runs is decided in step, and how structure
 import shutil
 import sys
 import time
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from ..database import contents, structure, tables
 from ..database.connection import UNCHANGED, Session, interruptible, is_full, is_input_output, translated
 from ..database.opening import SQLITE3, Connect, reading, refuse_unwritable, scratch
-from ..errors import AccessError, MigrationError
+from ..errors import AccessError, MigrationError, passed_over
 from ..files.plan import Progress, Report, Step
 from ..files.script import Script
 from ..run.group import perform
@@ -102,7 +101,7 @@ def _lacks_room(session: Session, error: MigrationError, directory: str, seconds
     """
     if not is_full(error.__cause__):
         return is_input_output(error.__cause__)
-    with suppress(*session.failures):  # there is such a table if there is an AUTOINCREMENT
+    with passed_over(*session.failures):  # there is such a table if there is an AUTOINCREMENT
         if session.rows("SELECT 1 FROM main.sqlite_sequence WHERE seq = ?", (sys.maxsize,)):
             return False
     return shutil.disk_usage(directory).free < seconds * _MEMORY_PER_SECOND

@@ -14,7 +14,7 @@ from .. import access
 from ..access import Lack
 from ..database.connection import UNCHANGED
 from ..database.copies import is_copy
-from ..errors import AccessError
+from ..errors import AccessError, not_of_the_caller
 
 # What SQLite keeps beside a database: https://www.sqlite.org/tempfiles.html
 _BESIDE = ("-journal", "-shm", "-wal")
@@ -97,6 +97,7 @@ def _read(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
+        not_of_the_caller(error)
         lack = access.reason(error, path, access.READ)
         raise AccessError(access.told(lack, UNCHANGED)) from error
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..database.connection import Session, interruptible
 from ..database.structure import Object, objects
-from ..errors import HistoryError, printable
+from ..errors import HistoryError, not_of_the_caller, printable
 from ..run import guards
 from ..tokens import Token, folded, identifier, literal, mentioned, plain, quoted, tokens, unquoted
 
@@ -104,7 +104,8 @@ def _numbered(session: Session, whole: Object, columns: Set[str]) -> tuple[str, 
         return ()
     try:
         session.rows(f"SELECT {names[0]} FROM main.{table} LIMIT 0")
-    except session.failures:  # WITHOUT ROWID
+    except session.failures as error:  # WITHOUT ROWID
+        not_of_the_caller(error)
         return ()
     return names
 

@@ -95,7 +95,7 @@ def _saved(database: str, entries: "Iterator[os.DirEntry[str]]") -> Iterator[Sav
     """Yield what looks like a backup of a database: only what can have been named here."""
     files = {entry.name: entry for entry in entries if entry.is_file(follow_symlinks=False)}
     for copied in among(database, files):
-        with suppress(ValueError, FileNotFoundError):  # no date; or gone since
+        with passed_over(ValueError, FileNotFoundError):  # no date; or gone since
             size = files[copied.file].stat(follow_symlinks=False).st_size
             path = os.path.join(os.path.dirname(database), copied.file)
             yield Saved(path, copied.name, moment(copied), size)
@@ -166,7 +166,7 @@ def _refuse_as_backup(path: str, where: Any) -> None:
     for beside in (f"{path}-journal", f"{path}-wal"):
         # SQLite would play it back, and even remove a file that it names; an empty one, which a reader of
         # ours leaves when it is killed, does nothing: https://www.sqlite.org/atomiccommit.html#_hot_rollback_journals
-        with suppress(FileNotFoundError):
+        with passed_over(FileNotFoundError):
             if os.lstat(beside).st_size:
                 raise refused(path, f"{beside} lies beside it, and beside a backup there is none")
 
@@ -287,7 +287,8 @@ def _kept(private: Private, database: str, like: os.stat_result) -> str:
 
 def _create(path: str, backup: str) -> None:
     """Create an empty database with owner and mode of a backup where there is no file yet."""
-    with told(directory_of(path)), suppress(FileExistsError, FileNotFoundError):  # SQLite tells of the latter
+    # Of what is not there SQLite tells.
+    with told(directory_of(path)), passed_over(FileExistsError, FileNotFoundError):
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
             make_alike(handle, os.stat(backup))

@@ -5,12 +5,11 @@ those of the application: https://www.sqlite.org/cli.html
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import NamedTuple
 
 from ..database.connection import Session
 from ..database.settings import SETTINGS
-from ..errors import printable
+from ..errors import passed_over, printable
 from ..tokens import Token, alone, calls, folded, head, pairs, unquoted, unusual
 
 _ENDINGS = ("/", "go")
@@ -50,13 +49,13 @@ def known(session: Session, plain: Session) -> Known:
 def _names(session: Session) -> frozenset[str]:
     found = {folded(name) for name, _ in _functions(session)}
     for kind in ("module", "collation"):
-        with suppress(*session.failures):  # other modules do not know the pragma
+        with passed_over(*session.failures):  # other modules do not know the pragma
             found.update(folded(row[0]) for row in session.rows(f"SELECT name FROM pragma_{kind}_list"))
     return frozenset(found)
 
 
 def _functions(session: Session) -> list[tuple[str, bool]]:
-    with suppress(*session.failures):
+    with passed_over(*session.failures):
         found = session.rows("SELECT DISTINCT name, builtin FROM pragma_function_list")
         return [(name, not built_in) for name, built_in in found]
     return []
