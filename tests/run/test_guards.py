@@ -49,7 +49,7 @@ def advice(case: Case) -> str:
     parents = "|".join(map(re.escape, set(re.findall("has no parent in ([a-z]+)", case.finding))))
     lost = (
         rf"(DELETE FROM|UPDATE|REPLACE INTO|DROP TABLE|RENAME TO) ({parents})\b|TABLE ({parents}) RENAME TO"
-        r"|REPLACE INTO log\b"  # whose trigger replaces rows of the parent
+        r"|REPLACE INTO log\b|DO UPDATE SET id"  # which a trigger does to rows of the parent, or an upsert
     )
     if not re.search(lost, case.step):
         return UNGUARDED
@@ -274,6 +274,33 @@ DANGLING = {
             "UPDATE parent SET name = (SELECT name FROM parent WHERE id = 2) WHERE id = 1",
         )
     },
+    "an upsert behind a plain row": Case(
+        FAMILY,
+        "",
+        "INSERT INTO parent (id, name) VALUES (3, 'x');\n"
+        "INSERT INTO parent (id, name) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET id = 7;",
+        orphans("row 1"),
+    ),
+    "a list of columns that FROM does not end": Case(
+        FAMILY,
+        "",
+        "UPDATE parent SET name = name IS DISTINCT FROM 'x', id = id + 7;",
+        orphans("row 1", "row 2"),
+    ),
+    "a column that is set under its old name": Case(
+        FAMILY,
+        *("", "UPDATE child SET parent = 9 WHERE id = 1;\nALTER TABLE child RENAME COLUMN parent TO elder;"),
+        orphans("row 1"),
+    ),
+    "a trigger of a table that has another name": Case(
+        FAMILY + "CREATE TABLE log (a);\nCREATE TABLE told (a);\n"
+        "CREATE TRIGGER t AFTER INSERT ON log BEGIN INSERT INTO told VALUES (1); END;",
+        "",
+        "ALTER TABLE told RENAME TO said;\n"
+        "CREATE TRIGGER u AFTER INSERT ON said BEGIN UPDATE child SET parent = 9 WHERE id = 1; END;\n"
+        "INSERT INTO log VALUES (1);\nDROP TRIGGER u;",
+        orphans("row 1"),
+    ),
     "a table expression called replace": Case(
         FAMILY,
         *("", "WITH replace AS (SELECT 2 AS a) DELETE FROM parent WHERE id IN (SELECT a FROM replace);"),
@@ -777,7 +804,7 @@ def test_a_thousand_tables_without_views_and_keys_cost_no_guard(migrations: Path
         write(migrations, f"000{number}_more", f"CREATE TABLE more{number} (a);\nDROP TABLE t{number};")
     seen = executed(database, migrations)
     assert count(seen, "EXPLAIN") == 0
-    assert count(seen, "PRAGMA foreign_key_check") == 0
+    assert count(seen, "PRAGMA main.foreign_key_check") == 0
     assert 0 < len(seen) < 5 * 40
 
 
@@ -788,7 +815,7 @@ def test_foreign_keys_cost_one_check_a_step_and_what_dangled_before_two_more(
     prepared(Case(FAMILY, rows, "INSERT INTO child VALUES (3, 1);"), migrations, database)
     write(migrations, "0003_more", "INSERT INTO child VALUES (4, 1);")
     write(migrations, "0004_more", "INSERT INTO child VALUES (5, 1);")
-    assert count(executed(database, migrations), "PRAGMA foreign_key_check") == 3 + more
+    assert count(executed(database, migrations), "PRAGMA main.foreign_key_check") == 3 + more
 
 
 def test_views_are_compiled_only_where_a_step_could_break_them(migrations: Path, database: Path) -> None:
@@ -1077,6 +1104,12 @@ ONE_BY_ONE = {
         *("", "DROP INDEX i;", "1 new foreign key violation: " + MISMATCH.format("child", "parent")),
     ),
     "the old mismatch under another name": Case(OTHER, MISMATCHED, "ALTER TABLE child RENAME TO kid;"),
+    "a new mismatch beside an old one and a rename": Case(
+        OTHER,
+        MISMATCHED,
+        "ALTER TABLE other RENAME TO another;\nALTER TABLE child ADD COLUMN b REFERENCES parent (id);",
+        "1 new foreign key violation: " + MISMATCH.format("child", "parent"),
+    ),
     "the old mismatch, its column under another name": Case(
         OTHER, MISMATCHED, "ALTER TABLE child RENAME COLUMN parent TO other;"
     ),
@@ -1136,6 +1169,10 @@ LATER = {
     "its column has another name": (
         *("ALTER TABLE child RENAME COLUMN parent TO elder;", "INSERT INTO child VALUES (5, 1);", ""),
     ),
+    "its column is called by a keyword": (
+        'ALTER TABLE child RENAME COLUMN parent TO "default" /* as */;',
+        *("INSERT INTO child VALUES (5, 1);", ""),
+    ),
     "another row is there": (
         "INSERT INTO child VALUES (5, 1);",
         "INSERT INTO child VALUES (6, 99);",
@@ -1194,7 +1231,7 @@ def test_a_row_is_judged_alike_with_and_without_another_key_that_cannot_be_check
     tables = f"CREATE TABLE p (id {parent} PRIMARY KEY);\n{values}\nCREATE TABLE c (x {kind} REFERENCES p);\n"
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript(f"{tables}INSERT INTO c VALUES ({child});")
-        expected = connection.execute("PRAGMA foreign_key_check").fetchall()
+        expected = connection.execute("PRAGMA main.foreign_key_check").fetchall()
     write(migrations, "0001_base", tables.replace("REFERENCES p);", "REFERENCES p, y);"))
     migrate(database, migrations)
     with closing(sqlite3.connect(database)) as connection:

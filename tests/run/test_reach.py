@@ -252,6 +252,7 @@ LOOKS = {
     "WITH n AS (SELECT 1) UPDATE p SET title = 'x'; WITH n AS (SELECT 1) SELECT * FROM c;": set(),
     "ALTER TABLE alone ADD COLUMN p REFERENCES p; ALTER TABLE p ADD COLUMN up REFERENCES p;": set(),
     "CREATE TABLE more (a REFERENCES p); CREATE TABLE copy AS SELECT * FROM c;": set(),
+    "CREATE TABLE IF NOT EXISTS p (a); ALTER TABLE c ADD COLUMN z DEFAULT 'references';": set(),
     "ALTER TABLE d RENAME COLUMN x TO z; ALTER TABLE p RENAME COLUMN title TO name;": set(),
     "UPDATE p SET title = replace(title, 'or replace', 'conflict');": set(),
     "INSERT INTO p VALUES (7, '7', 'replace') ON CONFLICT DO NOTHING;": set(),

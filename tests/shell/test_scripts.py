@@ -347,9 +347,10 @@ def ending(process: subprocess.Popen[str]) -> str:
     return process.stderr.read()
 
 
-def interrupted() -> str:
-    database = os.environ["VMPILOT_DATABASE"]
-    return f"error: {database}: interrupted; rolled back, {database} is at 0001\n"
+def interrupted() -> tuple[str, str]:
+    """Return what is said of a signal in the step that has the lock, or before its first statement."""
+    said = f"error: {(database := os.environ['VMPILOT_DATABASE'])}: interrupted"
+    return f"{said}; rolled back, {database} is at 0001\n", f"{said}; nothing was changed\n"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

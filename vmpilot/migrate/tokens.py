@@ -12,7 +12,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 
 from .typed import NamedTuple
 
@@ -213,6 +213,12 @@ def upserts(sql: str) -> int:
     return sum(_is(last, "do") and _is(token, "update") for last, token in pairs(sql))
 
 
+def altered_by(sql: str) -> str:
+    """Return what ALTER TABLE does to a table, by its word: rename, add or drop."""
+    rest = islice(tokens(sql), 2, None)
+    return _named(next(rest, _END), rest)[2].text.lower()
+
+
 def fires_on(trigger: str) -> str:
     """Return what fires a trigger: insert, update or delete; none of them can be a name before that."""
     events = (token.text.lower() for token in tokens(trigger) if _is(token, "insert", "update", "delete"))
@@ -222,8 +228,9 @@ def fires_on(trigger: str) -> str:
 def assigned(sql: str) -> set[str]:
     """Return the columns that an UPDATE sets, folded; none if that is not understood."""
     found, depth, naming = set[str](), 0, False
-    for token in tokens(sql):
-        word = token.text.lower() if token.kind == "word" else ""
+    for last, token in pairs(sql):
+        is_word = token.kind == "word" and not _is(last, "distinct")  # IS DISTINCT FROM ends no list
+        word = token.text.lower() if is_word else ""
         depth += (token.text == "(") - (token.text == ")")
         if not found and not naming:
             naming = word == "set" and not depth

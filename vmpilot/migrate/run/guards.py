@@ -133,7 +133,7 @@ def not_compiling(session: Session) -> Broken:
 def can_break(session: Session, script: Script) -> frozenset[str]:
     """Return the tables, folded, in which a script can have left rows without a parent."""
     catalog = read(session)
-    return reach(session, script, catalog.triggers, catalog).looked
+    return reach(session, script, catalog, catalog).looked
 
 
 def unparented(now: Integrity) -> tuple[Finding, ...]:

@@ -103,8 +103,10 @@ def keys_after(session: Session, script: Script, last: Catalog, catalog: Catalog
         return Change(before if not before.certain else before._replace(certain=False), [], [])
     lacking = _lacking(session, script, catalog, before)
     reached = _reached(session, script, last, catalog, before)
-    # What dangled may be no more: otherwise it would pay for what dangles some day.
-    looked = reached.looked | (reached.mended & {row[0] for row in before.dangling})
+    # What dangled may be no more: otherwise it would pay for what dangles some day. And of a key that can be
+    # checked now, nobody has seen what dangled.
+    seen_before = (*before.dangling, *(at for at in before.blind if at not in before.lacking))
+    looked = reached.looked | (reached.mended & {row[0] for row in seen_before})
     seen = _look(session, catalog, lacking, looked) if looked else _Seen([], {})
     for table in reached.declared - looked:
         seen.blind.update(_mismatched(session, catalog.tables[table], lacking))
@@ -146,11 +148,16 @@ def _is_known(table: str, before: Keys, last: Catalog, names: Mapping[str, str])
 
 def _spoiled(script: Script, before: Keys, blind: Mapping[Place, str], names: Mapping[str, str]) -> list[str]:
     """Return what is said of the keys that cannot be checked, but of those that could not before."""
-    known: set[Row] = {*before.blind}
-    if "rename" in script.words:  # its table can have another name, or its columns
-        known.update(_followed(at, names)[:2] for at in before.blind)
-    spoiled = {words: None for at, words in blind.items() if at not in known and at[:2] not in known}
-    return list(spoiled)
+    old = {_followed(at, names): at for at in before.blind}
+    known: set[Row] = {*before.blind, *old}
+    new = {at: words for at, words in blind.items() if at not in known}
+    if "rename" in script.words:  # columns can have other names: of so many keys as are there no more
+        spare = Counter(at[:2] for at, origin in old.items() if blind.keys().isdisjoint((at, origin)))
+        for at in tuple(new):
+            if spare[at[:2]] > 0:
+                spare[at[:2]] -= 1
+                del new[at]
+    return list(dict.fromkeys(new.values()))
 
 
 def _mismatched(session: Session, table: str, lacking: Mapping[Place, Lack]) -> Iterator[tuple[Place, str]]:
@@ -221,7 +228,7 @@ def _reached(session: Session, script: Script, last: Catalog, catalog: Catalog, 
 
     That makes a parent unique, or no more: https://www.sqlite.org/foreignkeys.html#fk_indexes
     """
-    found = reach(session, script, last.triggers, catalog)
+    found = reach(session, script, last, catalog)
     if "index" not in script.words:
         return found
     tables = {at[0] for at in before.blind}
@@ -251,7 +258,7 @@ def _look(
     seen = _Seen([], {})
     if not lacking and only is None:
         with passed_over(*session.failures):
-            if (known := rows_if_known(session, "PRAGMA foreign_key_check")) is not None:
+            if (known := rows_if_known(session, "PRAGMA main.foreign_key_check")) is not None:
                 seen.orphans.extend(_identified(session, known))
                 return seen
     for name in catalog.parents if only is None else sorted(name for name in only if name in catalog.parents):
@@ -260,7 +267,7 @@ def _look(
         words = ""
         if name not in catalog.lacking:
             try:
-                known = rows_if_known(session, f"PRAGMA foreign_key_check({quoted(table)})")
+                known = rows_if_known(session, f"PRAGMA main.foreign_key_check({quoted(table)})")
             except session.failures as error:
                 words = str(not_of_the_caller(error))
         if known is not None:

@@ -15,14 +15,15 @@ from ..tokens import (
     READING,
     WRITING,
     Head,
+    altered_by,
     assigned,
     body,
     folded,
     head,
-    letters,
     mentioned,
     quoted,
     replaces,
+    tokens,
     upserts,
 )
 from ..typed import NamedTuple
@@ -51,15 +52,15 @@ class Reach(NamedTuple):
     declared: frozenset[str]
 
 
-def reach(session: Session, script: Script, triggers: Triggers, catalog: Catalog) -> Reach:
-    """Return what a script can have broken in the database as it is; `triggers` are those from before it."""
+def reach(session: Session, script: Script, last: Catalog, catalog: Catalog) -> Reach:
+    """Return what a script can have broken; `last` is the catalog from before it, `catalog` that of now."""
     nothing = frozenset[str]()
     if script.keys_on or "writable_schema" in script.words:
         tables = frozenset(catalog.parents)
         return Reach(tables, frozenset(catalog.children), tables, nothing, nothing)
     if not catalog.parents:
         return Reach(nothing, nothing, nothing, nothing, nothing)
-    written = _written(session, script, triggers, catalog)
+    written = _written(session, script, last, catalog)
     looked = _with_children(written.children, written.parents, catalog)
     mended = _with_children(written.emptied, written.filled, catalog)
     declared = _with_children(written.altered, written.altered, catalog)
@@ -91,29 +92,34 @@ class _Written(NamedTuple):
     altered: set[str]
 
 
-def _written(session: Session, script: Script, triggers: Triggers, catalog: Catalog) -> _Written:
+def _written(session: Session, script: Script, last: Catalog, catalog: Catalog) -> _Written:
     """Return what a script can have done to which tables."""
     found = _Written(set(), set(), set(), set(), set())
     firing: dict[str, list[str]] = {}
     for table, text in session.rows(_TEMPORARY) if has_temporary(session) else ():
         firing.setdefault(folded(table), []).append(text)
-    columns = cache(partial(_key_columns, session, catalog))
+    # Where a column has got another name, a statement before or a trigger can have set it under the old one.
+    columns = _all_columns if "rename" in script.words else cache(partial(_key_columns, session, catalog))
     fired = set[tuple[str, bool]]()
+    renamed: dict[str, str] = {}  # a trigger's text can have the name from before
     waiting: list[tuple[Iterable[str], bool]] = [(_telling(script), False)]
     while waiting:
         texts, inherited = waiting.pop()
         for text in texts:
             one = head(text)
             if one.renamed or one.kind == "trigger":
-                _follow(one, text, triggers, firing, fired)
+                _follow(one, text, last.triggers, firing, fired)
             # What the outermost statement says of conflicts is in force in the triggers that it fires:
             # https://www.sqlite.org/lang_createtrigger.html
             replacing = inherited or (_may_conflict(text) and replaces(text))
-            names = _note(found, one, text, replacing, columns, catalog)
+            names = _note(found, one, text, replacing, columns, last.tables, catalog)
+            if one.renamed:
+                renamed[folded(one.name)] = folded(one.renamed)
+            names |= {renamed[name] for name in names & renamed.keys()}
             new = {(name, replacing) for name in names} - fired if not one.kind else ()
             fired.update(new)  # only what handles rows fires a trigger
             waiting += [
-                (_body(text), replacing) for name, _ in new for text in _fired(name, triggers, firing)
+                (_body(text), replacing) for name, _ in new for text in _fired(name, last.triggers, firing)
             ]
     return found
 
@@ -124,16 +130,17 @@ def _note(
     text: str,
     replacing: bool,
     columns: Callable[[str], frozenset[str]],
+    before: Mapping[str, str],
     catalog: Catalog,
 ) -> set[str]:
     """Note what a statement can have done, and return the tables that it writes."""
     if _changes_no_row(one, text):
         found.altered.add(folded(one.name))
-        if one.verb == "create":  # others may have referred to it before
+        if one.verb == "create" and folded(one.name) not in before:  # others may have referred to it
             found.parents.add(folded(one.name))
         return set()
     names = with_shadows(catalog, _targets(one, text))
-    both = one.verb not in WRITING or replacing or not names.isdisjoint(catalog.replacing)
+    both = one.verb not in WRITING or replacing or not names.isdisjoint(catalog.replacing | catalog.virtual)
     sets = one.verb in ("insert", "update") and _sets_key(names, columns, text, one.verb)
     if both or sets or one.verb == "delete":
         found.parents.update(names)
@@ -164,9 +171,10 @@ def _follow(
 def _telling(script: Script) -> Iterator[str]:
     """Yield the statements of a script, but of those that insert rows into one table only the first."""
     known = set[str]()
+    replaces_some = _may_conflict(script.text)  # asked once, because a file can have millions of rows
     for text in statements_of(script):
         start = text.partition("(")[0]
-        if start in known:
+        if start in known and not (replaces_some and _may_conflict(text)):
             continue
         # A quoted name or a comment can hold a bracket, and what stands behind the rows can replace others.
         if start[:6].lower() == "insert" and not set(start) & set("\"'`[/-") and not _may_conflict(text):
@@ -192,17 +200,16 @@ def _targets(one: Head, text: str) -> set[str]:
         return mentioned(text)
     if one.kind in ("index", "trigger"):
         return set()
-    if one.verb == "alter" and not one.renamed and _is_of_no_key(text):
-        return set()
+    if one.verb == "alter" and not one.renamed and "references" not in _words(text):
+        return (
+            set()
+        )  # no key can have a column that is new then, or goes: https://www.sqlite.org/lang_altertable.html
     return {folded(one.name), folded(one.renamed)} - {""}
 
 
-def _is_of_no_key(text: str) -> bool:
-    """Tell whether an ALTER TABLE adds a column without a key, or drops one: no key can have such a column.
-
-    https://www.sqlite.org/lang_altertable.html
-    """
-    return "references" not in letters(text)
+def _words(text: str) -> set[str]:
+    """Return all that can be a keyword in a statement."""
+    return {token.text.lower() for token in tokens(text) if token.kind == "word"}
 
 
 def _changes_no_row(one: Head, text: str) -> bool:
@@ -210,12 +217,12 @@ def _changes_no_row(one: Head, text: str) -> bool:
 
     Or makes a table: that has no rows, or no keys.
     """
-    if one.verb != "alter":
+    if one.verb != "alter" or one.renamed:
         return (one.verb, one.kind) == ("create", "table")
-    words = letters(text)
-    if one.renamed or words & {"default", "as"}:
-        return False
-    return "rename" in words or "references" in words
+    if altered_by(text) == "rename":
+        return True
+    words = _words(text)
+    return "references" in words and not words & {"default", "as"}
 
 
 def _body(trigger: str) -> Iterator[str]:
@@ -235,6 +242,10 @@ def _sets_key(names: set[str], columns: Callable[[str], frozenset[str]], text: s
         return False
     found = assigned(text) if verb == "update" or upserts(text) == 1 else set[str]()
     return not found or not found.isdisjoint(keys) or "*" in keys
+
+
+def _all_columns(table: str) -> frozenset[str]:
+    return frozenset("*")
 
 
 def _key_columns(session: Session, catalog: Catalog, table: str) -> frozenset[str]:
