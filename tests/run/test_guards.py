@@ -1104,6 +1104,19 @@ ONE_BY_ONE = {
         *("", "DROP INDEX i;", "1 new foreign key violation: " + MISMATCH.format("child", "parent")),
     ),
     "the old mismatch under another name": Case(OTHER, MISMATCHED, "ALTER TABLE child RENAME TO kid;"),
+    **{
+        f"a row in one of two keys of a column, {what}": Case(
+            PARENT.replace("name TEXT", "name TEXT UNIQUE, more"),
+            f"CREATE TABLE child (a REFERENCES parent ({other}), FOREIGN KEY (a) REFERENCES parent (id));"
+            f"INSERT INTO parent VALUES (1, '{name}', 1); INSERT INTO child VALUES (1);",
+            "INSERT INTO child VALUES (2);",
+            found,
+        )
+        for what, other, name, found in (
+            ("beside one that cannot be checked", "more", "x", orphans("row 2")),
+            ("which one of the other does not pay for", "name", "2", orphans("row 2")),
+        )
+    },
     "a new mismatch beside an old one and a rename": Case(
         OTHER,
         MISMATCHED,

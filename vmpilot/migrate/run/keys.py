@@ -21,7 +21,8 @@ class Key(NamedTuple):
     """One foreign key.
 
     `values` selects its columns, as bytes because a text need not be UTF-8, and `orphaned` finds the rows
-    that lack a parent. `actions` tells that something follows for them when the parent goes or changes.
+    that lack a parent. `actions` tells that something follows for them when the parent goes or changes, and
+    `twins` how many keys of the same columns to the same parent SQLite lists before it.
     """
 
     table: str
@@ -31,6 +32,7 @@ class Key(NamedTuple):
     values: str
     orphaned: str
     actions: bool
+    twins: int
 
 
 Place = tuple[str, str, str]  # table, parent and columns of a key, folded
@@ -207,7 +209,7 @@ def mismatch(key: Key) -> str:
 
 def place(key: Key) -> Place:
     """Return what tells a key from others."""
-    return folded(key.table), folded(key.parent), folded(key.columns)
+    return folded(key.table), folded(key.parent), folded(key.columns) + "#" * key.twins
 
 
 def kind_of(session: Session, change: Change) -> str:
@@ -337,7 +339,7 @@ def _keys(session: Session, table: str) -> dict[int, Key]:
     listed: dict[int, list[Row]] = {}
     for number, *row in session.rows(f"PRAGMA main.foreign_key_list({quoted(table)})"):
         listed.setdefault(number, []).append(tuple(row))
-    found = {}
+    found: dict[int, Key] = {}
     for number, rows in listed.items():
         parent, children = rows[0][1], [quoted(row[2]) for row in rows]
         primary = {row[5]: row[1] for row in columns_of(session, parent)}
@@ -353,7 +355,9 @@ def _keys(session: Session, table: str) -> dict[int, Key]:
         columns = ", ".join(row[2] for row in rows)
         named = tuple(row[3] for row in rows if row[3])
         actions = bool({*rows[0][4:6]} - {"NO ACTION", "RESTRICT"})
-        found[number] = Key(table, parent, columns, named, values, orphaned, actions)
+        likes = (each for each in found.values() if folded(each.parent) == folded(parent))
+        twins = sum(folded(each.columns) == folded(columns) for each in likes)
+        found[number] = Key(table, parent, columns, named, values, orphaned, actions, twins)
     return found
 
 
@@ -407,13 +411,14 @@ def main(name: str) -> str:
 def _lacking(session: Session, script: Script, catalog: Catalog, before: Keys) -> dict[Place, Lack]:
     """Return the keys without a parent table; one that lacked it before is still that of the same file."""
     names = _renames(script)
-    old = {(names.get(table, table), parent): lack for (table, parent, _), lack in before.lacking.items()}
+    keys = {place(key): key for key in _lacking_in(session, catalog)}
+    moved = {_followed(at, names): at for at in before.lacking}
+    gone = {to[:2]: at for to, at in moved.items() if keys.keys().isdisjoint((at, to))}
     found = {}
-    for key in _lacking_in(session, catalog):
-        at = place(key)
+    for at, key in keys.items():
         last = before.lacking.get(at)
-        if not last and "rename" in script.words:
-            last = old.get(at[:2])
+        if not last and "rename" in script.words:  # its table can have another name, or its columns
+            last = before.lacking.get(moved.get(at) or gone.get(at[:2], at))
         found[at] = Lack(key, last.since if last else _cause(script, key))
     return found
 
@@ -481,7 +486,7 @@ def _settle_renamed_columns(
 ) -> None:
     """Settle what only the names of its columns tell apart from a key that is no more."""
     for row in [row for row in new if new[row] > 0]:
-        known = {folded(key.columns) for key in _keys(session, row[0]).values()}
+        known = {place(key)[2] for key in _keys(session, row[0]).values()}
         for other in [other for other in old if old[other] > 0 and other[2] not in known]:
             moved = _followed(other, names)
             if moved[:2] + moved[3:] == row[:2] + row[3:]:
