@@ -273,6 +273,7 @@ LOOKS = {
     "DELETE FROM s WHERE 0;": {"s"},
     "WITH n AS (SELECT 1) UPDATE p SET code = code;": {"c"},
     "ALTER TABLE alone ADD COLUMN p REFERENCES p DEFAULT 7;": {"alone"},
+    "ALTER TABLE alone ADD COLUMN rename REFERENCES p DEFAULT 7;": {"alone"},
     "ALTER TABLE alone ADD COLUMN p AS (n) REFERENCES p;": {"alone"},
     "CREATE TABLE more (a REFERENCES p); INSERT INTO more VALUES (1);": {"more"},
     "DROP TABLE o; CREATE TABLE o (a REFERENCES p);": {"o"},
