@@ -1134,6 +1134,11 @@ ONE_BY_ONE = {
     "the old mismatch, rebuilt": Case(
         OTHER, MISMATCHED, rebuilt("child", "(x, parent REFERENCES parent (id))", "1, parent")
     ),
+    "an old row, rebuilt and renamed": Case(
+        TWICE,
+        "INSERT INTO a VALUES (9);",
+        rebuilt("a", "(x REFERENCES p, y)", "x, 1") + "ALTER TABLE a RENAME TO z;",
+    ),
     "a partial index makes no key": Case(
         "CREATE TABLE parent (id); CREATE UNIQUE INDEX i ON parent (id) WHERE id > 0;",
         *("", "CREATE TABLE child (a REFERENCES parent (id), b REFERENCES parent (id));"),

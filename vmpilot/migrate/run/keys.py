@@ -143,9 +143,8 @@ def _is_known(table: str, before: Keys, last: Catalog, names: Mapping[str, str])
 
     One that a script has made can have taken the place of another.
     """
-    origin = next((first for first, name in names.items() if name == table), table)
-    origin = origin if origin in last.parents else table
-    return origin in before.known or origin not in last.parents
+    origins = {table, *(first for first, name in names.items() if name == table)}
+    return all(origin in before.known or origin not in last.parents for origin in origins)
 
 
 def _spoiled(script: Script, before: Keys, blind: Mapping[Place, str], names: Mapping[str, str]) -> list[str]:
@@ -432,13 +431,20 @@ def _cause(script: Script, key: Key) -> str:
 
 
 def _renames(script: Script) -> dict[str, str]:
-    """Return what tables that were there before are called after a script, where it renames them."""
+    """Return what tables are called after a script that renames them.
+
+    Of one that it has dropped, what that is called which took its name.
+    """
     names: dict[str, str] = {}
+    dropped = set[str]()
     for one in about_tables(script) if "rename" in script.words else ():
-        if one.renamed:
-            name = folded(one.name)
-            origin = next((first for first, last in names.items() if last == name), name)
-            names[origin] = folded(one.renamed)
+        name, renamed = folded(one.name), folded(one.renamed)
+        if one.verb == "drop":
+            dropped.add(name)
+        elif renamed:
+            origins = [first for first, last in names.items() if last == name] or [name]
+            names.update(dict.fromkeys(origins, renamed))
+            names.update({renamed: renamed} if renamed in dropped else {})
     return names
 
 
