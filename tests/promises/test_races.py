@@ -669,9 +669,8 @@ def test_with_nothing_to_do_nobody_waits(migrations: Path, database: Path, mode:
     assert contents(database.parent).keys() == before.keys()
 
 
-def test_with_nothing_to_do_the_log_that_a_dead_process_left_stays_as_it_is(
-    migrations: Path, database: Path
-) -> None:
+def left_with_log(migrations: Path, database: Path) -> dict[str, bytes]:
+    """Migrate a database that a process then leaves with a write-ahead log, and return what is there."""
     tables(migrations, 2)
     laid(database, "WAL")
     migrate(database, migrations)
@@ -683,8 +682,15 @@ def test_with_nothing_to_do_the_log_that_a_dead_process_left_stays_as_it_is(
         os._exit(3)  # without closing: so the log stays
 
     assert ended(forked(die)) == (3, None)
-    before = contents(database.parent)
-    assert before[f"{database.name}-wal"]
+    left = contents(database.parent)
+    assert left[f"{database.name}-wal"]
+    return left
+
+
+def test_with_nothing_to_do_the_log_that_a_dead_process_left_stays_as_it_is(
+    migrations: Path, database: Path
+) -> None:
+    before = left_with_log(migrations, database)
     look(database, migrations)
     assert contents(database.parent) == before
     assert query(database, "SELECT a FROM t0001 ORDER BY a") == [(1,), (7,)]
@@ -694,21 +700,12 @@ def test_with_nothing_to_do_the_log_that_a_dead_process_left_stays_as_it_is(
 def test_with_nothing_to_do_the_log_stays_also_for_a_user_who_was_given_rights(
     migrations: Path, database: Path
 ) -> None:
-    tables(migrations, 2)
-    laid(database, "WAL")
-    migrate(database, migrations)
-
-    def die() -> None:
-        sqlite3.connect(database).execute("INSERT INTO t0001 VALUES (7)").connection.commit()
-        os._exit(3)
+    before = left_with_log(migrations, database)
 
     def look_as_another() -> None:
         os.setreuid(65534, 0)  # as a program does that is set-user-ID
         look(database, migrations)
 
-    assert ended(forked(die)) == (3, None)
-    before = contents(database.parent)
-    assert before[f"{database.name}-wal"]
     assert ended(forked(look_as_another)) == (0, None)
     assert contents(database.parent) == before
 

@@ -365,7 +365,7 @@ def wait(
         return _again_and_again(session, action, reason, fate, waited)
     except BaseException as stop:
         # A try that is refused is short: one that lasts has the lock, and waits no more.
-        if waited and time.monotonic() - waited[-1] < 2 * _LONGEST_PAUSE and _comes_from_outside(stop):
+        if waited and time.monotonic() - waited[-1] < 2 * _LONGEST_PAUSE and comes_from_outside(stop):
             note(stop, session, reason)
         raise
 
@@ -400,7 +400,8 @@ def rest(session: Session, seconds: float) -> None:
         time.sleep(seconds)
 
 
-def _comes_from_outside(stop: BaseException) -> bool:
+def comes_from_outside(stop: BaseException) -> bool:
+    """Tell whether a signal or the caller ended something, and no failure of it."""
     return not isinstance(stop, Exception) or is_of_the_caller(stop)
 
 

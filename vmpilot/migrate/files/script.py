@@ -140,12 +140,6 @@ def statements(script: Script) -> Iterator[str]:
     return (text[start:end] for start, end in zip(script.starts, script.ends, strict=True))
 
 
-def texts(script: Script) -> list[str]:
-    """Return all statements, in order: quicker where they are few, and may be held at once."""
-    text = script.text
-    return [text[start:end] for start, end in zip(script.starts, script.ends, strict=True)]
-
-
 def line(script: Script, index: int, inside: int = 0) -> int:
     """Return the line, counted from 1, on which a statement starts, or an offset inside of it stands."""
     return _line(script.text, script.starts[index] + inside)

@@ -15,6 +15,7 @@ from ..database import tables
 from ..database.connection import (
     Session,
     begin,
+    comes_from_outside,
     commit,
     data_version,
     in_transaction,
@@ -260,16 +261,12 @@ def _committed(session: Session, run: _Run, told: Sequence[Progress]) -> _Run:
 
 def _hurried(session: Session, stopped: BaseException | None) -> Session:
     """Return a session that waits for no lock where a signal, or the caller, wants a run to end."""
-    return session._replace(timeout=0.0) if _comes_from_outside(stopped) else session
+    return session._replace(timeout=0.0) if stopped and comes_from_outside(stopped) else session
 
 
 def _first(stopped: BaseException | None, error: AccessError) -> BaseException:
     """Return what comes out where steps before what has stopped a run cannot be committed."""
-    return stopped if stopped and _comes_from_outside(stopped) else error
-
-
-def _comes_from_outside(stopped: BaseException | None) -> bool:
-    return stopped is not None and not isinstance(stopped, MigrationError)
+    return stopped if stopped and comes_from_outside(stopped) else error
 
 
 def _wants_room(error: BaseException) -> bool:

@@ -444,7 +444,8 @@ def _renames(script: Script) -> dict[str, str]:
         elif renamed:
             origins = [first for first, last in names.items() if last == name] or [name]
             names.update(dict.fromkeys(origins, renamed))
-            names.update({renamed: renamed} if renamed in dropped else {})
+            if renamed in dropped:
+                names[renamed] = renamed
     return names
 
 

@@ -27,7 +27,7 @@ from ..database.tables import note
 from ..errors import MigrationError, StepError, is_of_the_caller, not_of_the_caller
 from ..files.directory import Migration
 from ..files.plan import Step
-from ..files.script import Script, line, shortened, statement, statements, texts
+from ..files.script import Script, line, shortened, statement, statements
 from ..tokens import Token, alone, head, mentioned, named, plain
 
 _TICK_EACH = 64  # statements between two looks at the time: no more are run together
@@ -73,10 +73,10 @@ def play(
         nonlocal done
         done = index
 
-    said = _texts(session, script, run, ended)
+    texts = _texts(session, script, run, ended)
     is_wary = elsewhere or "alter" in script.words
     if not transactional:
-        said = takewhile(lambda _: go_on(done), said)
+        texts = takewhile(lambda _: go_on(done), texts)
         run = _waiting(session, run, lambda: fate(done))
     with (
         interruptible(session, lambda: tick(done)),
@@ -85,7 +85,7 @@ def play(
         _located(session, script, lambda: done, fate, denied),
     ):
         # A file can have millions of statements: what only some files need is not asked for each.
-        for done, text in said:
+        for done, text in texts:
             if is_wary and (reason := _refusal(session, elsewhere, text)):
                 raise failure(script, done, reason, fate)
             returned = run(text)
@@ -105,7 +105,7 @@ def _texts(
 ) -> Iterator[tuple[int, str]]:
     """Return index and text of each statement that is run by itself; see `rows.apart`."""
     if len(script.starts) <= _FEW:
-        return enumerate(texts(script))
+        return enumerate(statements(script))
     from .rows import apart
 
     return apart(session, script, run, ended, _TICK_EACH)

@@ -200,10 +200,9 @@ def _targets(one: Head, text: str) -> set[str]:
         return mentioned(text)
     if one.kind in ("index", "trigger"):
         return set()
+    # No key can have a column that goes, or is new without one: https://www.sqlite.org/lang_altertable.html
     if one.verb == "alter" and not one.renamed and "references" not in _words(text):
-        return (
-            set()
-        )  # no key can have a column that is new then, or goes: https://www.sqlite.org/lang_altertable.html
+        return set()
     return {folded(one.name), folded(one.renamed)} - {""}
 
 
