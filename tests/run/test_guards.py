@@ -591,9 +591,16 @@ COMPILED = {
         *("", "DROP TABLE audit;\nCREATE VIEW audit AS SELECT 1 AS x;", stops("note", words="...audit...")),
     ),
     # What was broken before
+    "one trigger of a view that another one fires": Case(
+        SHOP + "CREATE TABLE notes (a);"
+        "CREATE TRIGGER first INSTEAD OF INSERT ON offer BEGIN DELETE FROM offer; DELETE FROM audit; END;"
+        "CREATE TRIGGER second INSTEAD OF DELETE ON offer BEGIN SELECT 1; END;"
+        "CREATE TRIGGER third INSTEAD OF UPDATE ON offer BEGIN INSERT INTO notes VALUES (1); END;",
+        *("DROP TABLE notes;", "DROP TABLE audit;", stops("first")),
+    ),
     "a trigger on a view": Case(
         SHOP,
-        "CREATE VIEW lost AS SELECT x FROM goods; CREATE TRIGGER t INSTEAD OF DELETE ON lost BEGIN SELECT 1; END;",
+        "CREATE VIEW lost AS SELECT x FROM goods; CREATE TRIGGER t INSTEAD OF UPDATE ON lost BEGIN SELECT 1; END;",
         "ALTER TABLE goods ADD COLUMN more;",
     ),
     "unrelated": Case(SHOP, LOST, "CREATE TABLE another (a);"),
@@ -622,6 +629,21 @@ def test_what_one_step_mends_or_makes_the_next_may_not_break(migrations: Path, d
     finding = stops("v", "w", words="...t")
     message = f"{migrations}/0003_drop.up.sql: {finding}; rolled back, {database} is still at 0002{UNGUARDED}"
     refusal(lambda: migrate(database, migrations), message)
+
+
+def test_what_an_unguarded_file_breaks_is_known_of_all_that_fires_it(
+    migrations: Path, database: Path
+) -> None:
+    views = "CREATE VIEW v AS SELECT 1 AS x;\nCREATE VIEW w AS SELECT 1 AS x;\n"
+    chain = (
+        "CREATE TRIGGER a AFTER INSERT ON sold BEGIN INSERT INTO v VALUES (1); END;\n"
+        "CREATE TRIGGER b INSTEAD OF INSERT ON v BEGIN INSERT INTO w VALUES (1); END;\n"
+        "CREATE TRIGGER c INSTEAD OF INSERT ON w BEGIN DELETE FROM audit; END;\n"
+    )
+    write(migrations, "0001_base", SHOP + views + chain)
+    write(migrations, "0002_leaves", f"{LEAVES}DROP TABLE audit;")
+    write(migrations, "0003_touch", "ALTER TABLE sold ADD COLUMN b;")
+    assert len(migrate(database, migrations)) == 3
 
 
 def test_what_one_step_makes_reaches_the_runners_tables_in_the_next(migrations: Path, database: Path) -> None:
@@ -662,7 +684,7 @@ def test_the_look_at_triggers_changes_nothing(migrations: Path, database: Path) 
         for number, table in enumerate(["audit", "nowhere", "audit"])
     )
     goods = "INSERT INTO goods (name) VALUES ('x');"
-    tried(Case(SHOP + goods, triggers, "CREATE TABLE more (a);"), migrations, database)
+    tried(Case(SHOP + goods, triggers, "CREATE INDEX i ON sold (at);"), migrations, database)
     schema = query(database, "SELECT type, name FROM sqlite_master WHERE name NOT LIKE '%_autoindex_%'")
     assert {name for kind, name in schema if kind == "trigger"} == {"t0", "t1", "t2"}
     assert query(database, "SELECT name FROM goods") == [("x",)]
@@ -976,6 +998,17 @@ RUNS = {
         (TEAM + PLAYER, "DROP TABLE team;", "ALTER TABLE player RENAME TO member;", TEAM),
         *("", "INSERT INTO player VALUES (3, 9);"),
     ),
+    "and was its own parent, renamed as it was long ago": Run(
+        (
+            "CREATE TABLE a (a);",
+            f"{LEGACY}ALTER TABLE member RENAME TO old;",
+            "CREATE TABLE member (id INTEGER PRIMARY KEY);",
+        ),
+        *(
+            "",
+            "CREATE TABLE member (id INTEGER PRIMARY KEY, a REFERENCES member); INSERT INTO member VALUES (1, 9);",
+        ),
+    ),
     "another key of the child": Run(
         (
             TEAM + "CREATE TABLE cup (id TEXT PRIMARY KEY);\nINSERT INTO cup VALUES ('1');\n"
@@ -1044,6 +1077,14 @@ MISMATCHED = NOT_UNIQUE.replace("CREATE TABLE child", "INSERT INTO parent VALUES
 TWICE = (
     "CREATE TABLE p (id INTEGER PRIMARY KEY);\nCREATE TABLE a (x REFERENCES p);\n"
     "CREATE TABLE b (x REFERENCES p);\nCREATE TABLE w (q);"
+)
+PAIR = (
+    PARENT
+    + "INSERT INTO parent (id) VALUES (1);"
+    + "CREATE TABLE child (a REFERENCES parent, b REFERENCES parent);"
+)
+EXCHANGED = "".join(
+    f"ALTER TABLE child RENAME COLUMN {old} TO {new};\n" for old, new in (("a", "c"), ("b", "a"), ("c", "b"))
 )
 ONE_BY_ONE = {
     "a mismatch behind an old one": Case(
@@ -1117,6 +1158,70 @@ ONE_BY_ONE = {
             ("which one of the other does not pay for", "name", "2", orphans("row 2")),
         )
     },
+    "names of two columns that are exchanged": Case(
+        PAIR, "INSERT INTO child VALUES (9, 1);", "INSERT INTO child VALUES (1, 1);\n" + EXCHANGED
+    ),
+    "a row that has the old value under the exchanged name": Case(
+        PAIR,
+        "INSERT INTO child VALUES (9, 1);",
+        EXCHANGED + "UPDATE child SET b = 1;\nINSERT INTO child (a) VALUES (9);",
+        orphans("row 2"),
+    ),
+    "a key that goes pays for no other beside a rename": Case(
+        PAIR + "CREATE TABLE other (x);",
+        "INSERT INTO child VALUES (9, 1);",
+        "ALTER TABLE other RENAME TO another;\nCREATE TABLE IF NOT EXISTS child (c);\n"
+        "ALTER TABLE child DROP COLUMN a;\nALTER TABLE child ADD COLUMN c DEFAULT 9 REFERENCES parent;",
+        orphans("row 1"),
+    ),
+    "an old row, rebuilt with another name for its column": Case(
+        PAIR,
+        "INSERT INTO child VALUES (9, 1);",
+        rebuilt("child", "(c REFERENCES parent, d REFERENCES parent)"),
+    ),
+    "an old row, its column renamed, its table renamed away and made anew": Case(
+        PAIR,
+        "INSERT INTO child VALUES (9, 1);",
+        "ALTER TABLE child RENAME COLUMN a TO c;\nALTER TABLE child RENAME TO old;\n"
+        "CREATE TABLE child (c REFERENCES parent, b REFERENCES parent);\n"
+        "INSERT INTO child SELECT * FROM old;\nDROP TABLE old;",
+    ),
+    "an old row, its column renamed and made anew under the old name": Case(
+        PAIR,
+        "INSERT INTO child VALUES (9, 1);",
+        "ALTER TABLE child RENAME COLUMN a TO c;\n"
+        + rebuilt("child", "(a REFERENCES parent, b REFERENCES parent)"),
+    ),
+    "a row in another key of a table that is rebuilt pays for nothing": Case(
+        PAIR,
+        "INSERT INTO child VALUES (9, 1);",
+        rebuilt("child", "(a REFERENCES parent, b REFERENCES parent)", "b, a"),
+        orphans("row 1"),
+    ),
+    "an old row whose parent has another name": Case(
+        PAIR,
+        "INSERT INTO child VALUES (9, 1);",
+        "ALTER TABLE parent RENAME TO elder;\nINSERT INTO child VALUES (1, 1);",
+    ),
+    "an old row whose parent is renamed away and made anew": Case(
+        PAIR,
+        "INSERT INTO child VALUES (9, 1);",
+        f"ALTER TABLE parent RENAME TO old;\n{PARENT}INSERT INTO parent SELECT * FROM old;\n"
+        + rebuilt("child", "(a REFERENCES parent, b REFERENCES parent)")
+        + "DROP TABLE old;",
+    ),
+    "an old row beside a column of that name in another table": Case(
+        PAIR + "CREATE TABLE other (a);",
+        "INSERT INTO child VALUES (9, 1);",
+        "ALTER TABLE other RENAME COLUMN a TO b;\nINSERT INTO child VALUES (1, 1);",
+    ),
+    "an old row in a table that has taken its place under another name": Case(
+        PAIR,
+        "INSERT INTO child VALUES (9, 1);",
+        "CREATE TABLE young (c REFERENCES parent, b REFERENCES parent);\n"
+        "INSERT INTO young SELECT * FROM child;\nDROP TABLE child;\n"
+        "ALTER TABLE young RENAME TO child;\nALTER TABLE child RENAME TO kid;",
+    ),
     "a new mismatch beside an old one and a rename": Case(
         OTHER,
         MISMATCHED,
@@ -1633,8 +1738,8 @@ def test_many_broken_triggers_of_a_table_cost_as_many_looks(migrations: Path, da
     with closing(sqlite3.connect(database)) as connection:
         connection.executescript(many)
     write(migrations, "0002_step", "CREATE INDEX i ON t (a);")
-    # Each is dropped, made, looked at for three statements and dropped again; before the step, and after it.
-    assert count(executed(database, migrations), "") < 2 * 50 * 12
+    # Each is dropped, made, looked at for one statement and dropped again; before the step, and after it.
+    assert count(executed(database, migrations), "") < 2 * 50 * 8
 
 
 def test_what_did_not_compile_before_is_no_fault_of_a_later_step_either(

@@ -213,10 +213,17 @@ def upserts(sql: str) -> int:
     return sum(_is(last, "do") and _is(token, "update") for last, token in pairs(sql))
 
 
-def altered_by(sql: str) -> str:
-    """Return what ALTER TABLE does to a table, by its word: rename, add or drop."""
+def renamed_column(sql: str) -> tuple[str, str]:
+    """Return which column ALTER TABLE calls otherwise, and how; nothing if it does something else.
+
+    https://www.sqlite.org/lang_altertable.html
+    """
     rest = islice(tokens(sql), 2, None)
-    return _named(next(rest, _END), rest)[2].text.lower()
+    action = _named(next(rest, _END), rest)[2]
+    first = next(rest, _END)
+    column = next(rest, _END) if _is(first, "column") else first
+    is_one = _is(action, "rename") and _is(next(rest, _END), "to")
+    return (unquoted(column.text), unquoted(next(rest, _END).text)) if is_one else ("", "")
 
 
 def fires_on(trigger: str) -> str:

@@ -170,14 +170,20 @@ def untriggered(script: Script, before: Catalog) -> frozenset[str]:
 
 
 def seeing(catalog: Catalog, names: Iterable[str]) -> frozenset[Object]:
-    """Return the views and triggers that mention one of these names, folded, and those that mention them."""
-    found, new = set[Object](), set(names)
-    while new:
-        if any(map(_is_keyword, new)):  # which are not told apart from names
+    """Return the views and triggers that mention one of these names, folded, and those that mention them.
+
+    A trigger is as good as mentioned by those that write to its table.
+    """
+    found, new, fired = set[Object](), set(names), set[str]()
+    while new or fired:
+        if any(map(_is_keyword, new | fired)):  # which are not told apart from names
             return frozenset(catalog.objects.values())
-        more = {one for name in new for one in mentioning(catalog, name)} - found
+        more = {one for name in new for one in mentioning(catalog, name)}
+        more |= {one for name in fired for one in mentioning(catalog, name) if one.kind == "trigger"}
+        more -= found
         found |= more
         new = {folded(one.name) for one in more}
+        fired = {folded(one.table) for one in more if one.kind == "trigger"}
     return frozenset(found)
 
 

@@ -30,8 +30,9 @@ from .catalog import (
     untriggered,
     with_shadows,
 )
-from .keys import Keys, about_tables, keys_after, keys_known, keys_now, kind_of, lack_words, main
+from .keys import Keys, keys_after, keys_known, keys_now, kind_of, lack_words, main
 from .reach import reach
+from .renames import about_tables
 
 _ACTIONS = "ON DELETE and ON UPDATE actions do not run during a step"
 _BEGIN_WITH = 'begin the file with "-- vmpilot: {} REASON"'
@@ -213,9 +214,8 @@ def _broken(session: Session, catalog: Catalog, looked: frozenset[Object]) -> Br
     if any(kind == "trigger" for kind, _ in untried):  # other triggers can fire that one
         fired = []
     for table in fired:
-        triggers = sorted(catalog.triggers[table])
-        if ("view", table) not in untried and _silent(session, table, triggers):
-            told = list(_each_alone(session, table, triggers))
+        if ("view", table) not in untried:
+            told = _not_fired(session, table, sorted(catalog.triggers[table]))
             broken |= {("trigger", name): words for name, words in told}
     return {what: words for what, words in broken.items() if words}
 
@@ -230,41 +230,50 @@ def _seeing(script: Script, before: Catalog, catalog: Catalog) -> frozenset[Obje
     return seeing(catalog, names - {""})
 
 
-def _silent(session: Session, table: str, triggers: Iterable[Object]) -> str:
-    """Return why a table, folded, cannot fire its triggers, or nothing."""
+def _not_fired(session: Session, table: str, triggers: Iterable[Object]) -> Iterator[tuple[str, str]]:
+    """Yield the triggers that a table or view, folded, cannot fire, with SQLite's words."""
+    events: dict[str, list[Object]] = {}
+    for one in triggers:
+        events.setdefault(fires_on(one.sql), []).append(one)
+    for event, several in events.items():
+        words = _refused(session, table, event)
+        if words and len(several) > 1:
+            yield from _each_alone(session, table, event, several)
+        elif words:
+            yield several[0].name, words
+
+
+def _refused(session: Session, table: str, event: str) -> str:
+    """Return why what fires triggers cannot be done to a table, folded, or nothing."""
+    name = main(table)
+    if event == "insert":
+        return refusal(session, f"INSERT INTO {name} DEFAULT VALUES")
+    if event == "delete":
+        return refusal(session, f"DELETE FROM {name}")
     try:
         columns = [row[1] for row in session.rows(f"PRAGMA main.table_xinfo({quoted(table)})") if not row[6]]
     except session.failures as error:  # a view that does not compile
         return str(not_of_the_caller(error))
     assignments = ", ".join(f"{quoted(name)} = {quoted(name)}" for name in columns)
-    name, events = main(table), {fires_on(one.sql) for one in triggers}
-    for event, sql in (
-        ("insert", f"INSERT INTO {name} DEFAULT VALUES"),
-        ("update", f"UPDATE {name} SET {assignments}"),
-        ("delete", f"DELETE FROM {name}"),
-    ):
-        words = refusal(session, sql)
-        # A view takes only what one of its INSTEAD OF triggers handles.
-        is_its_own = event not in events and folded(words).startswith(f"cannot modify {table} ")
-        if words and not is_its_own:
-            return words
-    return ""
+    return refusal(session, f"UPDATE {name} SET {assignments}")
 
 
-def _each_alone(session: Session, table: str, triggers: Sequence[Object]) -> Iterator[tuple[str, str]]:
-    """Yield for each trigger of a table why the table cannot fire it when the others are out of the way."""
+def _each_alone(
+    session: Session, table: str, event: str, triggers: Sequence[Object]
+) -> Iterator[tuple[str, str]]:
+    """Yield for each trigger of an event why it cannot be fired when the others are out of the way."""
     session.run("SAVEPOINT vmpilot_guard")
     try:
         for one in triggers:
             session.run(f"DROP TRIGGER {main(one.name)}")
         for one in triggers:
-            yield one.name, _refusal_of(session, table, one)
+            yield one.name, _refusal_of(session, table, event, one)
     finally:
         session.run("ROLLBACK TO vmpilot_guard")
         session.run("RELEASE vmpilot_guard")
 
 
-def _refusal_of(session: Session, table: str, trigger: Object) -> str:
+def _refusal_of(session: Session, table: str, event: str, trigger: Object) -> str:
     """Return why a trigger that is made anew cannot be fired, or nothing; it is dropped again."""
     name = next((each for each in tokens(trigger.sql) if unquoted(each.text) == trigger.name), None)
     at = name.start if name else 0  # with its schema, because a TEMP table of that name would come first
@@ -272,7 +281,7 @@ def _refusal_of(session: Session, table: str, trigger: Object) -> str:
         session.run(f"{trigger.sql[:at]}main.{trigger.sql[at:]}")
     except session.failures as error:
         return str(not_of_the_caller(error))
-    words = _silent(session, table, [trigger])
+    words = _refused(session, table, event)
     session.run(f"DROP TRIGGER {main(trigger.name)}")
     return words
 

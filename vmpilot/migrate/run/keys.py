@@ -3,18 +3,21 @@
 Only reads; what follows from it is decided in `guards`. https://www.sqlite.org/foreignkeys.html
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import cache
+from itertools import product
 
 from ..database.connection import Row, Session, rows_if_known
 from ..errors import not_of_the_caller, passed_over
 from ..files.script import Script
-from ..tokens import Head, folded, plain, quoted
+from ..tokens import folded, plain, quoted
 from ..typed import NamedTuple
-from .catalog import Catalog, columns_of, heads_of, missing, read, unindexed
+from .catalog import Catalog, columns_of, missing, read, unindexed
 from .reach import Reach, reach, touched
+from .renames import Place, about_tables, followed, made, names_after, renames
 
-Orphan = tuple[Row, str]  # what identifies a row without a parent, and how to show it
+Orphan = tuple[Row, str]  # the place of a row without a parent and what else identifies it; how to show it
 
 
 class Key(NamedTuple):
@@ -22,20 +25,17 @@ class Key(NamedTuple):
 
     `values` selects its columns, as bytes because a text need not be UTF-8, and `orphaned` finds the rows
     that lack a parent. `actions` tells that something follows for them when the parent goes or changes, and
-    `twins` how many keys of the same columns to the same parent SQLite lists before it.
+    `place` tells it from others.
     """
 
     table: str
     parent: str
-    columns: str
+    columns: tuple[str, ...]
     targets: tuple[str, ...]
     values: str
     orphaned: str
     actions: bool
-    twins: int
-
-
-Place = tuple[str, str, str]  # table, parent and columns of a key, folded
+    place: Place
 
 
 class Lack(NamedTuple):
@@ -66,7 +66,7 @@ NO_KEYS = Keys(Counter(), {}, {}, frozenset(), False)
 
 def keys_now(session: Session, catalog: Catalog) -> Keys:
     """Return what is true of the foreign keys before a run: which there are. No row is looked at."""
-    lacking = {place(key): Lack(key, "") for key in _lacking_in(session, catalog)}
+    lacking = {key.place: Lack(key, "") for key in _lacking_in(session, catalog)}
     return NO_KEYS._replace(lacking=lacking, blind=dict.fromkeys(lacking, ""))
 
 
@@ -103,39 +103,67 @@ def keys_after(session: Session, script: Script, last: Catalog, catalog: Catalog
     """
     if not catalog.parents and not (before.dangling or before.lacking or before.blind):
         return Change(before if not before.certain else before._replace(certain=False), [], [])
-    lacking = _lacking(session, script, catalog, before)
+    lacking = _lacking(session, script, last, catalog, before)
     reached = _reached(session, script, last, catalog, before)
-    # What dangled may be no more: otherwise it would pay for what dangles some day. And of a key that can be
-    # checked now, nobody has seen what dangled.
-    seen_before = (*before.dangling, *(at for at in before.blind if at not in before.lacking))
-    looked = reached.looked | (reached.mended & {row[0] for row in seen_before})
+    looked = _looked(before, reached)
     seen = _look(session, catalog, lacking, looked) if looked else _Seen([], {})
     for table in reached.declared - looked:
         seen.blind.update(_mismatched(session, catalog.tables[table], lacking))
     now = Counter(identity for identity, _ in seen.orphans)
-    names = _renames(script)
-    odd = {row[0] for row in now} | {at[0] for at in [*seen.blind, *lacking] if at not in before.lacking}
-    certain = before.certain or all(_is_known(table, before, last, names) for table in odd)
-    new = _new(session, script, before, now)
-    passed = looked | reached.children
-    for row, count in before.dangling.items():
-        if row[0] not in passed:
-            if row[0] in catalog.parents:
-                now[row] += count
-            continue
-        for at in dict.fromkeys([row[:3], _followed(row[:3], names)]):
-            if at in lacking:  # what was known of a key waits until its parent is back
-                now[(*at, *row[3:])] += count
-    spoiled = _spoiled(script, before, seen.blind, names)
-    blind = seen.blind | {at: "" for at in before.blind if at in lacking}
-    blind |= {
-        at: words
-        for at, words in before.blind.items()
-        if at[0] in catalog.parents and at[0] not in passed | reached.declared
+    places = dict.fromkeys((*seen.blind, *(at for at, *_ in now)))
+    known = _settled(session, script, last, _places(before.blind), _places(places))
+    spoiled = dict.fromkeys(words for at, words in seen.blind.items() if (at,) in known.new)
+    # Of a key that could not be checked before, nobody has seen what dangled.
+    told = Counter({row: count for row, count in now.items() if row[:1] not in known.origins})
+    new = _settled(session, script, last, before.dangling, told).new
+    names = names_after(renames(script))
+    odd = {at.table for at, *_ in now} | {
+        at.table for at in (*seen.blind, *lacking) if at not in before.lacking
     }
-    known = frozenset(names.get(table, table) for table in before.known) & catalog.parents.keys()
-    after = Keys(now, lacking, blind, known | looked, False)
-    return Change(after, _shown(seen.orphans, new), spoiled, reached.parents, certain)
+    certain = before.certain or all(_is_known(table, before, last, names) for table in odd)
+    unseen = catalog.parents.keys() - looked - reached.children
+    after = Keys(
+        now + _left(script, last, before, lacking, unseen),
+        lacking,
+        seen.blind | _blind_still(before, lacking, unseen - reached.declared),
+        looked.union(names.get(table, table) for table in before.known) & catalog.parents.keys(),
+        False,
+    )
+    return Change(after, _shown(seen.orphans, new), list(spoiled), reached.parents, certain)
+
+
+def _looked(before: Keys, reached: Reach) -> frozenset[str]:
+    """Return the tables whose keys are to be checked behind a script.
+
+    What dangled may be no more: otherwise it would pay for what dangles some day. And of a key that can be
+    checked now, nobody has seen what dangled.
+    """
+    places = {*(at for at, *_ in before.dangling), *(before.blind.keys() - before.lacking.keys())}
+    return reached.looked | (reached.mended & {at.table for at in places})
+
+
+def _left(
+    script: Script, last: Catalog, before: Keys, lacking: Mapping[Place, Lack], unseen: Collection[str]
+) -> Counter[Row]:
+    """Return what dangled before, of the tables that nobody has looked at now.
+
+    What was known of a key whose parent table is missing waits until that is back.
+    """
+    left = Counter[Row]()
+    if not before.dangling:
+        return left
+    can_be = _namesakes(script, last)
+    for row, count in before.dangling.items():
+        places = [row[0]] if row[0].table in unseen else [at for at in can_be(row[0]) if at in lacking]
+        for at in places[:1]:
+            left[(at, *row[1:])] += count
+    return left
+
+
+def _blind_still(before: Keys, lacking: Mapping[Place, Lack], unseen: Collection[str]) -> dict[Place, str]:
+    """Return the keys that could not be checked before, and that nobody has looked at now."""
+    left = {at: "" for at in before.blind if at in lacking}
+    return left | {at: words for at, words in before.blind.items() if at.table in unseen}
 
 
 def _is_known(table: str, before: Keys, last: Catalog, names: Mapping[str, str]) -> bool:
@@ -147,40 +175,32 @@ def _is_known(table: str, before: Keys, last: Catalog, names: Mapping[str, str])
     return all(origin in before.known or origin not in last.parents for origin in origins)
 
 
-def _spoiled(script: Script, before: Keys, blind: Mapping[Place, str], names: Mapping[str, str]) -> list[str]:
-    """Return what is said of the keys that cannot be checked, but of those that could not before."""
-    old = {_followed(at, names): at for at in before.blind}
-    known: set[Row] = {*before.blind, *old}
-    new = {at: words for at, words in blind.items() if at not in known}
-    if "rename" in script.words:  # columns can have other names: of so many keys as are there no more
-        spare = Counter(at[:2] for at, origin in old.items() if blind.keys().isdisjoint((at, origin)))
-        for at in tuple(new):
-            if spare[at[:2]] > 0:
-                spare[at[:2]] -= 1
-                del new[at]
-    return list(dict.fromkeys(new.values()))
-
-
 def _mismatched(session: Session, table: str, lacking: Mapping[Place, Lack]) -> Iterator[tuple[Place, str]]:
     """Yield the keys of a table that SQLite cannot check, with what it would say; no row is looked at."""
     for key in _keys(session, table).values():
-        if place(key) not in lacking and not _is_unique(session, key):
-            yield place(key), mismatch(key)
+        if key.place not in lacking and not _is_unique(session, key):
+            yield key.place, mismatch(key)
 
 
-def dangling(session: Session) -> Iterator[Orphan]:
-    """Yield each row that lacks a parent, and each key that lacks its parent table: identity and words.
+class Violation(NamedTuple):
+    """A row without a parent, or without `parent` a key that SQLite cannot check, with its words for that."""
 
-    A key whose parent is not unique has no answer but an error, which is yielded like the others; its words
-    are the end of its identity: https://www.sqlite.org/foreignkeys.html#fk_indexes
+    table: str
+    parent: str
+    words: str
+
+
+def violations(session: Session) -> Iterator[Violation]:
+    """Yield what is wrong with the foreign keys, but nothing of those that lack their parent table.
+
+    A key whose parent is not unique has no answer but an error:
+    https://www.sqlite.org/foreignkeys.html#fk_indexes
     """
     catalog = read(session)
-    lacking = {place(key): Lack(key, "") for key in _lacking_in(session, catalog)}
+    lacking = {key.place: Lack(key, "") for key in _lacking_in(session, catalog)}
     seen = _look(session, catalog, lacking)
-    refused = dict.fromkeys((table, words) for (table, *_), words in seen.blind.items())
-    yield from ((refusal, refusal[1]) for refusal in refused)
-    yield from ((at, lack_words(lack.key)) for at, lack in lacking.items())
-    yield from seen.orphans
+    yield from dict.fromkeys(Violation(at.table, "", words) for at, words in seen.blind.items())
+    yield from (Violation(at.table, at.parent, words) for (at, *_), words in seen.orphans)
 
 
 def lacking_now(session: Session) -> list[Key]:
@@ -197,7 +217,8 @@ def _lacking_in(session: Session, catalog: Catalog) -> list[Key]:
 
 def lack_words(key: Key) -> str:
     """Say that the parent table of a key is missing."""
-    return f"foreign key ({key.columns}) of {plain(key.table)} has no table {plain(key.parent)}"
+    columns = ", ".join(key.columns)
+    return f"foreign key ({columns}) of {plain(key.table)} has no table {plain(key.parent)}"
 
 
 def mismatch(key: Key) -> str:
@@ -206,20 +227,15 @@ def mismatch(key: Key) -> str:
     return f'foreign key mismatch - "{table}" referencing "{parent}"'
 
 
-def place(key: Key) -> Place:
-    """Return what tells a key from others."""
-    return folded(key.table), folded(key.parent), folded(key.columns) + "#" * key.twins
-
-
 def kind_of(session: Session, change: Change) -> str:
     """Tell what left rows without a parent: "actions", "lost" or "rows".
 
     Their parents can have gone or changed (lost), and something is declared to follow for them then
     (actions); or these rows themselves were written so.
     """
-    places = {identity[:3] for identity, _ in change.orphans if identity[1] in change.parents}
-    keys = (key for table in {at[0] for at in places} for key in _keys(session, table).values())
-    if any(key.actions and place(key) in places for key in keys):
+    places = {at for (at, *_), _ in change.orphans if at.parent in change.parents}
+    keys = (key for table in {at.table for at in places} for key in _keys(session, table).values())
+    if any(key.actions and key.place in places for key in keys):
         return "actions"
     return "lost" if places else "rows"
 
@@ -282,7 +298,7 @@ def _look_by_key(
     session: Session, table: str, lacking: Mapping[Place, Lack], words: str, seen: _Seen
 ) -> None:
     """Check the keys of a table one by one; of all that SQLite cannot check it names only one, in `words`."""
-    keys = [key for key in _keys(session, table).values() if place(key) not in lacking]
+    keys = [key for key in _keys(session, table).values() if key.place not in lacking]
     told = {key: mismatch(key) for key in keys if not _is_unique(session, key)}
     if words and words not in told.values():  # for another reason than we know
         told = dict.fromkeys(keys, words)
@@ -292,7 +308,7 @@ def _look_by_key(
                 seen.orphans.extend(_searched(session, key))
             except session.failures as error:
                 told[key] = str(not_of_the_caller(error))
-    seen.blind.update((place(key), words) for key, words in told.items())
+    seen.blind.update((key.place, words) for key, words in told.items())
 
 
 def _identified(session: Session, known: Iterable[Row]) -> Iterator[Orphan]:
@@ -326,7 +342,7 @@ def _searched(session: Session, key: Key) -> list[Orphan]:
 
 def _orphan(key: Key, rowid: object, values: Iterable[object]) -> Orphan:
     row = "a row" if rowid is None else f"row {rowid}"
-    return (*place(key), *values), f"{row} of {key.table} has no parent in {key.parent}"
+    return (key.place, *values), f"{row} of {key.table} has no parent in {key.parent}"
 
 
 def _keys(session: Session, table: str) -> dict[int, Key]:
@@ -351,12 +367,12 @@ def _keys(session: Session, table: str) -> dict[int, Key]:
         if primary:
             orphaned += f" AND NOT EXISTS (SELECT 1 FROM {main(parent)} AS parent WHERE {equal})"
         values = ", ".join(f"CAST({child} AS BLOB) AS v" for child in children)
-        columns = ", ".join(row[2] for row in rows)
+        columns = tuple(row[2] for row in rows)
         named = tuple(row[3] for row in rows if row[3])
         actions = bool({*rows[0][4:6]} - {"NO ACTION", "RESTRICT"})
-        likes = (each for each in found.values() if folded(each.parent) == folded(parent))
-        twins = sum(folded(each.columns) == folded(columns) for each in likes)
-        found[number] = Key(table, parent, columns, named, values, orphaned, actions, twins)
+        at = Place(folded(table), folded(parent), tuple(map(folded, columns)), 0)
+        at = at._replace(number=sum(each.place._replace(number=0) == at for each in found.values()))
+        found[number] = Key(table, parent, columns, named, values, orphaned, actions, at)
     return found
 
 
@@ -394,11 +410,6 @@ def _are_as_declared(session: Session, table: str, terms: Iterable[Row]) -> bool
     return all(folded(row[4]) == declared.get(folded(row[2]), "binary") for row in terms)
 
 
-def about_tables(script: Script) -> Iterator[Head]:
-    """Yield what the statements that create, alter or drop a table do, in their order."""
-    return (one for one in heads_of(script) if one.kind == "table")
-
-
 def main(name: str) -> str:
     """Return the name of a table of the main database: a TEMP table of that name would come first."""
     return f"main.{quoted(name)}"
@@ -407,19 +418,21 @@ def main(name: str) -> str:
 # --- comparing
 
 
-def _lacking(session: Session, script: Script, catalog: Catalog, before: Keys) -> dict[Place, Lack]:
+def _lacking(
+    session: Session, script: Script, last: Catalog, catalog: Catalog, before: Keys
+) -> dict[Place, Lack]:
     """Return the keys without a parent table; one that lacked it before is still that of the same file."""
-    names = _renames(script)
-    keys = {place(key): key for key in _lacking_in(session, catalog)}
-    moved = {_followed(at, names): at for at in before.lacking}
-    gone = {to[:2]: at for to, at in moved.items() if keys.keys().isdisjoint((at, to))}
+    keys = {key.place: key for key in _lacking_in(session, catalog)}
+    known = _settled(session, script, last, _places(before.lacking), _places(keys)).origins
     found = {}
     for at, key in keys.items():
-        last = before.lacking.get(at)
-        if not last and "rename" in script.words:  # its table can have another name, or its columns
-            last = before.lacking.get(moved.get(at) or gone.get(at[:2], at))
-        found[at] = Lack(key, last.since if last else _cause(script, key))
+        first = known.get((at,))
+        found[at] = Lack(key, before.lacking[first[0]].since if first else _cause(script, key))
     return found
+
+
+def _places(places: Iterable[Place]) -> Counter[Row]:
+    return Counter((at,) for at in places)
 
 
 def _cause(script: Script, key: Key) -> str:
@@ -430,74 +443,69 @@ def _cause(script: Script, key: Key) -> str:
     return f"{script.file} {'took it away' if folded(key.parent) in taken else 'declared it so'}"
 
 
-def _renames(script: Script) -> dict[str, str]:
-    """Return what tables are called after a script that renames them.
+class _Settled(NamedTuple):
+    """What is `new`, and what each of the rest was before."""
 
-    Of one that it has dropped, what that is called which took its name.
+    new: Counter[Row]
+    origins: dict[Row, Row]
+
+
+def _settled(
+    session: Session, script: Script, last: Catalog, before: Counter[Row], now: Counter[Row]
+) -> _Settled:
+    """Tell what was so before: each row, or key, pays for one of the same key and values only."""
+    old, new, origins = Counter(before), Counter(now), dict[Row, Row]()
+    if not (before and now):
+        return _Settled(new, origins)
+    for row, after in _alike(session, script, last, old, new):
+        paid = min(old[row], new[after])
+        if paid > 0:
+            old[row] -= paid
+            new[after] -= paid
+            origins[after] = row
+    return _Settled(+new, origins)
+
+
+def _alike(
+    session: Session, script: Script, last: Catalog, old: Counter[Row], new: Counter[Row]
+) -> Iterator[tuple[Row, Row]]:
+    """Yield what can have become what, the most certain first; `old` and `new` are what is left of them.
+
+    SQLite follows new names. A table that the script has made can have taken the place of another: under the
+    names of before, or with other names for its columns.
     """
-    names: dict[str, str] = {}
-    dropped = set[str]()
-    for one in about_tables(script) if "rename" in script.words else ():
-        name, renamed = folded(one.name), folded(one.renamed)
-        if one.verb == "drop":
-            dropped.add(name)
-        elif renamed:
-            origins = [first for first, last in names.items() if last == name] or [name]
-            names.update(dict.fromkeys(origins, renamed))
-            if renamed in dropped:
-                names[renamed] = renamed
-    return names
+    can_be = _namesakes(script, last)
+    yield from ((row, (can_be(row[0])[0], *row[1:])) for row in old)
+    if not +new:
+        return
+    lost = defaultdict[Row, list[Row]](list)
+    for row in +old:
+        for at in can_be(row[0]):
+            yield row, (at, *row[1:])
+            lost[(at.table, at.parent, *row[1:])].append(row)
+    remade = made(script, last)
+    for after in [row for row in +new if row[0].table in remade]:
+        there = {key.place.columns for key in _keys(session, after[0].table).values()}
+        for row in lost[(*after[0][:2], *after[1:])]:
+            if can_be(row[0])[0].columns not in there:
+                yield row, after
 
 
-def _followed(row: Row, names: Mapping[str, str]) -> Row:
-    """Return a row, or a place, under the new names of its tables."""
-    return (names.get(row[0], row[0]), names.get(row[1], row[1]), *row[2:])
+def _namesakes(script: Script, last: Catalog) -> Callable[[Place], list[Place]]:
+    """Return what tells what a key can be now: first by the new names, which SQLite follows.
 
-
-def _new(session: Session, script: Script, before: Keys, now: Counter[Row]) -> Counter[Row]:
-    """Return what dangles now and did not before.
-
-    A row that dangled before pays for one of the same key and values only: under the new names of its tables
-    first, then under the old ones, which a rebuilt table has again.
+    Its parent can be another table under the old name, and so can its own table where that is made anew.
     """
-    names = _renames(script)
-    hidden = before.blind.keys() | {_followed(at, names) for at in before.blind}
-    new = Counter({row: count for row, count in now.items() if row[:3] not in hidden})
-    old = Counter(before.dangling)
-    tables: list[Mapping[str, str]] = [names, {}] if names else [{}]
-    for child in tables:
-        for parent in tables:
-            _settle(old, new, child, parent)
-    if "rename" in script.words and +new:
-        _settle_renamed_columns(session, old, new, names)
-    return +new
+    renamed, remade = renames(script), made(script, last)
 
+    @cache
+    def can_be(first: Place) -> list[Place]:
+        at = followed(first, renamed)
+        children = (at.table, first.table) if first.table in remade else (at.table,)
+        pairs = product(children, (at.parent, first.parent))
+        return [at._replace(table=table, parent=parent) for table, parent in pairs]
 
-def _settle(
-    old: Counter[Row], new: Counter[Row], children: Mapping[str, str], parents: Mapping[str, str]
-) -> None:
-    for row in [row for row, count in old.items() if count > 0]:
-        after = (children.get(row[0], row[0]), parents.get(row[1], row[1]), *row[2:])
-        _pay(old, row, new, after)
-
-
-def _pay(old: Counter[Row], row: Row, new: Counter[Row], after: Row) -> None:
-    paid = min(old[row], new[after])
-    if paid > 0:
-        old[row] -= paid
-        new[after] -= paid
-
-
-def _settle_renamed_columns(
-    session: Session, old: Counter[Row], new: Counter[Row], names: Mapping[str, str]
-) -> None:
-    """Settle what only the names of its columns tell apart from a key that is no more."""
-    for row in [row for row in new if new[row] > 0]:
-        known = {place(key)[2] for key in _keys(session, row[0]).values()}
-        for other in [other for other in old if old[other] > 0 and other[2] not in known]:
-            moved = _followed(other, names)
-            if moved[:2] + moved[3:] == row[:2] + row[3:]:
-                _pay(old, other, new, row)
+    return can_be
 
 
 def _shown(orphans: list[Orphan], new: Counter[Row]) -> list[Orphan]:

@@ -15,13 +15,13 @@ from ..tokens import (
     READING,
     WRITING,
     Head,
-    altered_by,
     assigned,
     body,
     folded,
     head,
     mentioned,
     quoted,
+    renamed_column,
     replaces,
     tokens,
     upserts,
@@ -218,7 +218,7 @@ def _changes_no_row(one: Head, text: str) -> bool:
     """
     if one.verb != "alter" or one.renamed:
         return (one.verb, one.kind) == ("create", "table")
-    if altered_by(text) == "rename":
+    if any(renamed_column(text)):
         return True
     words = _words(text)
     return "references" in words and not words & {"default", "as"}

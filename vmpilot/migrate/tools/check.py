@@ -95,7 +95,7 @@ def check(
         problems = [Problem(kind, str(error)) for kind, error in status.problems(at)]
         found += [*_pending(at, _exists(where), problems), *problems]
         found += _compared(at, seen.live, partial(_empty, where, timeout, connect), passed)
-    found += [*seen.found, *_dangling(name, seen.dangling, passed)]
+    found += [*seen.found, *_unparented(name, seen.violations, passed)]
     with _empty(where, timeout, connect) as empty:
         found += _broken(name, [*seen.parentless, *_uncompiled(empty, seen.objects)], passed)
     return _health(name, [*found, *seen.damage])
@@ -157,7 +157,7 @@ class _Seen(NamedTuple):
     objects: list[Row]
     parentless: list[str]
     found: list[Problem]
-    dangling: list[keys.Orphan]
+    violations: list[keys.Violation]
     damage: list[Problem]
 
 
@@ -191,9 +191,9 @@ def _look(session: Session, directory: Directory, pragma: str) -> _Seen:
     """Read all that is to be judged; judge what needs no files."""
     recorded = live = None
     objects: list[Row] = []
-    parentless: dict[str, str] = {}
+    parentless: list[str] = []
     found: list[Problem] = []
-    dangling: list[keys.Orphan] = []
+    violations: list[keys.Violation] = []
     damage: list[Problem] = []
 
     def mend() -> str:
@@ -210,15 +210,10 @@ def _look(session: Session, directory: Directory, pragma: str) -> _Seen:
             live = structure.snapshot(session)
             objects, parentless = session.rows(_OBJECTS), _parentless(session)
         with _unless_lacking(session.database, "foreign keys not checked", mend, found):
-            missing = set(map(folded, parentless.values()))
-            dangling += [
-                (identity, words)
-                for identity, words in keys.dangling(session)
-                if folded(str(identity[1])) not in missing  # that is told elsewhere
-            ]
+            violations += keys.violations(session)
         with _unless_lacking(session.database, "pages not checked", mend, damage):
             damage += _damage(session, pragma, mend)
-    return _Seen(recorded, live, objects, list(parentless), found, dangling, damage)
+    return _Seen(recorded, live, objects, parentless, found, violations, damage)
 
 
 @contextmanager
@@ -237,16 +232,16 @@ def _unless_lacking(
             raise
 
 
-def _dangling(database: str, rows: list[keys.Orphan], passed: Mapping[str, str]) -> Iterator[Problem]:
+def _unparented(database: str, found: list[keys.Violation], passed: Mapping[str, str]) -> Iterator[Problem]:
     """Yield the rows without a parent; what a file says that it may leave is a remark with its reason."""
-    # An error identifies itself; only a mismatch is the schema's own fault.
-    errors = [words for identity, words in rows if identity[-1] == words and "mismatch" not in words]
-    violations = [words for identity, words in rows if words not in errors and identity[0] not in passed]
-    for table in sorted({str(identity[0]) for identity, _ in rows} & passed.keys()):
-        left = [words for identity, words in rows if identity[0] == table and words not in errors]
-        if left:
-            count = counted(len(left), "foreign key violation")
-            yield Problem(_REMARK, f"{database}: {count}: {some(left)}; unguarded: {passed[table]}")
+    # Only a mismatch is the schema's own fault.
+    errors = [one.words for one in found if not one.parent and "mismatch" not in one.words]
+    rows = [one for one in found if one.words not in errors]
+    violations = [one.words for one in rows if one.table not in passed]
+    for table in sorted({one.table for one in rows} & passed.keys()):
+        left = [one.words for one in rows if one.table == table]
+        count = counted(len(left), "foreign key violation")
+        yield Problem(_REMARK, f"{database}: {count}: {some(left)}; unguarded: {passed[table]}")
     if errors:
         lacking = any(map(is_of_the_application, errors))
         told = f"{database}: foreign keys not checked: {some(errors)}"
@@ -257,9 +252,9 @@ def _dangling(database: str, rows: list[keys.Orphan], passed: Mapping[str, str])
         yield Problem("foreign_keys", told)
 
 
-def _parentless(session: Session) -> dict[str, str]:
-    """Return the foreign keys whose parent table is missing, in words, each with its parent."""
-    return {keys.lack_words(key): key.parent for key in keys.lacking_now(session)}
+def _parentless(session: Session) -> list[str]:
+    """Return in words the foreign keys whose parent table is missing."""
+    return list(dict.fromkeys(map(keys.lack_words, keys.lacking_now(session))))
 
 
 def _uncompiled(empty: Session, objects: Sequence[Row]) -> Iterator[str]:

@@ -31,6 +31,7 @@ from ..run import guards, keys
 from ..run.ours import own_tables, refuse_changed
 from ..run.planning import planned
 from ..run.play import has_wal_after, kept_from_wal, play, stands_alone, transaction
+from ..run.renames import Place
 from ..run.request import Request, mending
 from ..tokens import mentioned
 from .copying import private_copy, refuse_another
@@ -127,7 +128,7 @@ def verify_on_copy(
         return _proof(session, directory, pending)
 
 
-_Left = dict[keys.Place, tuple[str, str]]  # a foreign key without its parent table: the file, and words
+_Left = dict[Place, tuple[str, str]]  # a foreign key without its parent table: the file, and words
 
 
 def _proof(session: Session, directory: Directory, pending: History) -> Proof:
