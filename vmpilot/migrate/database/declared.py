@@ -7,10 +7,11 @@ rule, and what says nothing (ASC, ON CONFLICT ABORT, NO ACTION, MATCH, DEFAULT N
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from itertools import takewhile
-from typing import NamedTuple
+from functools import lru_cache
+from itertools import pairwise, takewhile
 
 from ..tokens import Token, folded, identifier, tokens, unquoted
+from ..typed import NamedTuple
 
 Queue = deque[list[Token]]
 Parts = list[list[Token]]  # of a column or a rule: tokens, and parentheses with all in them
@@ -24,6 +25,7 @@ _OF_TABLES = ("CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN")  # where no
 _NAMES = ("word", "string", "double", "name")
 _CONSTANTS = ("NULL", "TRUE", "FALSE", "CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP")
 _COLLATIONS = ("BINARY", "NOCASE", "RTRIM")
+_KEPT = 4096  # of how many texts is remembered what they say: a schema changes little from step to step
 _RANKS = ("PRIMARY KEY", "NOT NULL", "UNIQUE", "DEFAULT", "COLLATE", "CHECK", "REFERENCES", "FOREIGN KEY")
 
 
@@ -98,6 +100,23 @@ def completed(table: Table, tables: Mapping[str, Table]) -> Table:
 
     columns = (each._replace(rules=tuple(map(whole, each.rules))) for each in table.columns)
     return table._replace(columns=tuple(columns), rules=tuple(map(whole, table.rules)))
+
+
+@lru_cache(_KEPT)
+def collations(sql: str) -> tuple[tuple[str, str], ...]:
+    """Return how the columns of a table are sorted where its SQL says that, all folded; the last word counts.
+
+    https://www.sqlite.org/datatype3.html#collating_sequences
+    """
+    items = parted(sql)[0] if "collate" in sql.lower() else []
+    found = {
+        folded(_name(item[0][0])): folded(_name(following))
+        for item in items
+        if word(item[0][0]) not in _OF_TABLES
+        for (token, *_), (following, *_) in pairwise(item)
+        if word(token) == "COLLATE"
+    }
+    return tuple(found.items())
 
 
 def primary_key(table: Table) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from ..errors import passed_over
 from ..tokens import SCHEMA, folded, head, mentioned, plain, statements, tokens, unquoted
 from . import meaning
 from .connection import Row, Session, references
-from .declared import Parts, Spell, parted, shown, written
+from .declared import Parts, Spell, collations, parted, shown, written
 from .expansion import overgrown
 from .meaning import name as _name
 from .meaning import word as _word
@@ -379,16 +379,6 @@ def _read(kind: str, text: str, names: frozenset[str], sorted_as: _Pairs) -> tup
     if kind == "check":
         return shown(found), meaning.expression(found, names)
     return shown(found), meaning.plain_meaning(found, names)
-
-
-@lru_cache(_KEPT)
-def collations(sql: str) -> _Pairs:
-    """Return how the columns of a table are sorted, where its SQL says that."""
-    return tuple(
-        (column, folded(texts[-1]))
-        for (word, column), texts in _told(sql).items()
-        if texts and word == "COLLATE"
-    )
 
 
 @lru_cache(_KEPT)

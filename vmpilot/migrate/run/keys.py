@@ -402,12 +402,12 @@ def _is_unique(session: Session, key: Key) -> bool:
 def _are_as_declared(session: Session, table: str, terms: Iterable[Row]) -> bool:
     """Tell whether an index compares its columns as they are declared."""
     sql = session.value("SELECT +sql FROM main.sqlite_master WHERE name = ? COLLATE NOCASE", (table,)) or ""
-    declared: dict[str, str] = {}
-    if "collate" in sql.lower():  # hardly one is
-        from ..database.structure import collations
+    if "collate" not in sql.lower():  # as nearly always
+        return all(folded(row[4]) == "binary" for row in terms)
+    from ..database.declared import collations
 
-        declared = dict(collations(sql))
-    return all(folded(row[4]) == declared.get(folded(row[2]), "binary") for row in terms)
+    own = dict(collations(sql))
+    return all(folded(row[4]) == own.get(folded(row[2]), "binary") for row in terms)
 
 
 def main(name: str) -> str:
