@@ -998,6 +998,14 @@ RUNS = {
         (TEAM + PLAYER, "DROP TABLE team;", "ALTER TABLE player RENAME TO member;", TEAM),
         *("", "INSERT INTO player VALUES (3, 9);"),
     ),
+    "a view comes in its place, and the child was renamed meanwhile": Run(
+        (
+            "CREATE TABLE a (a);",
+            "ALTER TABLE orphan RENAME TO lone;",
+            "CREATE VIEW nowhere AS SELECT 1 AS a;",
+        ),
+        *("", NOWHERE),
+    ),
     "and was its own parent, renamed as it was long ago": Run(
         (
             "CREATE TABLE a (a);",

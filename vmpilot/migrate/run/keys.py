@@ -122,10 +122,12 @@ def keys_after(session: Session, script: Script, last: Catalog, catalog: Catalog
     }
     certain = before.certain or all(_is_known(table, before, last, names) for table in odd)
     unseen = catalog.parents.keys() - looked - reached.children
+    dangling = _still(script, last, before.dangling, lacking, unseen)
+    blind = _still(script, last, _places(before.blind), lacking, unseen - reached.declared)
     after = Keys(
-        now + _left(script, last, before, lacking, unseen),
+        now + dangling,
         lacking,
-        seen.blind | _blind_still(before, lacking, unseen - reached.declared),
+        {at: before.blind.get(at, "") for (at,) in blind} | seen.blind,
         looked.union(names.get(table, table) for table in before.known) & catalog.parents.keys(),
         False,
     )
@@ -142,28 +144,26 @@ def _looked(before: Keys, reached: Reach) -> frozenset[str]:
     return reached.looked | (reached.mended & {at.table for at in places})
 
 
-def _left(
-    script: Script, last: Catalog, before: Keys, lacking: Mapping[Place, Lack], unseen: Collection[str]
+def _still(
+    script: Script,
+    last: Catalog,
+    before: Counter[Row],
+    lacking: Mapping[Place, Lack],
+    unseen: Collection[str],
 ) -> Counter[Row]:
-    """Return what dangled before, of the tables that nobody has looked at now.
+    """Return what was so before, of the tables that nobody has looked at now.
 
     What was known of a key whose parent table is missing waits until that is back.
     """
     left = Counter[Row]()
-    if not before.dangling:
+    if not before:
         return left
     can_be = _namesakes(script, last)
-    for row, count in before.dangling.items():
+    for row, count in before.items():
         places = [row[0]] if row[0].table in unseen else [at for at in can_be(row[0]) if at in lacking]
         for at in places[:1]:
             left[(at, *row[1:])] += count
     return left
-
-
-def _blind_still(before: Keys, lacking: Mapping[Place, Lack], unseen: Collection[str]) -> dict[Place, str]:
-    """Return the keys that could not be checked before, and that nobody has looked at now."""
-    left = {at: "" for at in before.blind if at in lacking}
-    return left | {at: words for at, words in before.blind.items() if at.table in unseen}
 
 
 def _is_known(table: str, before: Keys, last: Catalog, names: Mapping[str, str]) -> bool:
