@@ -163,6 +163,12 @@ DANGLING = {
         "INSERT INTO child VALUES ('x', 9);",
         orphans("row 2"),
     ),
+    "the number of the other row, in a column that hides it": Case(
+        PARENT + "CREATE TABLE child (_rowid_ INTEGER, parent REFERENCES parent (id));",
+        "INSERT INTO child VALUES (7, 8);",
+        "DELETE FROM child;\nINSERT INTO child VALUES (7, 9);",
+        orphans("row 1"),
+    ),
     "names in quotes": Case(
         f'{PAIR}CREATE TABLE "a ""child" ("x y" REFERENCES parent, x, y, {TWO}); {PARENT}',
         'INSERT INTO "a ""child" (x, y) VALUES (1, 1);',
@@ -965,6 +971,9 @@ RUNS = {
     "parent created later": Run((PLAYER, TEAM)),
     "both are dropped": Run((TEAM + PLAYER, "DROP TABLE team;", "DROP TABLE player;")),
     "said to be so": Run((TEAM + PLAYER, f"{LEAVES}DROP TABLE team;", "CREATE TABLE more (a);")),
+    "said to be so, and a row is gone when it is back": Run(
+        (TEAM + PLAYER, f"{LEAVES}DROP TABLE team;", TEAM.replace(", (2)", ""))
+    ),
     "said by the last": Run((TEAM + PLAYER, "DROP TABLE team;", f"{LEAVES}CREATE TABLE more (a);")),
     "legacy": Run(("CREATE TABLE a (a);", "INSERT INTO orphan VALUES (2);"), "", NOWHERE),
     "legacy, rebuilt": Run(
@@ -985,6 +994,15 @@ RUNS = {
     ),
     "a row dangled before it went": Run(
         (TEAM + PLAYER, "DROP TABLE team;", "CREATE TABLE more (a);", TEAM),
+        *("", "INSERT INTO player VALUES (3, 9);"),
+    ),
+    "a row dangled before it went, and its column has another name when it is back": Run(
+        (
+            TEAM + PLAYER,
+            "DROP TABLE team;",
+            rebuilt("player", "(id INTEGER PRIMARY KEY, team REFERENCES team)", "id, team_id"),
+            TEAM,
+        ),
         *("", "INSERT INTO player VALUES (3, 9);"),
     ),
     "two rows with one key dangled before it went": Run(
@@ -1471,6 +1489,42 @@ def test_actions_happen_where_foreign_keys_are_on_and_nowhere_else(
         assert len(downgrade(where, migrations, target="0001", backup=False)) == 2
         assert query(database, "SELECT * FROM child") == []
         assert connection.execute("PRAGMA foreign_keys").fetchone() == (keys,)
+
+
+@pytest.mark.parametrize(
+    ("base", "event"),
+    [
+        ("CREATE TABLE child (a REFERENCES parent (name));\n", "DELETE ON parent"),
+        ("CREATE TABLE child (a REFERENCES nowhere);\n", "INSERT ON child"),
+    ],
+)
+@pytest.mark.parametrize("known", ["known before", "not known before"])
+def test_with_foreign_keys_on_a_trigger_does_not_answer_for_a_key(
+    known: str, base: str, event: str, migrations: Path, database: Path
+) -> None:
+    trigger = f"CREATE TRIGGER t AFTER {event} BEGIN DELETE FROM other; END;"
+    prepared(Case("SELECT 1;", f"{PARENT}{OTHER}{base}", trigger), migrations, database)
+    if known == "not known before":
+        migrate(database, migrations)
+    write(migrations, "0003_keys", f"{CASCADE}ALTER TABLE {event.split()[-1]} ADD COLUMN more;\n")
+    write(migrations, "0004_breaks", "DROP TABLE other;")
+    with pytest.raises(StepError) as caught:
+        migrate(database, migrations)
+    assert (caught.value.version, [step.version for step in caught.value.steps][-1]) == ("0004", "0003")
+    assert "0004_breaks.up.sql: t does not compile any more: " in str(caught.value)
+
+
+def test_what_a_key_hid_while_foreign_keys_were_on_is_no_fault_of_a_later_step(
+    migrations: Path, database: Path
+) -> None:
+    legacy = (
+        f"{PARENT}CREATE TABLE child (a REFERENCES parent (name));\nCREATE VIEW lost AS SELECT y FROM parent;\n"
+        "CREATE TRIGGER t AFTER DELETE ON parent BEGIN DELETE FROM nowhere; END;"
+    )
+    step = f"{CASCADE}ALTER TABLE parent ADD COLUMN more;\n"
+    prepared(Case("SELECT 1;", legacy, step), migrations, database)
+    write(migrations, "0003_step", "ALTER TABLE parent ADD COLUMN even_more;")
+    assert len(migrate(database, migrations)) == 2
 
 
 def test_with_foreign_keys_on_a_child_without_parent_is_sqlites_own_error(

@@ -23,6 +23,7 @@ from .catalog import (
     below,
     heads_of,
     mentioning,
+    missing,
     read,
     read_after,
     seeing,
@@ -85,6 +86,7 @@ def looked_at(session: Session, script: Script, known: Integrity) -> Integrity:
     catalog, broken = known.catalog, known.broken
     if broken is None:
         broken = _broken(session, catalog, frozenset(catalog.objects.values()))
+        broken = _without_keys(script, catalog, broken)
     keys = keys_known(session, script, catalog, known.keys)
     return known._replace(keys=keys, broken=broken, unreadable=_unreadable(session, script))
 
@@ -113,7 +115,7 @@ def findings(session: Session, script: Script, before: Integrity) -> Findings:
     telling = {"view", "trigger", "writable_schema"}
     if script.words & telling or (before.catalog.objects and script.words & {"table", "index"}):
         looked = _seeing(script, before.catalog, catalog)
-        broken = _broken(session, catalog, looked)
+        broken = _without_keys(script, catalog, _broken(session, catalog, looked))
         certain &= before.broken is not None or not broken
         found += _stopped(before, broken)
         known = _still(before.broken, catalog, looked, broken)
@@ -122,6 +124,8 @@ def findings(session: Session, script: Script, before: Integrity) -> Findings:
         certain &= before.unreadable is not None
         if table not in (before.unreadable or ()):
             found.append(Finding("unreadable", f"table {table} cannot be read any more: {words}"))
+    if script.keys_on:  # with which not all of it was seen
+        now = now._replace(broken=None)
     return Findings(tuple(found), now, certain)
 
 
@@ -218,6 +222,21 @@ def _broken(session: Session, catalog: Catalog, looked: frozenset[Object]) -> Br
             told = _not_fired(session, table, sorted(catalog.triggers[table]))
             broken |= {("trigger", name): words for name, words in told}
     return {what: words for what, words in broken.items() if words}
+
+
+def _without_keys(script: Script, catalog: Catalog, broken: Broken) -> Broken:
+    """Leave out what SQLite says of foreign keys: it compiles them with a trigger's table where they are on.
+
+    https://www.sqlite.org/foreignkeys.html#fk_indexes
+    """
+    if not script.keys_on:
+        return broken
+    lost = {f"no such table: main.{name}" for child in catalog.lacking for name in missing(catalog, child)}
+    return {
+        (kind, name): words
+        for (kind, name), words in broken.items()
+        if kind == "view" or not (words.startswith("foreign key mismatch - ") or folded(words) in lost)
+    }
 
 
 def _seeing(script: Script, before: Catalog, catalog: Catalog) -> frozenset[Object]:

@@ -124,10 +124,12 @@ def keys_after(session: Session, script: Script, last: Catalog, catalog: Catalog
     unseen = catalog.parents.keys() - looked - reached.children
     dangling = _still(script, last, before.dangling, lacking, unseen)
     blind = _still(script, last, _places(before.blind), lacking, unseen - reached.declared)
+    # What comes to light when a parent table is back that an unguarded file took away is nobody else's fault.
+    own = {at: "" for at, lack in lacking.items() if not lack.since}
     after = Keys(
         now + dangling,
         lacking,
-        {at: before.blind.get(at, "") for (at,) in blind} | seen.blind,
+        own | {at: before.blind.get(at, "") for (at,) in blind} | seen.blind,
         looked.union(names.get(table, table) for table in before.known) & catalog.parents.keys(),
         False,
     )
@@ -158,12 +160,29 @@ def _still(
     left = Counter[Row]()
     if not before:
         return left
-    can_be = _namesakes(script, last)
+    waiting = _waiting(script, last, lacking)
     for row, count in before.items():
-        places = [row[0]] if row[0].table in unseen else [at for at in can_be(row[0]) if at in lacking]
-        for at in places[:1]:
+        for at in [row[0]] if row[0].table in unseen else waiting(row[0]):
             left[(at, *row[1:])] += count
     return left
+
+
+def _waiting(script: Script, last: Catalog, lacking: Collection[Place]) -> Callable[[Place], list[Place]]:
+    """Return what tells which of the keys without a parent table one from before is now, if it is one.
+
+    A table that is made anew can have other names for its columns.
+    """
+    can_be, remade = _namesakes(script, last), made(script, last)
+    new = [at for at in lacking if at.table in remade]
+
+    @cache
+    def waits(first: Place) -> list[Place]:
+        namesakes = can_be(first)
+        ends = {at[:2] for at in namesakes}
+        found = [at for at in namesakes if at in lacking] or [at for at in new if at[:2] in ends]
+        return found[:1]
+
+    return waits
 
 
 def _is_known(table: str, before: Keys, last: Catalog, names: Mapping[str, str]) -> bool:
@@ -314,14 +333,15 @@ def _look_by_key(
 def _identified(session: Session, known: Iterable[Row]) -> Iterator[Orphan]:
     """Tell the rows that the pragma found by their key, because a rebuilt table may number its rows anew."""
     keys: dict[str, dict[int, Key]] = {}
+    hidden = dict[str, bool]()  # by a column of that name: the number of a row
     unnumbered: dict[tuple[str, int], Iterator[Row]] = {}
     for table, rowid, _, number in known:
         if table not in keys:
             keys[table] = _keys(session, table)
+            hidden[table] = any(folded(row[1]) == "_rowid_" for row in columns_of(session, table))
         key = keys[table][number]
         select = f"SELECT {key.values} FROM {main(table)} WHERE"
-        if rowid is not None:
-            # A column of that name may hide the row's number.
+        if rowid is not None and not hidden[table]:
             values = next(iter(session.rows(f"{select} _rowid_ = ?", (rowid,))), ())
         else:
             if (table, number) not in unnumbered:
