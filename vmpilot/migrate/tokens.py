@@ -199,12 +199,19 @@ def mentions(sql: str) -> frozenset[str]:
 
 
 def replaces(sql: str) -> bool:
-    """Tell whether a statement says that rows in its way are to go: https://www.sqlite.org/lang_conflict.html"""
+    """Tell whether a statement says that rows in its way are to go: https://www.sqlite.org/lang_conflict.html
+
+    Or a CREATE TABLE or ALTER TABLE that they always are.
+    """
     found = list(tokens(sql))
     resolutions = zip(found, found[1:], found[2:], strict=False)
     return head(sql).verb == "replace" or any(
-        _is(verb, "insert", "update") and _is(sign, "or") and _is(word, "replace")
-        for verb, sign, word in resolutions
+        _is(word, "replace")
+        and (
+            (_is(first, "insert", "update") and _is(second, "or"))
+            or (_is(first, "on") and _is(second, "conflict"))
+        )
+        for first, second, word in resolutions
     )
 
 

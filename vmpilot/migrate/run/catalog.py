@@ -12,7 +12,7 @@ from ..database.connection import Row, Session, is_sqlite3, references
 from ..errors import not_of_the_caller
 from ..files.script import Script, statements
 from ..limits import RUNNERS
-from ..tokens import SCHEMA, Head, folded, head, identifier, mentions, quoted
+from ..tokens import SCHEMA, Head, folded, head, identifier, mentions, quoted, replaces
 from ..typed import NamedTuple, TypeVar
 
 # Not LIKE, whose meaning the caller can change: PRAGMA case_sensitive_like. And here as everywhere `+`,
@@ -30,10 +30,14 @@ _NEW = (
     "SELECT +type, +name, +tbl_name, +sql FROM main.sqlite_master"
     " WHERE (type || ' ' || name) COLLATE NOCASE IN ({}) ORDER BY rowid DESC LIMIT {}"
 )
-_REPLACING = "SELECT +name FROM main.sqlite_master WHERE type = 'table' AND instr(lower(sql), 'replace')"
+_REPLACING = (
+    "SELECT +name, +sql FROM main.sqlite_master"
+    " WHERE type = 'table' AND instr(lower(sql), 'conflict') AND instr(lower(sql), 'replace')"
+)
 _BEGINNING = frozenset(("references", "view", "trigger", "writable_schema"))
 # What does more than the head of a statement tells, or to something else than what it names.
 _UNTOLD = frozenset(("virtual", "temp", "temporary", "writable_schema", "schema_version"))
+_RESOLVING = frozenset(("conflict", "replace"))
 _MOST_NEW = 500  # https://www.sqlite.org/limits.html#max_variable_number
 _TEXTS = 4096
 _KINDS = ("table", "view", "index", "trigger")
@@ -282,8 +286,8 @@ def _followed(
     lacking = (before.lacking - looked) | {
         name for name in looked if _missing(draft.tables, draft.parents.get(name))
     }
-    replaces = any("replace" in word for word in script.words) or not names.isdisjoint(before.replacing)
-    replacing = _replacing(session) if replaces else before.replacing
+    may_replace = script.words >= _RESOLVING or not names.isdisjoint(before.replacing)
+    replacing = _replacing(session) if may_replace else before.replacing
     after = Catalog(version, before.virtual, replacing, lacking, *draft)
     return after if after.parents or after.objects else NOTHING
 
@@ -439,4 +443,4 @@ def _made(session: Session, objects: Sequence[tuple[str, str]]) -> Iterator[Obje
 
 
 def _replacing(session: Session) -> frozenset[str]:
-    return frozenset(folded(name) for (name,) in session.rows(_REPLACING))
+    return frozenset(folded(name) for name, sql in session.rows(_REPLACING) if replaces(sql))

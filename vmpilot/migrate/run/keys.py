@@ -105,7 +105,8 @@ def keys_after(session: Session, script: Script, last: Catalog, catalog: Catalog
         return Change(before if not before.certain else before._replace(certain=False), [], [])
     lacking = _lacking(session, script, last, catalog, before)
     reached = _reached(session, script, last, catalog, before)
-    looked = _looked(before, reached)
+    names = names_after(renames(script))
+    looked = _looked(before, reached, names)
     seen = _look(session, catalog, lacking, looked) if looked else _Seen([], {})
     for table in reached.declared - looked:
         seen.blind.update(_mismatched(session, catalog.tables[table], lacking))
@@ -116,7 +117,6 @@ def keys_after(session: Session, script: Script, last: Catalog, catalog: Catalog
     # Of a key that could not be checked before, nobody has seen what dangled.
     told = Counter({row: count for row, count in now.items() if row[:1] not in known.origins})
     new = _settled(session, script, last, before.dangling, told).new
-    names = names_after(renames(script))
     odd = {at.table for at, *_ in now} | {
         at.table for at in (*seen.blind, *lacking) if at not in before.lacking
     }
@@ -136,14 +136,14 @@ def keys_after(session: Session, script: Script, last: Catalog, catalog: Catalog
     return Change(after, _shown(seen.orphans, new), list(spoiled), reached.parents, certain)
 
 
-def _looked(before: Keys, reached: Reach) -> frozenset[str]:
+def _looked(before: Keys, reached: Reach, names: Mapping[str, str]) -> frozenset[str]:
     """Return the tables whose keys are to be checked behind a script.
 
     What dangled may be no more: otherwise it would pay for what dangles some day. And of a key that can be
     checked now, nobody has seen what dangled.
     """
     places = {*(at for at, *_ in before.dangling), *(before.blind.keys() - before.lacking.keys())}
-    return reached.looked | (reached.mended & {at.table for at in places})
+    return reached.looked | (reached.mended & {names.get(at.table, at.table) for at in places})
 
 
 def _still(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial
 
 from ..database.connection import Session
-from ..database.settings import has_temporary
+from ..database.settings import has_temporary, setting
 from ..files.script import Script
 from ..files.script import statements as statements_of
 from ..tokens import (
@@ -28,6 +28,7 @@ from ..tokens import (
 )
 from ..typed import NamedTuple
 from .catalog import Catalog, Object, columns_of, with_shadows
+from .renames import renames
 
 _ROWID = frozenset(("rowid", "_rowid_", "oid"))
 _SILENT = (*READING, "explain", "pragma", "analyze", "reindex", "vacuum", "begin", "commit")
@@ -98,8 +99,8 @@ def _written(session: Session, script: Script, last: Catalog, catalog: Catalog) 
     firing: dict[str, list[str]] = {}
     for table, text in session.rows(_TEMPORARY) if has_temporary(session) else ():
         firing.setdefault(folded(table), []).append(text)
-    # Where a column has got another name, a statement before or a trigger can have set it under the old one.
-    columns = _all_columns if "rename" in script.words else cache(partial(_key_columns, session, catalog))
+    columns = cache(partial(_key_columns, session, catalog, _renamed(script)))
+    is_followed = "rename" in script.words and _are_names_followed(session, script)
     fired = set[tuple[str, bool]]()
     renamed: dict[str, str] = {}  # a trigger's text can have the name from before
     waiting: list[tuple[Iterable[str], bool]] = [(_telling(script), False)]
@@ -112,7 +113,10 @@ def _written(session: Session, script: Script, last: Catalog, catalog: Catalog) 
             # What the outermost statement says of conflicts is in force in the triggers that it fires:
             # https://www.sqlite.org/lang_createtrigger.html
             replacing = inherited or (_may_conflict(text) and replaces(text))
-            names = _note(found, one, text, replacing, columns, last.tables, catalog)
+            if one.renamed and is_followed:
+                names = _follow_name(found, one, last)
+            else:
+                names = _note(found, one, text, replacing, columns, last.tables, catalog)
             if one.renamed:
                 renamed[folded(one.name)] = folded(one.renamed)
             names |= {renamed[name] for name in names & renamed.keys()}
@@ -129,7 +133,7 @@ def _note(
     one: Head,
     text: str,
     replacing: bool,
-    columns: Callable[[str], frozenset[str]],
+    columns: Callable[[str], "_Columns"],
     before: Mapping[str, str],
     catalog: Catalog,
 ) -> set[str]:
@@ -140,14 +144,37 @@ def _note(
             found.parents.add(folded(one.name))
         return set()
     names = with_shadows(catalog, _targets(one, text))
-    both = one.verb not in WRITING or replacing or not names.isdisjoint(catalog.replacing | catalog.virtual)
-    sets = one.verb in ("insert", "update") and _sets_key(names, columns, text, one.verb)
-    if both or sets or one.verb == "delete":
+    both = one.verb not in WRITING or not names.isdisjoint(catalog.virtual)
+    deletes = one.verb == "delete" or replacing or not names.isdisjoint(catalog.replacing)
+    inserts = one.verb in ("insert", "replace")
+    sets = _sets(names, columns, text, one.verb)
+    if both or deletes or sets.referred:
         found.parents.update(names)
-    if both or one.verb == "insert" or (one.verb == "update" and names & found.parents):
+    if both or inserts or sets.own:
         found.children.update(names)
-    (found.emptied if one.verb == "delete" else found.filled).update(names)
+    if both or deletes:
+        found.emptied.update(names)
+    if both or inserts or sets.referred:
+        found.filled.update(names)
     return names
+
+
+def _are_names_followed(session: Session, script: Script) -> bool:
+    """Tell whether the keys that refer to a table follow its new name: https://www.sqlite.org/lang_altertable.html"""
+    name = "legacy_alter_table"
+    return name not in script.words and setting(session, name) == "0"
+
+
+def _follow_name(found: _Written, one: Head, last: Catalog) -> set[str]:
+    """Note that what is noted of a table, and all keys, follow its new name; return that no row changes."""
+    name, new = folded(one.name), folded(one.renamed)
+    found.altered.add(name)
+    for noted in found:
+        if name in noted:
+            noted.add(new)
+    if new in last.children:  # others may have referred to it, while it was missing
+        found.parents.add(new)
+    return set()
 
 
 def _fired(table: str, triggers: Triggers, firing: Mapping[str, list[str]]) -> list[str]:
@@ -206,6 +233,15 @@ def _targets(one: Head, text: str) -> set[str]:
     return {folded(one.name), folded(one.renamed)} - {""}
 
 
+def _has_default(text: str) -> bool:
+    """Tell whether ADD COLUMN gives the rows a value; SET DEFAULT is an action, and NULL is none."""
+    found = [token.text.lower() for token in tokens(text)]
+    return any(
+        word == "default" and before != "set" and behind != "null"
+        for before, word, behind in zip(found, found[1:], found[2:], strict=False)
+    )
+
+
 def _words(text: str) -> set[str]:
     """Return all that can be a keyword in a statement."""
     return {token.text.lower() for token in tokens(text) if token.kind == "word"}
@@ -221,7 +257,7 @@ def _changes_no_row(one: Head, text: str) -> bool:
     if any(renamed_column(text)):
         return True
     words = _words(text)
-    return "references" in words and not words & {"default", "as"}
+    return "references" in words and "as" not in words and not _has_default(text)
 
 
 def _body(trigger: str) -> Iterator[str]:
@@ -229,38 +265,64 @@ def _body(trigger: str) -> Iterator[str]:
     return (trigger[start:end] for start, end in body(trigger))
 
 
-def _sets_key(names: set[str], columns: Callable[[str], frozenset[str]], text: str, verb: str) -> bool:
-    """Tell whether an UPDATE of these tables can change a column of a key, its child's or its parent's.
+class _Columns(NamedTuple):
+    """Columns of a table, folded: of its own keys, and those that keys refer to; with "*" it can be any."""
 
-    An INSERT can where it updates the row in its way.
+    own: frozenset[str]
+    referred: frozenset[str]
+
+
+_NO_COLUMNS = _Columns(frozenset(), frozenset())
+_ALL_COLUMNS = _Columns(frozenset("*"), frozenset("*"))
+
+
+def _sets(names: set[str], columns: Callable[[str], _Columns], text: str, verb: str) -> _Columns:
+    """Return which columns of keys a statement can change in the rows that these tables have.
+
+    An INSERT changes one where it updates the row in its way.
     """
-    if verb == "insert" and not (_may_conflict(text) and upserts(text)):
-        return False
-    keys = frozenset[str]().union(*map(columns, names))
-    if not keys:
-        return False
+    if verb not in ("insert", "update") or (verb == "insert" and not (_may_conflict(text) and upserts(text))):
+        return _NO_COLUMNS
+    own, referred = (frozenset[str]().union(*each) for each in zip(*map(columns, names), strict=True))
+    if not own and not referred:
+        return _NO_COLUMNS
     found = assigned(text) if verb == "update" or upserts(text) == 1 else set[str]()
-    return not found or not found.isdisjoint(keys) or "*" in keys
+    if not found:
+        return _Columns(own, referred)
+    found.add("*")
+    return _Columns(own & found, referred & found)
 
 
-def _all_columns(table: str) -> frozenset[str]:
-    return frozenset("*")
+def _renamed(script: Script) -> frozenset[str]:
+    """Return the tables that a script calls otherwise, or columns of them, by all their names, folded."""
+    found = renames(script)
+    return frozenset(name for one in found for name in (one.table, "" if one.column else one.name)) - {""}
 
 
-def _key_columns(session: Session, catalog: Catalog, table: str) -> frozenset[str]:
-    """Return the columns of a table that are part of a key, folded; with "*" if others can change them."""
+def _key_columns(session: Session, catalog: Catalog, renamed: frozenset[str], table: str) -> _Columns:
+    """Return the columns of a table that are part of a key.
+
+    Where one of it has got another name, a statement before or a trigger can have set it under the old one.
+    """
+    if table in renamed:
+        return _ALL_COLUMNS
     if table not in catalog.parents and table not in catalog.children:
-        return frozenset()
+        return _NO_COLUMNS
     listed = columns_of(session, table)
     primary = {folded(row[1]) for row in listed if row[5]}
-    columns = {folded(row[3]) for row in session.rows(f"PRAGMA main.foreign_key_list({quoted(table)})")}
+    own = {folded(row[3]) for row in session.rows(f"PRAGMA main.foreign_key_list({quoted(table)})")}
+    referred = set[str]()
     for child in catalog.children.get(table, ()):
         for row in session.rows(f"PRAGMA main.foreign_key_list({quoted(child)})"):
             if folded(row[2]) == table:
-                columns |= {folded(row[4])} if row[4] else primary
+                referred |= {folded(row[4])} if row[4] else primary
+    # Others change what is generated: https://www.sqlite.org/pragma.html#pragma_table_xinfo
+    generated = {folded(row[1]) for row in listed if row[6] in (2, 3)}
+    return _Columns(*(_with_others(columns, primary, generated) for columns in (own, referred)))
+
+
+def _with_others(columns: set[str], primary: set[str], generated: set[str]) -> frozenset[str]:
+    """Return columns with all that can be set in place of them; "*" for what nobody can name."""
     # It can be the number of the row: https://www.sqlite.org/lang_createtable.html#rowid
-    if primary & columns:
-        columns |= _ROWID
-    if any(row[6] in (2, 3) for row in listed):  # https://www.sqlite.org/pragma.html#pragma_table_xinfo
-        columns.add("*")
-    return frozenset(columns)
+    number = _ROWID if primary & columns else ()
+    return frozenset(columns).union(number, "*" if generated & columns else ())

@@ -60,8 +60,11 @@ def followed(at: Place, renamed: Iterable[Rename]) -> Place:
 
 def names_after(renamed: Sequence[Rename]) -> dict[str, str]:
     """Return what the tables are called then that one of these statements names."""
-    tables = {one.table for one in renamed}
-    return {table: followed(Place(table, "", (), 0), renamed).table for table in tables}
+    names: dict[str, str] = {}
+    for one in reversed(renamed):
+        if not one.column:
+            names[one.table] = names.get(one.name, one.name)
+    return {one.table: names.get(one.table, one.table) for one in renamed}
 
 
 def made(script: Script, before: Catalog) -> frozenset[str]:
