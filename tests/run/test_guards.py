@@ -337,6 +337,11 @@ DANGLING = {
     "unique now, which brings old rows to light": Case(
         OTHER, NOT_UNIQUE + "INSERT INTO child VALUES (1);", "CREATE UNIQUE INDEX parent_id ON parent (id);"
     ),
+    "two columns for one": Case(
+        "CREATE TABLE parent (id UNIQUE);",
+        *("", "CREATE TABLE child (a, b, FOREIGN KEY (a, b) REFERENCES parent (id, id));"),
+        "1 new foreign key violation: " + MISMATCH.format("child", "parent"),
+    ),
     "a second mismatch": Case(
         OTHER,
         NOT_UNIQUE,

@@ -404,17 +404,18 @@ def _is_unique(session: Session, key: Key) -> bool:
     """
     info = columns_of(session, key.parent)
     primary = {folded(row[1]) for row in info if row[5]}
-    wanted = {folded(target) for target in key.targets} or primary
+    wanted = sorted(map(folded, key.targets)) or sorted(primary)
     listed = session.rows(f"PRAGMA main.index_list({quoted(key.parent)})")
     is_indexed = any(origin == "pk" for _, _, _, origin, *_ in listed)
-    if wanted == primary and not (is_indexed and key.targets):  # otherwise it is the number of the row
-        return len(primary) == key.values.count(" AS v")
+    if {*wanted} == primary and not (is_indexed and key.targets):  # otherwise it is the number of the row
+        return len(primary) == len(key.columns)
     for _, index, unique, _, *partial in listed:
         terms = (
             session.rows(f"PRAGMA main.index_xinfo({quoted(index)})") if unique and not any(partial) else []
         )
         terms = [row for row in terms if row[5]]
-        if {folded(row[2] or "") for row in terms} == wanted and _are_as_declared(session, key.parent, terms):
+        names = sorted(folded(row[2] or "") for row in terms)
+        if names == wanted and _are_as_declared(session, key.parent, terms):
             return True
     return False
 
