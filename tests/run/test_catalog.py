@@ -158,6 +158,12 @@ SERIES = {
         "CREATE TRIGGER three AFTER INSERT ON b BEGIN SELECT 2; END; DROP TRIGGER Two",
         "DROP TABLE b",
     ],
+    "a trigger is made and moves with its table": [
+        "CREATE TABLE c (x); CREATE TRIGGER two AFTER INSERT ON c BEGIN DELETE FROM a; END;"
+        "ALTER TABLE c RENAME TO d; CREATE TABLE c (x); DROP TABLE c",
+        "CREATE TRIGGER three AFTER INSERT ON d BEGIN SELECT 1; END; ALTER TABLE d RENAME TO c;"
+        "CREATE TABLE d (x); DROP TABLE c",
+    ],
     "a table numbers its rows": [
         "CREATE TABLE c (id INTEGER PRIMARY KEY AUTOINCREMENT, x REFERENCES sqlite_sequence)",
         "CREATE TABLE d (id INTEGER PRIMARY KEY AUTOINCREMENT, x REFERENCES sqlite_sequence)",

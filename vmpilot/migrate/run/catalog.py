@@ -350,7 +350,9 @@ def _is_rewritten(draft: _Draft, one: Head, name: str) -> bool:
     """
     if one.renamed and (folded(one.renamed) in draft.tables or draft.children.get(name, {name}) != {name}):
         return True
-    return _is_keyword(name) or any(_mentioning(draft.mentions, draft.objects, name))
+    # What a trigger says that the same script has made is not read yet, but it moves with its table.
+    is_fired = name in draft.triggers
+    return is_fired or _is_keyword(name) or any(_mentioning(draft.mentions, draft.objects, name))
 
 
 def _rename(draft: _Draft, one: Head, name: str) -> None:
