@@ -11,9 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support import APART, change, query, write
+from support import APART, change, numbers, query, write
 
 from vmpilot.migrate import HistoryError, MigrationError, Progress, StepError, downgrade, migrate
+from vmpilot.migrate.database.opening import scratch
+from vmpilot.migrate.files.script import parse
+from vmpilot.migrate.run import catalog
+from vmpilot.migrate.run.keys import keys_after, keys_known, keys_now
+from vmpilot.migrate.run.play import play
 
 
 class Case(NamedTuple):
@@ -849,6 +854,33 @@ def test_foreign_keys_cost_one_check_a_step_and_what_dangled_before_two_more(
     write(migrations, "0003_more", "INSERT INTO child VALUES (4, 1);")
     write(migrations, "0004_more", "INSERT INTO child VALUES (5, 1);")
     assert count(executed(database, migrations), "PRAGMA main.foreign_key_check") == 3 + more
+
+
+def test_many_rows_that_dangled_before_are_asked_for_together(migrations: Path, database: Path) -> None:
+    legacy = numbers(1200, "100 + i, 5000 + i")
+    prepared(
+        Case(FAMILY, f"INSERT INTO child {legacy}", "INSERT INTO child VALUES (3, 1);"), migrations, database
+    )
+    assert 0 < len(executed(database, migrations)) < 100
+
+
+def test_what_dangled_before_is_not_gone_through_where_a_step_is_far_from_it() -> None:
+    near, far = (
+        parse("0002_step.up.sql", text, "up")
+        for text in (
+            b"INSERT INTO child VALUES (3, 1);",
+            b"CREATE TABLE more (a); INSERT INTO more VALUES (1);",
+        )
+    )
+    with scratch() as session:
+        session.connection.executescript(FAMILY + ORPHANS)
+        before = catalog.read(session)
+        known = keys_known(session, near, before, keys_now(session, before))
+        session.run("BEGIN")
+        play(session, far)
+        now = keys_after(session, far, before, catalog.read_after(session, far, before), known).now
+        assert now.dangling is known.dangling
+        assert sum(now.dangling.values()) == 3
 
 
 def test_views_are_compiled_only_where_a_step_could_break_them(migrations: Path, database: Path) -> None:

@@ -38,7 +38,7 @@ _BEGINNING = frozenset(("references", "view", "trigger", "writable_schema"))
 # What does more than the head of a statement tells, or to something else than what it names.
 _UNTOLD = frozenset(("virtual", "temp", "temporary", "writable_schema", "schema_version"))
 _RESOLVING = frozenset(("conflict", "replace"))
-_MOST_NEW = 500  # https://www.sqlite.org/limits.html#max_variable_number
+MOST_PARAMETERS = 500  # https://www.sqlite.org/limits.html#max_variable_number
 _TEXTS = 4096
 _KINDS = ("table", "view", "index", "trigger")
 _UNKNOWN = 1 << 40  # more changes than a script can make
@@ -438,8 +438,8 @@ def _parents(session: Session, table: str) -> frozenset[str]:
 
 def _made(session: Session, objects: Sequence[tuple[str, str]]) -> Iterator[Object]:
     """Yield the views and triggers of these kinds and names, which are all there."""
-    for at in range(0, len(objects), _MOST_NEW):
-        some = [f"{kind} {name}" for kind, name in objects[at : at + _MOST_NEW]]
+    for at in range(0, len(objects), MOST_PARAMETERS):
+        some = [f"{kind} {name}" for kind, name in objects[at : at + MOST_PARAMETERS]]
         sql = _NEW.format(", ".join("?" * len(some)), len(some))
         yield from (Object(*row) for row in session.rows(sql, some))
 

@@ -4,7 +4,7 @@ Only reads; what follows from it is decided in `guards`. https://www.sqlite.org/
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import product
 
@@ -13,7 +13,7 @@ from ..errors import not_of_the_caller, passed_over
 from ..files.script import Script
 from ..tokens import folded, plain, quoted
 from ..typed import NamedTuple
-from .catalog import Catalog, columns_of, missing, read, unindexed
+from .catalog import MOST_PARAMETERS, Catalog, columns_of, missing, read, unindexed
 from .reach import Reach, reach, touched
 from .renames import Place, about_tables, followed, made, names_after, renames
 
@@ -103,8 +103,10 @@ def keys_after(session: Session, script: Script, last: Catalog, catalog: Catalog
     """
     if not catalog.parents and not (before.dangling or before.lacking or before.blind):
         return Change(before if not before.certain else before._replace(certain=False), [], [])
-    lacking = _lacking(session, script, last, catalog, before)
     reached = _reached(session, script, last, catalog, before)
+    if _is_far(script, last, catalog, reached):
+        return Change(before._replace(certain=False), [], [])
+    lacking = _lacking(session, script, last, catalog, before)
     names = names_after(renames(script))
     looked = _looked(before, reached, names)
     seen = _look(session, catalog, lacking, looked) if looked else _Seen([], {})
@@ -134,6 +136,15 @@ def keys_after(session: Session, script: Script, last: Catalog, catalog: Catalog
         False,
     )
     return Change(after, _shown(seen.orphans, new), list(spoiled), reached.parents, certain)
+
+
+_RENAMING = frozenset(("rename", "drop", "writable_schema"))
+
+
+def _is_far(script: Script, last: Catalog, catalog: Catalog, reached: Reach) -> bool:
+    """Tell whether a script has come near to no key: then all is as it was known, and that can be much."""
+    is_as_before = catalog.lacking == last.lacking and script.words.isdisjoint(_RENAMING)
+    return is_as_before and not reached.looked and not reached.mended
 
 
 def _looked(before: Keys, reached: Reach, names: Mapping[str, str]) -> frozenset[str]:
@@ -330,24 +341,31 @@ def _look_by_key(
     seen.blind.update((key.place, words) for key, words in told.items())
 
 
-def _identified(session: Session, known: Iterable[Row]) -> Iterator[Orphan]:
+def _identified(session: Session, known: Collection[Row]) -> Iterator[Orphan]:
     """Tell the rows that the pragma found by their key, because a rebuilt table may number its rows anew."""
-    keys: dict[str, dict[int, Key]] = {}
-    hidden = dict[str, bool]()  # by a column of that name: the number of a row
-    unnumbered: dict[tuple[str, int], Iterator[Row]] = {}
+    keys = {table: _keys(session, table) for table in {table for table, *_ in known}}
+    numbers: dict[tuple[str, int], list[int | None]] = {}
     for table, rowid, _, number in known:
-        if table not in keys:
-            keys[table] = _keys(session, table)
-            hidden[table] = any(folded(row[1]) == "_rowid_" for row in columns_of(session, table))
-        key = keys[table][number]
-        select = f"SELECT {key.values} FROM {main(table)} WHERE"
-        if rowid is not None and not hidden[table]:
-            values = next(iter(session.rows(f"{select} _rowid_ = ?", (rowid,))), ())
-        else:
-            if (table, number) not in unnumbered:
-                unnumbered[table, number] = iter(session.rows(f"{select} {key.orphaned}"))
-            values = next(unnumbered[table, number], ())
-        yield _orphan(key, rowid, values)
+        numbers.setdefault((table, number), []).append(rowid)
+    values = {at: _values(session, keys[at[0]][at[1]], rowids) for at, rowids in numbers.items()}
+    for table, rowid, _, number in known:
+        yield _orphan(keys[table][number], rowid, next(values[table, number], ()))
+
+
+def _values(session: Session, key: Key, rowids: Sequence[int | None]) -> Iterator[Row]:
+    """Yield what the rows without a parent, of which there may be many, have in the columns of a key."""
+    listed = columns_of(session, key.table)
+    if rowids[0] is None or any(folded(row[1]) == "_rowid_" for row in listed):  # which hides the number
+        yield from session.rows(f"SELECT {key.values} FROM {main(key.table)} WHERE {key.orphaned}")
+        return
+    for at in range(0, len(rowids), MOST_PARAMETERS):
+        some = rowids[at : at + MOST_PARAMETERS]
+        places = ", ".join("?" * len(some))
+        found = session.rows(
+            f"SELECT +_rowid_, {key.values} FROM {main(key.table)} WHERE _rowid_ IN ({places})", some
+        )
+        values = {rowid: tuple(rest) for rowid, *rest in found}
+        yield from (values[rowid] for rowid in some)
 
 
 def _searched(session: Session, key: Key) -> list[Orphan]:
