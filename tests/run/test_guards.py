@@ -1452,6 +1452,11 @@ NEW = {
         + "\nCREATE TRIGGER bad AFTER INSERT ON sold BEGIN DELETE FROM nowhere; END;",
         "bad does not compile: ...nowhere",
     ),
+    "a good one with the name of a keyword, beside an old one": Case(
+        SHOP,
+        noted("AFTER INSERT ON sold").replace("audit", "nowhere"),
+        'CREATE TRIGGER "TRIGGER" AFTER INSERT ON sold BEGIN SELECT 1; END;',
+    ),
     "a trigger that writes to a view": Case(
         SHOP,
         *("", "CREATE TRIGGER tr AFTER INSERT ON sold BEGIN DELETE FROM offer; END;"),

@@ -9,6 +9,7 @@ something is wrong after it: then the step is undone, looked at, and done again.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from ..database.connection import Session, refusal
 from ..database.settings import has_temporary
@@ -294,7 +295,8 @@ def _each_alone(
 
 def _refusal_of(session: Session, table: str, event: str, trigger: Object) -> str:
     """Return why a trigger that is made anew cannot be fired, or nothing; it is dropped again."""
-    name = next((each for each in tokens(trigger.sql) if unquoted(each.text) == trigger.name), None)
+    behind = islice(tokens(trigger.sql), 2, None)  # CREATE TRIGGER, which can also be its name
+    name = next((each for each in behind if unquoted(each.text) == trigger.name), None)
     at = name.start if name else 0  # with its schema, because a TEMP table of that name would come first
     try:
         session.run(f"{trigger.sql[:at]}main.{trigger.sql[at:]}")
