@@ -647,6 +647,17 @@ def test_what_one_step_mends_or_makes_the_next_may_not_break(migrations: Path, d
     refusal(lambda: migrate(database, migrations), message)
 
 
+def test_what_an_index_mends_the_next_step_may_not_break(migrations: Path, database: Path) -> None:
+    write(migrations, "0001_goods", "CREATE TABLE goods (name); CREATE TABLE sold (a);")
+    upsert = "BEGIN INSERT INTO goods VALUES ('x') ON CONFLICT (name) DO NOTHING; END"
+    write(migrations, "0002_trigger", f"{LEAVES}CREATE TRIGGER g AFTER INSERT ON sold {upsert};")
+    write(migrations, "0003_index", "CREATE UNIQUE INDEX goods_name ON goods (name);")
+    write(migrations, "0004_drop", "DROP INDEX goods_name;")
+    finding = stops("g", words="...constraint")
+    message = f"{migrations}/0004_drop.up.sql: {finding}; rolled back, {database} is still at 0003{UNGUARDED}"
+    refusal(lambda: migrate(database, migrations), message)
+
+
 def test_what_an_unguarded_file_breaks_is_known_of_all_that_fires_it(
     migrations: Path, database: Path
 ) -> None:
@@ -891,6 +902,38 @@ def test_views_are_compiled_only_where_a_step_could_break_them(migrations: Path,
     assert count(executed(database, migrations), "EXPLAIN") <= 2  # each view, once before the run
     write(migrations, "0004_table", "CREATE TABLE more (a);")
     assert count(executed(database, migrations), "EXPLAIN") <= 4
+
+
+COMPILES = {
+    "CREATE TABLE IF NOT EXISTS goods (a); CREATE TABLE more (a);": 0,
+    "CREATE VIEW IF NOT EXISTS offer AS SELECT 1; CREATE VIEW more AS SELECT 1;": 1,
+    "CREATE INDEX more ON goods (price);": 0,
+    "CREATE UNIQUE INDEX more ON goods (price); DROP INDEX more;": 0,
+    "DROP INDEX goods_name;": 0,
+    "CREATE TRIGGER more AFTER INSERT ON goods BEGIN SELECT 1; END;": 1,
+    "CREATE VIEW more AS SELECT * FROM goods, offer;": 1,
+    "ALTER TABLE goods ADD COLUMN more;": 2,
+    "DROP VIEW other; DROP TABLE goods; CREATE TABLE goods (name, price);": 1,
+}
+
+
+@pytest.mark.parametrize("step", COMPILES)
+def test_no_more_is_compiled_than_a_step_can_have_stopped(
+    step: str, migrations: Path, database: Path
+) -> None:
+    write(migrations, "0001_base", SHOP + "CREATE VIEW other AS SELECT * FROM goods;")
+    migrate(database, migrations)
+    write(migrations, "0002_step", step)
+    assert count(executed(database, migrations), "EXPLAIN") == COMPILES[step]
+
+
+def test_a_table_that_is_there_already_asks_for_no_key(migrations: Path, database: Path) -> None:
+    write(migrations, "0001_base", FAMILY)
+    migrate(database, migrations)
+    write(migrations, "0002_more", "CREATE TABLE more (a);")
+    asked = count(executed(database, migrations), "PRAGMA main.foreign_key_list")
+    write(migrations, "0003_again", "CREATE TABLE IF NOT EXISTS parent (a); CREATE TABLE again (a);")
+    assert count(executed(database, migrations), "PRAGMA main.foreign_key_list") == asked
 
 
 SMALL_STEPS = (

@@ -141,6 +141,19 @@ def heads_of(script: Script) -> Iterator[Head]:
     return (head(text) for text in statements(script) if text[0] in "aAcCdD")
 
 
+def changing(script: Script, before: Catalog) -> Iterator[Head]:
+    """Yield the same, but for what was there `before`: that stays as it is, if nothing else names it."""
+    for one in heads_of(script):
+        if one.verb != "create" or one.temporary or not _is_there(before, one.kind, folded(one.name)):
+            yield one
+
+
+def _is_there(before: Catalog, kind: str, name: str) -> bool:
+    if kind == "trigger":
+        return (kind, name) in before.objects
+    return name in (before.indexes if kind == "index" else before.tables)
+
+
 def with_shadows(catalog: Catalog, names: set[str]) -> set[str]:
     """Return the same with the tables in which the virtual ones of them keep what they hold, all folded.
 

@@ -22,7 +22,7 @@ from .catalog import (
     Catalog,
     Object,
     below,
-    heads_of,
+    changing,
     mentioning,
     missing,
     read,
@@ -115,7 +115,7 @@ def findings(session: Session, script: Script, before: Integrity) -> Findings:
     now = Integrity(change.now, catalog, before.broken, None, before.reaching)
     telling = {"view", "trigger", "writable_schema"}
     if script.words & telling or (before.catalog.objects and script.words & {"table", "index"}):
-        looked = _seeing(script, before.catalog, catalog)
+        looked = _seeing(script, before.catalog, catalog, before.broken or {})
         broken = _without_keys(script, catalog, _broken(session, catalog, looked))
         certain &= before.broken is not None or not broken
         found += _stopped(before, broken)
@@ -240,14 +240,23 @@ def _without_keys(script: Script, catalog: Catalog, broken: Broken) -> Broken:
     }
 
 
-def _seeing(script: Script, before: Catalog, catalog: Catalog) -> frozenset[Object]:
-    """Return the views and triggers that name what a script has created, altered or dropped, and so on."""
+def _seeing(script: Script, before: Catalog, catalog: Catalog, broken: Broken) -> frozenset[Object]:
+    """Return the views and triggers that name what a script has created, altered or dropped, and so on.
+
+    What is made on a table, an index or a trigger, stops nothing that only names the table, but it may mend
+    what is `broken`. And where an index has gone, only an upsert can miss it that does not name it.
+    """
     tables = unindexed(script, before)
     if tables is None or "writable_schema" in script.words:
         return frozenset(catalog.objects.values())
-    names = {folded(name) for one in heads_of(script) for name in (one.name, one.table, one.renamed)}
-    names = with_shadows(before, names | tables | untriggered(script, before))
-    return seeing(catalog, names - {""})
+    heads = list(changing(script, before))
+    names = {folded(name) for one in heads for name in (one.name, one.renamed)}
+    names = with_shadows(before, names | untriggered(script, before)) - {""}
+    found = seeing(catalog, names).union(one for one in seeing(catalog, tables) if one.kind == "trigger")
+    if not broken:
+        return found
+    on = {folded(one.table) for one in heads} - {""}
+    return found.union(one for one in seeing(catalog, on) if (one.kind, one.name) in broken)
 
 
 def _not_fired(session: Session, table: str, triggers: Iterable[Object]) -> Iterator[tuple[str, str]]:

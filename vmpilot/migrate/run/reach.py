@@ -28,7 +28,7 @@ from ..tokens import (
 )
 from ..typed import NamedTuple
 from .catalog import Catalog, Object, columns_of, with_shadows
-from .renames import renames
+from .renames import made, renames
 
 _ROWID = frozenset(("rowid", "_rowid_", "oid"))
 _SILENT = (*READING, "explain", "pragma", "analyze", "reindex", "vacuum", "begin", "commit")
@@ -100,6 +100,7 @@ def _written(session: Session, script: Script, last: Catalog, catalog: Catalog) 
     for table, text in session.rows(_TEMPORARY) if has_temporary(session) else ():
         firing.setdefault(folded(table), []).append(text)
     columns = cache(partial(_key_columns, session, catalog, _renamed(script)))
+    new_tables = made(script, last) if "create" in script.words else frozenset[str]()
     is_followed = "rename" in script.words and _are_names_followed(session, script)
     fired = set[tuple[str, bool]]()
     renamed: dict[str, str] = {}  # a trigger's text can have the name from before
@@ -116,7 +117,7 @@ def _written(session: Session, script: Script, last: Catalog, catalog: Catalog) 
             if one.renamed and is_followed:
                 names = _follow_name(found, one, last)
             else:
-                names = _note(found, one, text, replacing, columns, last.tables, catalog)
+                names = _note(found, one, text, replacing, columns, new_tables, catalog)
             if one.renamed:
                 renamed[folded(one.name)] = folded(one.renamed)
             names |= {renamed[name] for name in names & renamed.keys()}
@@ -134,14 +135,16 @@ def _note(
     text: str,
     replacing: bool,
     columns: Callable[[str], "_Columns"],
-    before: Mapping[str, str],
+    new_tables: frozenset[str],
     catalog: Catalog,
 ) -> set[str]:
     """Note what a statement can have done, and return the tables that it writes."""
     if _changes_no_row(one, text):
-        found.altered.add(folded(one.name))
-        if one.verb == "create" and folded(one.name) not in before:  # others may have referred to it
-            found.parents.add(folded(one.name))
+        name, is_made = folded(one.name), one.verb == "create"
+        if name in new_tables or not is_made:
+            found.altered.add(name)
+        if name in new_tables and is_made:  # others may have referred to it
+            found.parents.add(name)
         return set()
     names = with_shadows(catalog, _targets(one, text))
     both = one.verb not in WRITING or not names.isdisjoint(catalog.virtual)
