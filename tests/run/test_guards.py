@@ -597,6 +597,12 @@ COMPILED = {
         SHOP + "CREATE VIRTUAL TABLE docs USING fts5(x);\nCREATE VIEW seen AS SELECT * FROM docs_content;",
         *("", "DROP TABLE docs;", stops("seen", words="...docs_content")),
     ),
+    "a trigger that goes with its table, and is made anew for another": Case(
+        SHOP + "CREATE TRIGGER tr AFTER INSERT ON audit BEGIN SELECT 1; END;",
+        "",
+        "DROP TABLE audit;\nCREATE TRIGGER tr AFTER INSERT ON sold BEGIN DELETE FROM audit; END;",
+        stops("tr"),
+    ),
     "the trigger that lets a trigger write to a view": Case(
         SHOP + "CREATE TRIGGER into_view INSTEAD OF DELETE ON offer BEGIN SELECT 1; END;\n"
         "CREATE TRIGGER via AFTER INSERT ON sold BEGIN DELETE FROM offer; END;",

@@ -5,7 +5,7 @@ costs the same in a schema of any size. Sound first: all is read again where a s
 head tells, and where SQLite counts another number of changes than the script has statements that make one.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from ..database.connection import Row, Session, is_sqlite3, references
@@ -142,16 +142,15 @@ def heads_of(script: Script) -> Iterator[Head]:
 
 
 def changing(script: Script, before: Catalog) -> Iterator[Head]:
-    """Yield the same, but for what was there `before`: that stays as it is, if nothing else names it."""
+    """Yield the same, but for what was there `before`: that stays as it is, if nothing else names it.
+
+    A trigger can have gone with its table.
+    """
     for one in heads_of(script):
-        if one.verb != "create" or one.temporary or not _is_there(before, one.kind, folded(one.name)):
+        there: Collection[str] = before.indexes if one.kind == "index" else before.tables
+        is_there = one.kind != "trigger" and folded(one.name) in there
+        if one.verb != "create" or one.temporary or not is_there:
             yield one
-
-
-def _is_there(before: Catalog, kind: str, name: str) -> bool:
-    if kind == "trigger":
-        return (kind, name) in before.objects
-    return name in (before.indexes if kind == "index" else before.tables)
 
 
 def with_shadows(catalog: Catalog, names: set[str]) -> set[str]:
