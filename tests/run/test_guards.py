@@ -312,6 +312,17 @@ DANGLING = {
         "INSERT INTO log VALUES (1);\nDROP TRIGGER u;",
         orphans("row 1"),
     ),
+    **{
+        f"a trigger that says the old name of a table, {when} it has another": Case(
+            FAMILY + "CREATE TABLE log (a);\nCREATE TRIGGER t AFTER INSERT ON log BEGIN "
+            "UPDATE child SET parent = 9 WHERE id = 1; END;",
+            *("", "\n".join(steps), orphans("row 1", of="kid")),
+        )
+        for when, steps in (
+            ("before", ("INSERT INTO log VALUES (1);", "ALTER TABLE child RENAME TO kid;")),
+            ("after", ("ALTER TABLE child RENAME TO kid;", "INSERT INTO log VALUES (1);")),
+        )
+    },
     "a table expression called replace": Case(
         FAMILY,
         *("", "WITH replace AS (SELECT 2 AS a) DELETE FROM parent WHERE id IN (SELECT a FROM replace);"),
@@ -1090,6 +1101,13 @@ RUNS = {
             TEAM,
         ),
         *("", "INSERT INTO player VALUES (3, 9);"),
+    ),
+    "a row dangled before a virtual table had another name": Run(
+        (
+            "CREATE VIRTUAL TABLE docs USING fts5(x);\nCREATE TABLE child (a REFERENCES docs_content (id));",
+            *("ALTER TABLE docs RENAME TO papers;", "ALTER TABLE papers RENAME TO docs;\nDELETE FROM docs;"),
+        ),
+        *("", "INSERT INTO child VALUES (9);"),
     ),
     "two rows with one key dangled before it went": Run(
         (TEAM + PLAYER, "DROP TABLE team;", "CREATE TABLE more (a);", TEAM),

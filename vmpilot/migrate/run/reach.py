@@ -103,7 +103,7 @@ def _written(session: Session, script: Script, last: Catalog, catalog: Catalog) 
     new_tables = made(script, last) if "create" in script.words else frozenset[str]()
     is_followed = "rename" in script.words and _are_names_followed(session, script)
     fired = set[tuple[str, bool]]()
-    renamed: dict[str, str] = {}  # a trigger's text can have the name from before
+    renamed = list[tuple[str, str]]()  # a trigger's text can have the name from before
     waiting: list[tuple[Iterable[str], bool]] = [(_telling(script), False)]
     while waiting:
         texts, inherited = waiting.pop()
@@ -114,18 +114,21 @@ def _written(session: Session, script: Script, last: Catalog, catalog: Catalog) 
             # What the outermost statement says of conflicts is in force in the triggers that it fires:
             # https://www.sqlite.org/lang_createtrigger.html
             replacing = inherited or (_may_conflict(text) and replaces(text))
-            if one.renamed and is_followed:
+            # No key follows what is in the name of a virtual table.
+            if one.renamed and is_followed and folded(one.name) not in catalog.virtual | last.virtual:
                 names = _follow_name(found, one, last)
             else:
                 names = _note(found, one, text, replacing, columns, new_tables, catalog)
             if one.renamed:
-                renamed[folded(one.name)] = folded(one.renamed)
-            names |= {renamed[name] for name in names & renamed.keys()}
+                renamed.append((folded(one.name), folded(one.renamed)))
+            _call_otherwise(names, renamed)
             new = {(name, replacing) for name in names} - fired if not one.kind else ()
             fired.update(new)  # only what handles rows fires a trigger
             waiting += [
                 (_body(text), replacing) for name, _ in new for text in _fired(name, last.triggers, firing)
             ]
+    for noted in found:
+        _call_otherwise(noted, renamed)
     return found
 
 
@@ -169,15 +172,18 @@ def _are_names_followed(session: Session, script: Script) -> bool:
 
 
 def _follow_name(found: _Written, one: Head, last: Catalog) -> set[str]:
-    """Note that what is noted of a table, and all keys, follow its new name; return that no row changes."""
-    name, new = folded(one.name), folded(one.renamed)
-    found.altered.add(name)
-    for noted in found:
-        if name in noted:
-            noted.add(new)
-    if new in last.children:  # others may have referred to it, while it was missing
-        found.parents.add(new)
+    """Note that all keys follow a table's new name; return that no row changes."""
+    found.altered.add(folded(one.name))
+    if folded(one.renamed) in last.children:  # others may have referred to it, while it was missing
+        found.parents.add(folded(one.renamed))
     return set()
+
+
+def _call_otherwise(names: set[str], renamed: Iterable[tuple[str, str]]) -> None:
+    """Add the new names of tables to the old ones."""
+    for name, new in renamed:
+        if name in names:
+            names.add(new)
 
 
 def _fired(table: str, triggers: Triggers, firing: Mapping[str, list[str]]) -> list[str]:
