@@ -64,6 +64,8 @@ TRIGGERS = (
     "CREATE TRIGGER t5 INSTEAD OF INSERT ON shown BEGIN INSERT INTO c (p_id) VALUES (new.p_id); END",
     "CREATE TRIGGER t6 INSTEAD OF DELETE ON shown BEGIN DELETE FROM p WHERE id = old.p_id; END",
     "CREATE TRIGGER t8 AFTER INSERT ON alone BEGIN INSERT INTO p (code) VALUES (new.n); END",
+    "CREATE TRIGGER t10 AFTER DELETE ON middle BEGIN DELETE FROM p WHERE id = old.id; END",
+    "CREATE TRIGGER t11 AFTER UPDATE ON top BEGIN DELETE FROM p WHERE id = old.id; END",
     "CREATE TRIGGER t9 AFTER UPDATE ON alone BEGIN UPDATE p SET code = new.n WHERE title = 'a'; END",
     'CREATE TRIGGER t7 BEFORE DELETE ON o BEGIN UPDATE "Big P" SET [A] = 5 WHERE a = old.k; END',
 )
@@ -136,6 +138,9 @@ STATEMENTS = (
     "DELETE FROM middle WHERE id = {}",
     "INSERT INTO low VALUES ({})",
     "UPDATE top SET replaced_by = {}",
+    "PRAGMA recursive_triggers = ON; UPDATE OR REPLACE middle SET n = {}",
+    "PRAGMA recursive_triggers = ON; REPLACE INTO middle VALUES ({}, {}, {})",
+    "INSERT INTO top VALUES ({}, 1) ON CONFLICT DO UPDATE SET replaced_by = 3",
     "INSERT INTO alone (n) VALUES ({})",
     "UPDATE alone SET n = {}",
     "INSERT INTO shown (p_id) VALUES ({})",
@@ -288,6 +293,7 @@ LOOKS = {
     "ALTER TABLE top RENAME COLUMN replaced_by TO other; UPDATE middle SET n = 7;": set(),
     "ALTER TABLE alone ADD s INTEGER REFERENCES s ON DELETE SET DEFAULT DEFAULT NULL;": set(),
     "ALTER TABLE p RENAME TO q; ALTER TABLE c RENAME TO d2; ALTER TABLE s RENAME TO t;": set(),
+    "DELETE FROM alone; CREATE TRIGGER t AFTER DELETE ON top BEGIN DELETE FROM p; END; INSERT INTO top VALUES (7, 7);": set(),
     # a child by what it gets, all children by what their parent loses
     "INSERT INTO c (p_id) VALUES (1);": {"c"},
     "UPDATE C SET P_ID = 1;": {"c"},
@@ -326,6 +332,12 @@ LOOKS = {
     "ALTER TABLE alone RENAME TO lone; UPDATE lone SET n = 7;": {"c"},
     "INSERT INTO p (code) VALUES ('7'); CREATE TRIGGER t AFTER INSERT ON p BEGIN DELETE FROM s WHERE 0; END;"
     "INSERT INTO p (code) VALUES ('8');": {"s"},
+    "CREATE TRIGGER t AFTER DELETE ON top BEGIN DELETE FROM p; END; REPLACE INTO top VALUES (7, 7);": {
+        "c",
+        "middle",
+    },
+    "CREATE TRIGGER t AFTER UPDATE ON top BEGIN DELETE FROM p; END;"
+    "INSERT INTO top VALUES (1, 7) ON CONFLICT DO UPDATE SET replaced_by = 1;": {"c"},
     # all, where nobody can tell
     "PRAGMA writable_schema = ON; PRAGMA writable_schema = OFF;": {"c", "d", "e", "s", "o", "middle", "low"},
     "-- vmpilot: foreign-keys-on so\nSELECT 1;": {"c", "d", "e", "s", "o", "middle", "low"},

@@ -17,6 +17,7 @@ from ..tokens import (
     Head,
     assigned,
     body,
+    fires_on,
     folded,
     head,
     mentioned,
@@ -102,7 +103,7 @@ def _written(session: Session, script: Script, last: Catalog, catalog: Catalog) 
     columns = cache(partial(_key_columns, session, catalog, _renamed(script)))
     new_tables = made(script, last) if "create" in script.words else frozenset[str]()
     is_followed = "rename" in script.words and _are_names_followed(session, script)
-    fired = set[tuple[str, bool]]()
+    fired = set[tuple[str, str, bool]]()
     renamed = list[tuple[str, str]]()  # a trigger's text can have the name from before
     waiting: list[tuple[Iterable[str], bool]] = [(_telling(script), False)]
     while waiting:
@@ -122,10 +123,15 @@ def _written(session: Session, script: Script, last: Catalog, catalog: Catalog) 
             if one.renamed:
                 renamed.append((folded(one.name), folded(one.renamed)))
             _call_otherwise(names, renamed)
-            new = {(name, replacing) for name in names} - fired if not one.kind else ()
-            fired.update(new)  # only what handles rows fires a trigger
+            is_replacing = replacing or not names.isdisjoint(catalog.replacing)
+            events = () if one.kind else _events(one, text, is_replacing)
+            new = {(name, event, replacing) for name in names for event in events} - fired
+            fired.update(new)
             waiting += [
-                (_body(text), replacing) for name, _ in new for text in _fired(name, last.triggers, firing)
+                (_body(trigger), replacing)
+                for name, event, _ in new
+                for trigger in _fired(name, last.triggers, firing)
+                if fires_on(trigger) in (event, "")
             ]
     for noted in found:
         _call_otherwise(noted, renamed)
@@ -190,8 +196,21 @@ def _fired(table: str, triggers: Triggers, firing: Mapping[str, list[str]]) -> l
     return [one.sql for one in triggers.get(table, ())] + firing.get(table, [])
 
 
+def _events(one: Head, text: str, replacing: bool) -> set[str]:
+    """Return what a statement that handles rows can do to fire triggers."""
+    if one.verb not in WRITING:
+        return {"insert", "update", "delete"}
+    is_upsert = one.verb == "insert" and _may_conflict(text) and upserts(text)
+    more = {"delete"} if replacing else set[str]()
+    return more | {"insert" if one.verb == "replace" else one.verb} | ({"update"} if is_upsert else set())
+
+
 def _follow(
-    one: Head, text: str, triggers: Triggers, firing: dict[str, list[str]], fired: set[tuple[str, bool]]
+    one: Head,
+    text: str,
+    triggers: Triggers,
+    firing: dict[str, list[str]],
+    fired: set[tuple[str, str, bool]],
 ) -> None:
     """Let a new trigger fire from here on, or those of a table under its new name."""
     if one.renamed:
@@ -201,7 +220,7 @@ def _follow(
     else:
         return
     table = folded(one.renamed or one.table)
-    fired.difference_update([(table, True), (table, False)])
+    fired.difference_update([each for each in fired if each[0] == table])
 
 
 def _telling(script: Script) -> Iterator[str]:
