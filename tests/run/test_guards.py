@@ -17,7 +17,7 @@ from vmpilot.migrate import HistoryError, MigrationError, Progress, StepError, d
 from vmpilot.migrate.database.opening import scratch
 from vmpilot.migrate.files.script import parse
 from vmpilot.migrate.run import catalog
-from vmpilot.migrate.run.keys import keys_after, keys_known, keys_now
+from vmpilot.migrate.run.keys import NO_KEYS, keys_after, keys_known, keys_now
 from vmpilot.migrate.run.play import play
 
 
@@ -903,7 +903,7 @@ def test_what_dangled_before_is_not_gone_through_where_a_step_is_far_from_it() -
     with scratch() as session:
         session.connection.executescript(FAMILY + ORPHANS)
         before = catalog.read(session)
-        known = keys_known(session, near, before, keys_now(session, before))
+        known = keys_known(session, near, before, keys_now(session, before, NO_KEYS))
         session.run("BEGIN")
         play(session, far)
         now = keys_after(session, far, before, catalog.read_after(session, far, before), known).now
@@ -1201,6 +1201,27 @@ def test_what_others_write_between_two_steps_makes_no_lost_parent_a_legacy(
     refusal(lambda: migrate(database, migrations, progress=disturb), message)
 
 
+@pytest.mark.parametrize("back", [TEAM, TEAM.replace(", (2)", "")])
+def test_what_others_write_meanwhile_hides_no_row_behind_a_parent_that_is_back(
+    back: str, migrations: Path, database: Path
+) -> None:
+    steps = [TEAM + PLAYER, f"{LEAVES}INSERT INTO player VALUES (3, 9);", "INSERT INTO player VALUES (4, 1);"]
+    for number, step in enumerate([*steps, "DROP TABLE team;", APART + back], 1):
+        write(migrations, f"{number:04}_step", step)
+
+    def disturb(progress: Progress) -> None:
+        if progress.done and progress.step.version == "0004":
+            change(database, "CREATE TABLE other (a)")
+
+    if back == TEAM:
+        assert len(migrate(database, migrations, progress=disturb)) == 5
+        return
+    with pytest.raises(StepError) as caught:
+        migrate(database, migrations, progress=disturb)
+    finding = orphans("row 2", of="player", parent="team")
+    assert f"0005_step.up.sql: {finding}; rolled back" in str(caught.value)
+
+
 # --- keys one by one
 
 MISMATCHED = NOT_UNIQUE.replace("CREATE TABLE child", "INSERT INTO parent VALUES (1);\nCREATE TABLE child")
@@ -1457,6 +1478,25 @@ def test_a_table_that_takes_the_place_of_another_keeps_its_old_rows(migrations: 
     other = CHILD.replace("child", "other") + "INSERT INTO other VALUES (1, 98);"
     later(other, ["DROP TABLE child;", "ALTER TABLE other RENAME TO child;"], migrations, database)
     assert migrate(database, migrations)[-1].version == "0004"
+
+
+@pytest.mark.parametrize(
+    "away", ["-- vmpilot: foreign-keys-on x\n", "-- vmpilot: no-transaction\nPRAGMA foreign_keys = ON;\n"]
+)
+def test_what_goes_with_its_parent_by_an_action_pays_for_nothing(
+    away: str, migrations: Path, database: Path
+) -> None:
+    toy = (
+        "CREATE TABLE toy (child REFERENCES child ON DELETE CASCADE, shelf REFERENCES shelf);\n"
+        "CREATE TABLE shelf (id INTEGER PRIMARY KEY);\nINSERT INTO shelf VALUES (1);\n"
+    )
+    old = f"{LEAVES}INSERT INTO toy VALUES (2, 99);"
+    steps = [FAMILY + toy, old, "INSERT INTO toy VALUES (1, 1);", f"{away}DELETE FROM parent WHERE id = 2;"]
+    for number, step in enumerate([*steps, "INSERT INTO toy VALUES (1, 99);"], 1):
+        write(migrations, f"{number:04}_step", step)
+    with pytest.raises(StepError) as caught:
+        migrate(database, migrations)
+    assert orphans("row 3", of="toy", parent="shelf") in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ONE_BY_ONE)

@@ -32,7 +32,7 @@ from .catalog import (
     untriggered,
     with_shadows,
 )
-from .keys import Keys, keys_after, keys_known, keys_now, kind_of, lack_words, main
+from .keys import NO_KEYS, Keys, keys_after, keys_known, keys_now, kind_of, lack_words, main
 from .reach import reach
 from .renames import about_tables
 
@@ -76,10 +76,8 @@ def at_start(session: Session, last: Integrity | None) -> Integrity:
     What this run itself has left behind is still held against it.
     """
     catalog = read(session)
-    keys = keys_now(session, catalog)
-    left = last.keys.lacking if last else {}
-    lacking = {at: left.get(at, lack) for at, lack in keys.lacking.items()}
-    return Integrity(keys._replace(lacking=lacking), catalog, None, None, _reaching(session, catalog))
+    keys = keys_now(session, catalog, last.keys if last else NO_KEYS)
+    return Integrity(keys, catalog, None, None, _reaching(session, catalog))
 
 
 def looked_at(session: Session, script: Script, known: Integrity) -> Integrity:

@@ -64,10 +64,16 @@ class Keys(NamedTuple):
 NO_KEYS = Keys(Counter(), {}, {}, frozenset(), False)
 
 
-def keys_now(session: Session, catalog: Catalog) -> Keys:
-    """Return what is true of the foreign keys before a run: which there are. No row is looked at."""
-    lacking = {key.place: Lack(key, "") for key in _lacking_in(session, catalog)}
-    return NO_KEYS._replace(lacking=lacking, blind=dict.fromkeys(lacking, ""))
+def keys_now(session: Session, catalog: Catalog, last: Keys) -> Keys:
+    """Return what is true of the foreign keys before a step: which there are. No row is looked at.
+
+    Others may have written since what was true `last` in a run, but what that has left without a parent table
+    is still its own affair.
+    """
+    found = {key.place: last.lacking.get(key.place, Lack(key, "")) for key in _lacking_in(session, catalog)}
+    blind = {at: "" for at, lack in found.items() if not lack.since}
+    waiting = Counter({row: n for row, n in last.dangling.items() if row[0] in found.keys() - blind.keys()})
+    return NO_KEYS._replace(dangling=waiting, lacking=found, blind=blind)
 
 
 def keys_known(session: Session, script: Script, catalog: Catalog, before: Keys) -> Keys:

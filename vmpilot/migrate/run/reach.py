@@ -57,7 +57,10 @@ class Reach(NamedTuple):
 def reach(session: Session, script: Script, last: Catalog, catalog: Catalog) -> Reach:
     """Return what a script can have broken; `last` is the catalog from before it, `catalog` that of now."""
     nothing = frozenset[str]()
-    if script.keys_on or "writable_schema" in script.words:
+    # Outside a transaction it can itself say that SQLite is to follow the keys:
+    # https://www.sqlite.org/pragma.html#pragma_foreign_keys
+    follows = script.keys_on or (not script.transactional and "foreign_keys" in script.words)
+    if follows or "writable_schema" in script.words:
         tables = frozenset(catalog.parents)
         return Reach(tables, frozenset(catalog.children), tables, nothing, nothing)
     if not catalog.parents:
