@@ -285,6 +285,11 @@ DANGLING = {
             "UPDATE parent SET name = (SELECT name FROM parent WHERE id = 2) WHERE id = 1",
         )
     },
+    "a REPLACE that updates the row in its way, and fires that": Case(
+        FAMILY + "CREATE TABLE log (a INTEGER PRIMARY KEY);\nINSERT INTO log VALUES (1);\n"
+        "CREATE TRIGGER t AFTER UPDATE ON log BEGIN DELETE FROM parent WHERE id = 2; END;",
+        *("", "REPLACE INTO log VALUES (1) ON CONFLICT (a) DO UPDATE SET a = 3;", orphans("row 2")),
+    ),
     "an upsert behind a plain row": Case(
         FAMILY,
         "",

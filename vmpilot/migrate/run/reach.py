@@ -203,7 +203,7 @@ def _events(one: Head, text: str, replacing: bool) -> set[str]:
     """Return what a statement that handles rows can do to fire triggers."""
     if one.verb not in WRITING:
         return {"insert", "update", "delete"}
-    is_upsert = one.verb == "insert" and _may_conflict(text) and upserts(text)
+    is_upsert = one.verb in ("insert", "replace") and _may_conflict(text) and upserts(text)
     more = {"delete"} if replacing else set[str]()
     return more | {"insert" if one.verb == "replace" else one.verb} | ({"update"} if is_upsert else set())
 
