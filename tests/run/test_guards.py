@@ -17,7 +17,7 @@ from vmpilot.migrate import HistoryError, MigrationError, Progress, StepError, d
 from vmpilot.migrate.database.opening import scratch
 from vmpilot.migrate.files.script import parse
 from vmpilot.migrate.run import catalog
-from vmpilot.migrate.run.keys import NO_KEYS, keys_after, keys_known, keys_now
+from vmpilot.migrate.run.effects import NO_KEYS, keys_after, keys_known, keys_now
 from vmpilot.migrate.run.play import play
 
 

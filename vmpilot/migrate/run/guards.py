@@ -32,7 +32,8 @@ from .catalog import (
     untriggered,
     with_shadows,
 )
-from .keys import NO_KEYS, Keys, keys_after, keys_known, keys_now, kind_of, lack_words, main
+from .effects import NO_KEYS, Keys, keys_after, keys_known, keys_now, kind_of
+from .keys import lack_words, main
 from .reach import reach
 from .renames import about_tables
 
@@ -45,7 +46,7 @@ _UNGUARDED = f"to leave that to a later file, {_BEGIN_WITH.format('unguarded')}"
 class Finding(NamedTuple):
     """One thing that a step has broken.
 
-    `kind` is that of rows without a parent (`keys.kind_of`), or key, compile or unreadable.
+    `kind` is that of rows without a parent (`effects.kind_of`), or key, compile or unreadable.
     """
 
     kind: str
