@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial
 
 from ..database.connection import Session
-from ..database.settings import has_temporary, setting
+from ..database.settings import has_temporary
 from ..files.script import Script
 from ..files.script import statements as statements_of
 from ..tokens import (
@@ -105,7 +105,6 @@ def _written(session: Session, script: Script, last: Catalog, catalog: Catalog) 
         firing.setdefault(folded(table), []).append(text)
     columns = cache(partial(_key_columns, session, catalog, _renamed(script)))
     new_tables = made(script, last) if "create" in script.words else frozenset[str]()
-    is_followed = "rename" in script.words and _are_names_followed(session, script)
     fired = set[tuple[str, str, bool]]()
     renamed = list[tuple[str, str]]()  # a trigger's text can have the name from before
     waiting: list[tuple[Iterable[str], bool]] = [(_telling(script), False)]
@@ -119,7 +118,7 @@ def _written(session: Session, script: Script, last: Catalog, catalog: Catalog) 
             # https://www.sqlite.org/lang_createtrigger.html
             replacing = inherited or (_may_conflict(text) and replaces(text))
             # No key follows what is in the name of a virtual table.
-            if one.renamed and is_followed and folded(one.name) not in catalog.virtual | last.virtual:
+            if one.renamed and folded(one.name) not in catalog.virtual | last.virtual:
                 names = _follow_name(found, one, last)
             else:
                 names = _note(found, one, text, replacing, columns, new_tables, catalog)
@@ -174,14 +173,11 @@ def _note(
     return names
 
 
-def _are_names_followed(session: Session, script: Script) -> bool:
-    """Tell whether the keys that refer to a table follow its new name: https://www.sqlite.org/lang_altertable.html"""
-    name = "legacy_alter_table"
-    return name not in script.words and setting(session, name) == "0"
-
-
 def _follow_name(found: _Written, one: Head, last: Catalog) -> set[str]:
-    """Note that all keys follow a table's new name; return that no row changes."""
+    """Note that all keys follow a table's new name; return that no row changes.
+
+    With PRAGMA legacy_alter_table they do not; then they lack their parent table until another has its name.
+    """
     found.altered.add(folded(one.name))
     if folded(one.renamed) in last.children:  # others may have referred to it, while it was missing
         found.parents.add(folded(one.renamed))
