@@ -285,6 +285,13 @@ DANGLING = {
             "UPDATE parent SET name = (SELECT name FROM parent WHERE id = 2) WHERE id = 1",
         )
     },
+    "a row that is replaced in a table before that has another name": Case(
+        "CREATE TABLE parent (id INTEGER PRIMARY KEY ON CONFLICT REPLACE, code UNIQUE);\n"
+        "INSERT INTO parent VALUES (1, 'a');\nCREATE TABLE child (a REFERENCES parent (code));\n"
+        "INSERT INTO child VALUES ('a');",
+        *("", "INSERT INTO parent VALUES (1, 'b');\nALTER TABLE parent RENAME TO elder;"),
+        orphans("row 1", parent="elder"),
+    ),
     "a REPLACE that updates the row in its way, and fires that": Case(
         FAMILY + "CREATE TABLE log (a INTEGER PRIMARY KEY);\nINSERT INTO log VALUES (1);\n"
         "CREATE TRIGGER t AFTER UPDATE ON log BEGIN DELETE FROM parent WHERE id = 2; END;",

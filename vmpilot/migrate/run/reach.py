@@ -104,6 +104,9 @@ def _written(session: Session, script: Script, last: Catalog, catalog: Catalog) 
     for table, text in session.rows(_TEMPORARY) if has_temporary(session) else ():
         firing.setdefault(folded(table), []).append(text)
     columns = cache(partial(_key_columns, session, catalog, _renamed(script)))
+    # A table can have been of such a kind under the name that it had before.
+    virtual, replacing_ones = last.virtual | catalog.virtual, last.replacing | catalog.replacing
+    known = catalog._replace(virtual=virtual, replacing=replacing_ones)
     new_tables = made(script, last) if "create" in script.words else frozenset[str]()
     fired = set[tuple[str, str, bool]]()
     renamed = list[tuple[str, str]]()  # a trigger's text can have the name from before
@@ -118,14 +121,14 @@ def _written(session: Session, script: Script, last: Catalog, catalog: Catalog) 
             # https://www.sqlite.org/lang_createtrigger.html
             replacing = inherited or (_may_conflict(text) and replaces(text))
             # No key follows what is in the name of a virtual table.
-            if one.renamed and folded(one.name) not in catalog.virtual | last.virtual:
+            if one.renamed and folded(one.name) not in known.virtual:
                 names = _follow_name(found, one, last)
             else:
-                names = _note(found, one, text, replacing, columns, new_tables, catalog)
+                names = _note(found, one, text, replacing, columns, new_tables, known)
             if one.renamed:
                 renamed.append((folded(one.name), folded(one.renamed)))
             _call_otherwise(names, renamed)
-            is_replacing = replacing or not names.isdisjoint(catalog.replacing)
+            is_replacing = replacing or not names.isdisjoint(known.replacing)
             events = () if one.kind else _events(one, text, is_replacing)
             new = {(name, event, replacing) for name in names for event in events} - fired
             fired.update(new)
