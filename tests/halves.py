@@ -26,8 +26,13 @@ def run(session: pytest.Session) -> None:
     reading, writing = os.pipe()
     os.write(writing, b"".join(number.to_bytes(_SIZE, "big") for number in range(len(files))))
     os.close(writing)
+    # What is captured goes into files, of which each process needs its own.
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    capture.stop_global_capturing()
     with TemporaryFile() as reports:
         child = os.fork()
+        capture.start_global_capturing()
+        capture.suspend_global_capture()
         if not child:
             _run_apart(session, _taken(files, reading), reports)
         _run(_taken(files, reading))
@@ -70,12 +75,8 @@ def _run_apart(session: pytest.Session, items: Iterator[pytest.Item], reports: I
         manager = session.config.pluginmanager
         manager.unregister(name="terminalreporter")
         manager.register(_Writer(session.config, reports))
-        # What is captured goes into files, of which each process needs its own.
-        capture = manager.getplugin("capturemanager")
-        capture.stop_global_capturing()
-        capture.start_global_capturing()
         _run(items)
-        capture.stop_global_capturing()
+        manager.getplugin("capturemanager").stop_global_capturing()
         reports.flush()
         code = 0
     except BaseException:
