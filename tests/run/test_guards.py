@@ -1307,6 +1307,13 @@ ONE_BY_ONE = {
         "CREATE UNIQUE INDEX j ON parent (id COLLATE BINARY);\nCREATE TABLE child (a REFERENCES parent (id));",
         *("", "DROP INDEX i;", "1 new foreign key violation: " + MISMATCH.format("child", "parent")),
     ),
+    "the index of a key goes, and another table gets one of its name": Case(
+        "CREATE TABLE parent (id TEXT);\nCREATE UNIQUE INDEX i ON parent (id);\nCREATE TABLE other (a);\n"
+        "CREATE TABLE child (a REFERENCES parent (id));",
+        "",
+        "DROP INDEX i;\nCREATE INDEX i ON other (a);",
+        "1 new foreign key violation: " + MISMATCH.format("child", "parent"),
+    ),
     "the old mismatch under another name": Case(OTHER, MISMATCHED, "ALTER TABLE child RENAME TO kid;"),
     **{
         f"a row in one of two keys of a column, {what}": Case(

@@ -170,12 +170,13 @@ def missing(catalog: Catalog, child: str) -> frozenset[str]:
 def unindexed(script: Script, before: Catalog) -> frozenset[str] | None:
     """Return the tables of the indexes that a script has dropped, folded; None if that is not known."""
     heads = [one for one in heads_of(script) if one.kind == "index"]
-    indexes = {folded(one.name): folded(one.table) for one in heads if one.verb == "create"}
-    dropped = (folded(one.name) for one in heads if one.verb == "drop")
-    tables = {indexes.get(name) or before.indexes.get(name) for name in dropped}
-    if tables and (None in tables or "rename" in script.words):
+    dropped = {folded(one.name) for one in heads if one.verb == "drop"}
+    # One of that name can have been there, and another one on another table be made.
+    pairs = [(folded(one.name), folded(one.table)) for one in heads if one.verb == "create"]
+    pairs += [(name, before.indexes[name]) for name in dropped if name in before.indexes]
+    if dropped and ("rename" in script.words or dropped.difference(name for name, _ in pairs)):
         return None
-    return frozenset(filter(None, tables))
+    return frozenset(table for name, table in pairs if name in dropped)
 
 
 def untriggered(script: Script, before: Catalog) -> frozenset[str]:
