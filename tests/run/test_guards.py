@@ -734,6 +734,17 @@ def test_what_a_temporary_table_of_the_caller_hides_is_guarded_too(
         refusal(lambda: migrate(connection, migrations), message)
 
 
+def test_what_a_temporary_trigger_of_the_caller_lacks_is_the_callers_affair(
+    migrations: Path, database: Path
+) -> None:
+    step = f"DROP TABLE audit;\n{noted('AFTER INSERT ON sold', 'BEGIN SELECT 1; END;')}"
+    prepared(Case(SHOP, "", step), migrations, database)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute(f"CREATE TEMP TRIGGER told AFTER INSERT ON main.sold {AUDITED}")
+        assert len(migrate(connection, migrations)) == 1
+        assert connection.execute("SELECT name FROM sqlite_temp_master").fetchall() == [("told",)]
+
+
 def test_the_look_at_triggers_changes_nothing(migrations: Path, database: Path) -> None:
     triggers = "".join(
         f"CREATE TRIGGER t{number} AFTER INSERT ON sold BEGIN INSERT INTO {table} VALUES ('x'); END;"

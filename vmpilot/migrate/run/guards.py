@@ -8,7 +8,8 @@ it goes by is kept from step to step (`catalog`). What was true before the step 
 something is wrong after it: then the step is undone, looked at, and done again.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 
 from ..database.connection import Session, refusal
@@ -39,6 +40,7 @@ from .renames import about_tables
 
 _ACTIONS = "ON DELETE and ON UPDATE actions do not run during a step"
 _BEGIN_WITH = 'begin the file with "-- vmpilot: {} REASON"'
+_FIRED_TOO = "SELECT +name FROM sqlite_temp_master WHERE type = 'trigger'"  # which is the caller's affair
 _TEMPORARY = "SELECT +sql FROM sqlite_temp_master WHERE type IN ('view', 'trigger')"
 _UNGUARDED = f"to leave that to a later file, {_BEGIN_WITH.format('unguarded')}"
 
@@ -217,10 +219,12 @@ def _broken(session: Session, catalog: Catalog, looked: frozenset[Object]) -> Br
     fired = sorted({folded(one.table) for one in looked if one.kind == "trigger"})
     if any(kind == "trigger" for kind, _ in untried):  # other triggers can fire that one
         fired = []
-    for table in fired:
-        if ("view", table) not in untried:
-            told = _not_fired(session, table, sorted(catalog.triggers[table]))
-            broken |= {("trigger", name): words for name, words in told}
+    temporary = session.rows(_FIRED_TOO) if fired and has_temporary(session) else []
+    with _without(session, [f"temp.{quoted(name)}" for (name,) in temporary]):
+        for table in fired:
+            if ("view", table) not in untried:
+                told = _not_fired(session, table, sorted(catalog.triggers[table]))
+                broken |= {("trigger", name): words for name, words in told}
     return {what: words for what, words in broken.items() if words}
 
 
@@ -290,12 +294,22 @@ def _each_alone(
     session: Session, table: str, event: str, triggers: Sequence[Object]
 ) -> Iterator[tuple[str, str]]:
     """Yield for each trigger of an event why it cannot be fired when the others are out of the way."""
-    session.run("SAVEPOINT vmpilot_guard")
-    try:
-        for one in triggers:
-            session.run(f"DROP TRIGGER {main(one.name)}")
+    with _without(session, [main(one.name) for one in triggers]):
         for one in triggers:
             yield one.name, _refusal_of(session, table, event, one)
+
+
+@contextmanager
+def _without(session: Session, triggers: Collection[str]) -> Iterator[None]:
+    """Put some triggers out of the way meanwhile, by their names with that of their schema."""
+    if not triggers:
+        yield
+        return
+    session.run("SAVEPOINT vmpilot_guard")
+    try:
+        for name in triggers:
+            session.run(f"DROP TRIGGER {name}")
+        yield
     finally:
         session.run("ROLLBACK TO vmpilot_guard")
         session.run("RELEASE vmpilot_guard")
