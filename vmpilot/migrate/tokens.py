@@ -233,6 +233,15 @@ def renamed_column(sql: str) -> tuple[str, str]:
     return (unquoted(column.text), unquoted(next(rest, _END).text)) if is_one else ("", "")
 
 
+def has_default(sql: str) -> bool:
+    """Tell whether ADD COLUMN gives the rows a value; SET DEFAULT is an action, and NULL is none."""
+    found = texts(sql)
+    return any(
+        word.lower() == "default" and before.lower() != "set" and behind.lower() != "null"
+        for before, word, behind in zip(found, found[1:], found[2:], strict=False)
+    )
+
+
 def fires_on(trigger: str) -> str:
     """Return what fires a trigger: insert, update or delete; none of them can be a name before that."""
     events = (token.text.lower() for token in tokens(trigger) if _is(token, "insert", "update", "delete"))

@@ -164,7 +164,7 @@ def _reached(session: Session, script: Script, last: Catalog, catalog: Catalog, 
     found = reach(session, script, last, catalog)
     if "index" not in script.words:
         return found
-    tables = {at[0] for at in before.blind}
+    tables = {at.table for at in before.blind}
     dropped = unindexed(script, last)
     parents = catalog.children if dropped is None else dropped
     for table in {child for parent in parents for child in catalog.children.get(parent, ())}:

@@ -34,7 +34,7 @@ from .catalog import (
     with_shadows,
 )
 from .effects import NO_KEYS, Keys, keys_after, keys_known, keys_now, kind_of
-from .keys import lack_words, main
+from .keys import is_mismatch, lack_words, main
 from .reach import reach
 from .renames import about_tables
 
@@ -239,7 +239,7 @@ def _without_keys(script: Script, catalog: Catalog, broken: Broken) -> Broken:
     return {
         (kind, name): words
         for (kind, name), words in broken.items()
-        if kind == "view" or not (words.startswith("foreign key mismatch - ") or folded(words) in lost)
+        if kind == "view" or not (is_mismatch(words) or folded(words) in lost)
     }
 
 

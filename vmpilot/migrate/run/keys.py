@@ -12,6 +12,7 @@ from ..typed import NamedTuple
 from .catalog import MOST_PARAMETERS, Catalog, columns_of, missing, read
 from .renames import Place
 
+_MISMATCH = "foreign key mismatch - "
 Orphan = tuple[Row, str]  # the place of a row without a parent and what else identifies it; how to show it
 
 
@@ -74,7 +75,12 @@ def lack_words(key: Key) -> str:
 def mismatch(key: Key) -> str:
     """Return SQLite's words for a key whose parent's columns are none."""
     table, parent = (name.replace('"', '""') for name in (key.table, key.parent))
-    return f'foreign key mismatch - "{table}" referencing "{parent}"'
+    return f'{_MISMATCH}"{table}" referencing "{parent}"'
+
+
+def is_mismatch(words: str) -> bool:
+    """Tell whether SQLite's words are those for such a key."""
+    return words.startswith(_MISMATCH)
 
 
 def mismatched(session: Session, table: str, lacking: Collection[Place]) -> Iterator[tuple[Place, str]]:

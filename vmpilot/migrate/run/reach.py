@@ -19,6 +19,7 @@ from ..tokens import (
     body,
     fires_on,
     folded,
+    has_default,
     head,
     mentioned,
     quoted,
@@ -29,7 +30,7 @@ from ..tokens import (
 )
 from ..typed import NamedTuple
 from .catalog import Catalog, Object, columns_of, with_shadows
-from .renames import made, renames
+from .renames import Rename, made, renames
 
 _ROWID = frozenset(("rowid", "_rowid_", "oid"))
 _SILENT = (*READING, "explain", "pragma", "analyze", "reindex", "vacuum", "begin", "commit")
@@ -103,13 +104,13 @@ def _written(session: Session, script: Script, last: Catalog, catalog: Catalog) 
     firing: dict[str, list[str]] = {}
     for table, text in session.rows(_TEMPORARY) if has_temporary(session) else ():
         firing.setdefault(folded(table), []).append(text)
-    columns = cache(partial(_key_columns, session, catalog, _renamed(script)))
+    otherwise = renames(script)
+    columns = cache(partial(_key_columns, session, catalog, _renamed(otherwise)))
     # A table can have been of such a kind under the name that it had before.
     virtual, replacing_ones = last.virtual | catalog.virtual, last.replacing | catalog.replacing
     known = catalog._replace(virtual=virtual, replacing=replacing_ones)
     new_tables = made(script, last) if "create" in script.words else frozenset[str]()
     fired = set[tuple[str, str, bool]]()
-    renamed = list[tuple[str, str]]()  # a trigger's text can have the name from before
     waiting: list[tuple[Iterable[str], bool]] = [(_telling(script), False)]
     while waiting:
         texts, inherited = waiting.pop()
@@ -125,9 +126,7 @@ def _written(session: Session, script: Script, last: Catalog, catalog: Catalog) 
                 names = _follow_name(found, one, last)
             else:
                 names = _note(found, one, text, replacing, columns, new_tables, known)
-            if one.renamed:
-                renamed.append((folded(one.name), folded(one.renamed)))
-            _call_otherwise(names, renamed)
+            _call_otherwise(names, otherwise)  # a trigger's text can have the name from before
             is_replacing = replacing or not names.isdisjoint(known.replacing)
             events = () if one.kind else _events(one, text, is_replacing)
             new = {(name, event, replacing) for name in names for event in events} - fired
@@ -139,7 +138,7 @@ def _written(session: Session, script: Script, last: Catalog, catalog: Catalog) 
                 if fires_on(trigger) in (event, "")
             ]
     for noted in found:
-        _call_otherwise(noted, renamed)
+        _call_otherwise(noted, otherwise)
     return found
 
 
@@ -187,11 +186,11 @@ def _follow_name(found: _Written, one: Head, last: Catalog) -> set[str]:
     return set()
 
 
-def _call_otherwise(names: set[str], renamed: Iterable[tuple[str, str]]) -> None:
+def _call_otherwise(names: set[str], renamed: Iterable[Rename]) -> None:
     """Add the new names of tables to the old ones."""
-    for name, new in renamed:
-        if name in names:
-            names.add(new)
+    for one in renamed:
+        if one.table in names and not one.column:
+            names.add(one.name)
 
 
 def _fired(table: str, triggers: Triggers, firing: Mapping[str, list[str]]) -> list[str]:
@@ -263,15 +262,6 @@ def _targets(one: Head, text: str) -> set[str]:
     return {folded(one.name), folded(one.renamed)} - {""}
 
 
-def _has_default(text: str) -> bool:
-    """Tell whether ADD COLUMN gives the rows a value; SET DEFAULT is an action, and NULL is none."""
-    found = [token.text.lower() for token in tokens(text)]
-    return any(
-        word == "default" and before != "set" and behind != "null"
-        for before, word, behind in zip(found, found[1:], found[2:], strict=False)
-    )
-
-
 def _words(text: str) -> set[str]:
     """Return all that can be a keyword in a statement."""
     return {token.text.lower() for token in tokens(text) if token.kind == "word"}
@@ -287,7 +277,7 @@ def _changes_no_row(one: Head, text: str) -> bool:
     if any(renamed_column(text)):
         return True
     words = _words(text)
-    return "references" in words and "as" not in words and not _has_default(text)
+    return "references" in words and "as" not in words and not has_default(text)
 
 
 def _body(trigger: str) -> Iterator[str]:
@@ -323,9 +313,8 @@ def _sets(names: set[str], columns: Callable[[str], _Columns], text: str, verb: 
     return _Columns(own & found, referred & found)
 
 
-def _renamed(script: Script) -> frozenset[str]:
-    """Return the tables that a script calls otherwise, or columns of them, by all their names, folded."""
-    found = renames(script)
+def _renamed(found: Iterable[Rename]) -> frozenset[str]:
+    """Return the tables that are called otherwise, or columns of them, by all their names."""
     return frozenset(name for one in found for name in (one.table, "" if one.column else one.name)) - {""}
 
 

@@ -235,7 +235,7 @@ def _unless_lacking(
 def _unparented(database: str, found: list[keys.Violation], passed: Mapping[str, str]) -> Iterator[Problem]:
     """Yield the rows without a parent; what a file says that it may leave is a remark with its reason."""
     # Only a mismatch is the schema's own fault.
-    errors = [one.words for one in found if not one.parent and "mismatch" not in one.words]
+    errors = [one.words for one in found if not one.parent and not keys.is_mismatch(one.words)]
     rows = [one for one in found if one.words not in errors]
     violations = [one.words for one in rows if one.table not in passed]
     for table in sorted({one.table for one in rows} & passed.keys()):
